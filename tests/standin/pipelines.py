@@ -1,0 +1,158 @@
+"""What a SageMaker pipeline does when it is started here.
+
+`pretend` is a training in no time: it leaves the files and the registration that the real definition leaves, with the
+scores a test asks for. `execute` is the real thing: the definition, run by this project's own runner on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.standin import faults
+
+scores = dict(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
+half = 0.02  # of each interval
+ending = "Registered"  # or NotRegistered, Failed, Running
+IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/skin-lesion-inference:latest"
+
+
+def reset() -> None:
+    "A good training."
+    global ending
+    ending = "Registered"
+    scores.update(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
+
+
+def evaluation() -> dict[str, Any]:
+    "An evaluation.json with what is read of it."
+    gate = {n: dict(value=v, low=v - half, high=v + half, threshold=0, passed=True) for n, v in scores.items()}
+    metrics = {n: dict(value=v, standard_deviation=half / 1.96) for n, v in scores.items()}
+    lineage = dict(data_hash="d4ta", model_hash="m0del", code="c0de")
+    return dict(version=0.0, multiclass_classification_metrics=metrics, gate=gate, lineage=lineage)
+
+
+def pretend(
+    definition: dict,  # of the pipeline
+    parameters: dict[str, Any],  # given at the start
+    run: str,  # execution id
+) -> dict:  # {status, reason, steps}
+    "A training in no time."
+    values = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]} | parameters
+    s3, base = faults.client("s3", "pipeline"), f"s3://{values['ProcessedBucket']}/runs/{run}"
+    if ending == "Failed":
+        reason = "ClientError: CUDA out of memory"
+        return dict(
+            status="Failed", reason="a step failed", steps=_steps(Train=dict(StepStatus="Failed", FailureReason=reason))
+        )
+    if ending == "Running":
+        return dict(status="Executing", steps={})
+    put = dict(Bucket=values["ProcessedBucket"])
+    s3.put_object(
+        **put, Key=f"runs/{run}/report/receipt.json", Body=json.dumps(dict(step="preprocess", started=_now()))
+    )
+    s3.put_object(**put, Key=f"runs/{run}/evaluation/evaluation.json", Body=json.dumps(evaluation()))
+    gate = dict(Metadata=dict(Condition=dict(Outcome=str(ending == "Registered"))))
+    if ending == "NotRegistered":
+        why = dict(StepStatus="Failed", FailureReason=f"accuracy {scores['accuracy']} is below the threshold")
+        return dict(status="Failed", reason=why["FailureReason"], steps=_steps(Gate=gate, NotRegistered=why))
+    arn = _register(values["ModelPackageGroupName"], f"{base}/evaluation/evaluation.json")
+    return dict(status="Succeeded", steps=_steps(Gate=gate, Register=dict(Metadata=dict(RegisterModel=dict(Arn=arn)))))
+
+
+def _register(
+    group: str,
+    uri: str,  # of the evaluation
+) -> str:  # ARN
+    "Register a model."
+    baseline = uri.replace("evaluation/evaluation", "baseline/statistics")
+    inference = dict(
+        Containers=[dict(Image=IMAGE, ModelDataUrl="s3://models/model.tar.gz")],
+        SupportedContentTypes=["image/jpeg"],
+        SupportedResponseMIMETypes=["application/json"],
+    )
+    return faults.client("sagemaker", "pipeline").create_model_package(
+        ModelPackageGroupName=group,
+        ModelApprovalStatus="PendingManualApproval",
+        InferenceSpecification=inference,
+        ModelMetrics=dict(
+            ModelQuality=dict(Statistics=dict(ContentType="application/json", S3Uri=uri)),
+            ModelDataQuality=dict(Statistics=dict(ContentType="application/json", S3Uri=baseline)),
+        ),
+    )["ModelPackageArn"]
+
+
+def _steps(
+    **more: dict,  # step name -> what is special about it
+) -> dict[str, dict]:
+    "Steps as ListPipelineExecutionSteps lists them."
+    return {name: {"StepName": name, "StepStatus": "Succeeded", **special} for name, special in more.items()}
+
+
+def _now() -> str:
+    "The time, in UTC, as ISO 8601."
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def execute(
+    definition: dict,  # of the pipeline
+    parameters: dict[str, Any],  # given at the start
+    run: str,  # execution id
+) -> dict:  # {status, reason, steps}
+    "Bring S3 here, run the definition, bring the results back under the execution's id, register the model."
+    from skin_lesion_mlops.local import run_pipeline
+
+    values = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]} | parameters
+    buckets = [values[n] for n in ("RawBucket", "ProcessedBucket", "ModelsBucket")]
+    with tempfile.TemporaryDirectory(prefix="pipeline-") as home:
+        for bucket, prefix in ((buckets[0], values["RawPrefix"]), (buckets[2], values["WeightsPrefix"])):
+            _download(bucket, f"{prefix}/", Path(home, "s3"))
+        ran = run_pipeline(definition, parameters, home, on_event=lambda *_: None)
+        for bucket in buckets[1:]:
+            _upload(bucket, Path(home, "s3", bucket), (ran.id, run))
+        steps = {s.name: dict(StepName=s.name, StepStatus=STEP.get(s.status, s.status)) for s in ran.steps}
+        if "Gate" in steps:
+            steps["Gate"]["Metadata"] = dict(Condition=dict(Outcome=str(ran.status == "Succeeded")))
+        if ran.model:
+            request = {k: v for k, v in ran.model.items() if k in REQUEST and v}
+            text = json.dumps(request, default=str).replace(ran.id, run)
+            arn = faults.client("sagemaker", "pipeline").create_model_package(**json.loads(text))["ModelPackageArn"]
+            steps["Register"]["Metadata"] = dict(RegisterModel=dict(Arn=arn))
+    status = "Failed" if ran.status == "NotRegistered" else ran.status
+    return dict(status=status, reason=ran.reason, steps=steps)
+
+
+STEP = dict(Running="Executing", Cached="Succeeded")  # the runner's word -> SageMaker's
+REQUEST = (  # what of a registered model CreateModelPackage takes
+    *("ModelPackageGroupName", "ModelPackageDescription", "InferenceSpecification", "ModelApprovalStatus"),
+    *("ModelMetrics", "CustomerMetadataProperties", "DriftCheckBaselines"),
+)
+
+
+def _download(
+    bucket: str,
+    prefix: str,  # ends with a slash
+    root: Path,  # the local runtime's S3
+) -> None:
+    "Copy a folder of a bucket into the local runtime."
+    s3 = faults.client("s3", "pipeline")
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for found in page.get("Contents", []):
+            path = root / bucket / found["Key"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            s3.download_file(bucket, found["Key"], str(path))
+
+
+def _upload(
+    bucket: str,
+    root: Path,  # the bucket in the local runtime
+    rename: tuple[str, str],  # the runner's id, the execution's
+) -> None:
+    "Copy a bucket of the local runtime back."
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        key = path.relative_to(root).as_posix().replace(*rename)
+        faults.client("s3", "pipeline").upload_file(str(path), bucket, key)

@@ -1,0 +1,241 @@
+"""The platform in a few calls, for tests of the parts that need no Terraform.
+
+Names, patterns and settings are those of `infra/`, whose own tests apply the real thing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from lambdas import build
+from tests.standin.server import StandIn
+
+REPO = Path(__file__).resolve().parents[2]
+ROLE = "arn:aws:iam::123456789012:role/{}"
+MEMORY = dict(
+    check_data_availability=256, check_pipeline_status=128, evaluate_model=512, approve_model=128, deploy_model=256
+)
+RULES = {
+    "schedule": dict(ScheduleExpression="rate(30 days)"),
+    "drift": dict(
+        EventPattern={
+            "source": ["aws.cloudwatch"],
+            "detail-type": ["CloudWatch Alarm State Change"],
+            "detail": {
+                "alarmName": ["skin-lesion-data-drift", "skin-lesion-accuracy-drop"],
+                "state": {"value": ["ALARM"]},
+            },
+        }
+    ),
+    "manual": dict(EventPattern={"source": ["skin-lesion"], "detail-type": ["Retraining Requested"]}),
+    "approval": dict(
+        EventPattern={
+            "source": ["aws.sagemaker"],
+            "detail-type": ["SageMaker Model Package State Change"],
+            "detail": {"ModelPackageGroupName": ["skin-lesion-models"], "ModelApprovalStatus": ["Approved"]},
+        }
+    ),
+}
+
+
+@dataclass
+class Platform:
+    "What was created, and hands on it."
+
+    aws: StandIn
+    machine: str = ""  # ARN
+    topic: str = ""  # ARN
+    queue: str = ""  # URL of the queue that hears the topic
+    api: str = ""  # id of the HTTP API
+    seen: list[dict] = field(default_factory=list)
+
+    def messages(
+        self,
+        n: int = 1,  # how many to wait for
+        seconds: float = 300,
+    ) -> list[dict]:  # {outcome, subject, message}
+        "What the topic has published so far, once there is so much of it."
+        sqs, end = self.aws.client("sqs"), time.monotonic() + seconds
+        while len(self.seen) < n and time.monotonic() < end:
+            for m in sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
+                body = json.loads(m["Body"])
+                outcome = body.get("MessageAttributes", {}).get("outcome", {}).get("Value", "")
+                self.seen.append(dict(outcome=outcome, subject=body["Subject"], message=body["Message"]))
+                sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=m["ReceiptHandle"])
+            time.sleep(0.05)
+        return self.seen
+
+    def ended(
+        self,
+        execution: str,  # ARN
+        seconds: float = 300,
+    ) -> dict:  # as DescribeExecution answers
+        "Wait for an execution."
+        sfn, end = self.aws.client("stepfunctions"), time.monotonic() + seconds
+        while (d := sfn.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            assert time.monotonic() < end, "the execution does not end"
+            time.sleep(0.05)
+        return d
+
+    def executions(self) -> list[dict]:
+        "Every execution of the machine."
+        return self.aws.client("stepfunctions").list_executions(stateMachineArn=self.machine)["executions"]
+
+    def start(
+        self,
+        event: Any,  # the machine's input
+        name: str = "",
+        seconds: float = 300,
+    ) -> dict:  # as DescribeExecution answers, at its end
+        "Run the machine."
+        named = dict(name=name) if name else {}
+        sfn = self.aws.client("stepfunctions")
+        arn = sfn.start_execution(stateMachineArn=self.machine, input=json.dumps(event), **named)["executionArn"]
+        return self.ended(arn, seconds)
+
+    def path(
+        self,
+        execution: str,  # ARN
+    ) -> list[str]:
+        "The states an execution went through."
+        pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)
+        events = [e for page in pages for e in page["events"]]
+        return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
+
+    def upload(
+        self,
+        n: int = 4,  # images
+        name: str = "one",
+        completed: str = "",  # now when empty
+    ) -> None:
+        "Images and their manifest."
+        s3, rows = self.aws.client("s3"), ["key,size,sha256,label"]
+        for i in range(n):
+            body, key = f"{name}{i}".encode(), f"ham10000/{name}{i}.jpg"
+            s3.put_object(Bucket="raw", Key=key, Body=body, ChecksumAlgorithm="SHA256")
+            rows.append(f"{key},{len(body)},{sha256(body).hexdigest()},nv")
+        part, key = "\n".join(rows).encode(), f"manifests/ham10000/{name}.csv"
+        s3.put_object(Bucket="raw", Key=key, Body=part)
+        done = completed or time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        parts = [dict(key=key, sha256=sha256(part).hexdigest(), objects=n, labelled=n, completed=done)]
+        manifest = json.dumps(dict(version=1, parts=parts))
+        s3.put_object(Bucket="raw", Key="manifests/ham10000/manifest.json", Body=manifest)
+
+
+def environment(
+    **more: str,
+) -> dict[str, str]:
+    "What the functions are configured with."
+    found = dict(
+        RAW_BUCKET="raw",
+        PROCESSED_BUCKET="processed",
+        MIN_NEW_SAMPLES="3",
+        ROLE_ARN=ROLE.format("sagemaker"),
+        CAPTURE_URI="s3://processed/capture",
+        ALARM_NAMES="skin-lesion-endpoint-errors,skin-lesion-latency-p95",
+        PIPELINE_PARAMETERS=json.dumps(dict(RawBucket="raw", ProcessedBucket="processed", ModelsBucket="models")),
+    )
+    return {**found, **more}
+
+
+def definition(
+    functions: dict[str, str],  # name -> ARN
+    topic: str,  # ARN
+) -> str:
+    "The state machine's file, filled in as Terraform does."
+    values = {f"{name}_arn": arn for name, arn in functions.items()}
+    values.update(topic_arn=topic, pipeline_name="skin-lesion-training", models_bucket="models")
+    text = (REPO / "infra" / "retraining.asl.json").read_text()
+    return re.sub(r"\$\{(\w+)\}", lambda m: values[m.group(1)], text)
+
+
+def create(
+    aws: StandIn,
+    zips: Path,  # folder for the zips
+    pipeline: dict,  # definition of the pipeline
+    **settings: str,  # more environment, e.g. APPROVAL_MODE
+) -> Platform:
+    "Everything a retraining needs."
+    p = Platform(aws)
+    for bucket in ("raw", "processed", "models"):
+        aws.client("s3").create_bucket(Bucket=bucket)
+    sm = aws.client("sagemaker")
+    sm.create_model_package_group(ModelPackageGroupName="skin-lesion-models")
+    sm.create_pipeline(
+        PipelineName="skin-lesion-training",
+        PipelineDefinition=json.dumps(pipeline),
+        RoleArn=ROLE.format("sagemaker"),
+        ClientRequestToken="t" * 32,
+    )
+    _topic(p)
+    functions = _functions(aws, zips, environment(**settings))
+    p.machine = aws.client("stepfunctions").create_state_machine(
+        name="skin-lesion-retraining", definition=definition(functions, p.topic), roleArn=ROLE.format("states")
+    )["stateMachineArn"]
+    _rules(p)
+    _door(p)
+    return p
+
+
+def _topic(p: Platform) -> None:
+    "The alerts topic and a queue that hears it."
+    sns, sqs = p.aws.client("sns"), p.aws.client("sqs")
+    p.topic = sns.create_topic(Name="skin-lesion-alerts")["TopicArn"]
+    p.queue = sqs.create_queue(QueueName="hears-alerts")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=p.queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=p.topic, Protocol="sqs", Endpoint=arn)
+
+
+def _functions(
+    aws: StandIn,
+    zips: Path,  # folder for the zips
+    settings: dict[str, str],  # environment
+) -> dict[str, str]:  # name -> ARN
+    "The five functions, from the zips that are deployed."
+    iam = aws.client("iam")
+    iam.create_role(RoleName="lambda", AssumeRolePolicyDocument="{}")
+    found = {}
+    for name, memory in MEMORY.items():
+        found[name] = aws.client("lambda").create_function(
+            FunctionName=name,
+            Runtime="python3.11",
+            Role=ROLE.format("lambda"),
+            Handler="handler.handler",
+            Code=dict(ZipFile=build.build(name, zips).read_bytes()),
+            MemorySize=memory,
+            Timeout=60,
+            Environment=dict(Variables=settings),
+        )["FunctionArn"]
+    return found
+
+
+def _rules(p: Platform) -> None:
+    "The triggers."
+    events = p.aws.client("events")
+    for name, rule in RULES.items():
+        given = {k: v if isinstance(v, str) else json.dumps(v) for k, v in rule.items()}
+        events.put_rule(Name=f"skin-lesion-{name}", **given)
+        target = dict(Id="machine", Arn=p.machine, RoleArn=ROLE.format("events"))
+        events.put_targets(Rule=f"skin-lesion-{name}", Targets=[target])
+
+
+def _door(p: Platform) -> None:
+    "POST /retrain."
+    gateway = p.aws.client("apigatewayv2")
+    p.api = gateway.create_api(Name="skin-lesion", ProtocolType="HTTP")["ApiId"]
+    integration = gateway.create_integration(
+        ApiId=p.api,
+        IntegrationType="AWS_PROXY",
+        IntegrationSubtype="StepFunctions-StartExecution",
+        RequestParameters=dict(StateMachineArn=p.machine, Input="$request.body"),
+        PayloadFormatVersion="1.0",
+    )["IntegrationId"]
+    gateway.create_route(
+        ApiId=p.api, RouteKey="POST /retrain", AuthorizationType="AWS_IAM", Target=f"integrations/{integration}"
+    )

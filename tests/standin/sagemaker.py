@@ -1,0 +1,204 @@
+"SageMaker: pipelines that run, endpoints that take time and can roll back, a registry that reports what happens to it."
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any, Callable
+
+from moto.sagemaker.exceptions import AWSValidationException
+from moto.sagemaker.models import ModelPackage, SageMakerModelBackend
+from moto.sagemaker.responses import SageMakerResponse
+
+from tests.standin import faults
+
+Executor = Callable[[dict, dict, str], dict]  # (definition, parameters, execution id) -> {status, reason, steps}
+
+executor: Executor | None = None  # runs a pipeline; None: moto's own "Succeeded"
+endpoint_fate = "Deployed"  # or RolledBack, Failed: what becomes of the next update
+endpoint_seconds = 0.0  # how long an update takes
+_steps: dict[str, dict[str, dict]] = {}  # execution ARN -> its steps
+_tokens: dict[str, str] = {}  # client request token -> execution ARN
+_installed = False
+
+
+def install() -> None:
+    "Put the changes into moto, once."
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    _keep_what_is_not_mentioned()
+    _report_approvals()
+    _run_pipelines()
+    _update_endpoints()
+
+
+def reset() -> None:
+    "Forget what happened."
+    global endpoint_fate, endpoint_seconds
+    endpoint_fate, endpoint_seconds = "Deployed", 0.0
+    _steps.clear()
+    _tokens.clear()
+
+
+def _keep_what_is_not_mentioned() -> None:
+    "An update leaves what it does not mention; moto sets status, description and metadata to None."
+    update = SageMakerModelBackend.update_model_package
+    fields = ("model_approval_status", "approval_description", "customer_metadata_properties")
+
+    def update_model_package(self: Any, model_package_arn: str, *given: Any, **named: Any) -> str:
+        package = self.model_packages.get(self.model_package_name_mapping.get(model_package_arn, model_package_arn))
+        before = {f: getattr(package, f, None) for f in fields}
+        answer = update(self, model_package_arn, *given, **named)
+        for f in fields:
+            if getattr(package, f) is None:
+                setattr(package, f, before[f])
+        return answer
+
+    SageMakerModelBackend.update_model_package = update_model_package
+
+
+def _report_approvals() -> None:
+    "A new approval status is an event on the default bus; moto sends none."
+    set_status = ModelPackage.set_model_approval_status
+
+    def set_model_approval_status(self: Any, model_approval_status: str | None) -> None:
+        set_status(self, model_approval_status)
+        if model_approval_status and faults.url:
+            detail = dict(
+                ModelPackageGroupName=self.model_package_group_name,
+                ModelPackageVersion=self.model_package_version,
+                ModelPackageArn=self.arn,
+                ModelPackageStatus="Completed",
+                ModelApprovalStatus=model_approval_status,
+                UpdatedModelPackageFields=["ModelApprovalStatus"],
+            )
+            report("SageMaker Model Package State Change", detail, self.arn)
+
+    ModelPackage.set_model_approval_status = set_model_approval_status
+
+
+def report(
+    kind: str,  # detail-type
+    detail: dict,
+    arn: str,  # the resource
+) -> None:
+    "Put an event of SageMaker on the default bus, as AWS does: a moment later, from outside."
+    entry = dict(Source="aws.sagemaker", DetailType=kind, Detail=json.dumps(detail), Resources=[arn])
+
+    def put() -> None:
+        time.sleep(0.05)
+        faults.client("events", "aws").put_events(Entries=[entry])
+
+    threading.Thread(target=put, daemon=True).start()
+
+
+def _run_pipelines() -> None:
+    "A pipeline execution runs its definition and has steps; moto's has succeeded before it began, and has none."
+    begin = SageMakerModelBackend.start_pipeline_execution
+    describe = SageMakerModelBackend.describe_pipeline_execution
+
+    def start_pipeline_execution(self: Any, pipeline_name: str, *given: Any) -> dict:
+        token, parameters = given[-1], given[1]
+        if executor is None:
+            return begin(self, pipeline_name, *given)
+        if token in _tokens:  # moto ignores the token, SageMaker answers with the execution it knows
+            return dict(PipelineExecutionArn=_tokens[token])
+        answer = begin(self, pipeline_name, *given)
+        arn = _tokens[token] = answer["PipelineExecutionArn"]
+        execution = self.pipelines[pipeline_name].pipeline_executions[arn]
+        execution.pipeline_execution_status = "Executing"
+        definition = json.loads(self.pipelines[pipeline_name].pipeline_definition)
+        threading.Thread(target=_execute, args=(execution, definition, parameters), daemon=True).start()
+        return answer
+
+    def describe_pipeline_execution(self: Any, pipeline_execution_arn: str) -> dict:
+        answer = describe(self, pipeline_execution_arn)
+        name = pipeline_execution_arn.split("/")[1]
+        execution = self.pipelines[name].pipeline_executions[pipeline_execution_arn]
+        return {**answer, "FailureReason": execution.pipeline_execution_failure_reason or ""}
+
+    def list_pipeline_execution_steps(self: Any) -> str:
+        return json.dumps(
+            dict(PipelineExecutionSteps=list(_steps.get(self._get_param("PipelineExecutionArn"), {}).values()))
+        )
+
+    def stop_pipeline_execution(self: Any) -> str:
+        arn = self._get_param("PipelineExecutionArn")
+        execution = self.sagemaker_backend.pipelines[arn.split("/")[1]].pipeline_executions[arn]
+        execution.pipeline_execution_status = "Stopped"
+        return json.dumps(dict(PipelineExecutionArn=arn))
+
+    SageMakerModelBackend.start_pipeline_execution = start_pipeline_execution
+    SageMakerModelBackend.describe_pipeline_execution = describe_pipeline_execution
+    SageMakerResponse.list_pipeline_execution_steps = list_pipeline_execution_steps
+    SageMakerResponse.stop_pipeline_execution = stop_pipeline_execution
+
+
+def _execute(
+    execution: Any,  # moto's
+    definition: dict,  # of the pipeline
+    given: list[dict] | None,  # parameters, as StartPipelineExecution takes them
+) -> None:
+    "Run a pipeline and record how it ended."
+    assert executor is not None
+    types = {p["Name"]: p["Type"] for p in definition["Parameters"]}
+    read = {"Integer": int, "Float": float, "Boolean": lambda v: v == "true"}
+    try:
+        values = {p["Name"]: read.get(types[p["Name"]], str)(p["Value"]) for p in given or []}
+        ended = executor(definition, values, execution.arn.split("/")[-1])
+    except Exception as e:
+        ended = dict(status="Failed", reason=f"{type(e).__name__}: {e}", steps={})
+    _steps[execution.arn] = ended.get("steps", {})
+    execution.pipeline_execution_failure_reason = ended.get("reason", "")
+    if execution.pipeline_execution_status == "Executing":
+        execution.pipeline_execution_status = ended["status"]
+    detail = dict(pipelineExecutionArn=execution.arn, currentPipelineExecutionStatus=ended["status"])
+    report("SageMaker Model Building Pipeline Execution Status Change", detail, execution.arn)
+
+
+def _update_endpoints() -> None:
+    "UpdateEndpoint, which moto does not have, and an endpoint that is busy for a while and may come back as it was."
+    create = SageMakerModelBackend.create_endpoint
+
+    def create_endpoint(self: Any, *given: Any, **named: Any) -> Any:
+        endpoint = create(self, *given, **named)
+        if faults.url:
+            _settle(endpoint, "Creating", "", endpoint.endpoint_config_name)
+        return endpoint
+
+    def update_endpoint(self: Any) -> str:
+        name, config = self._get_param("EndpointName"), self._get_param("EndpointConfigName")
+        endpoint = self.sagemaker_backend.endpoints[name]
+        self.sagemaker_backend.describe_endpoint_config(config)  # refuses one that does not exist
+        if endpoint.endpoint_status != "InService":
+            raise AWSValidationException(f"Cannot update in-progress endpoint {endpoint.arn}.")
+        _settle(endpoint, "Updating", endpoint.endpoint_config_name, config)
+        return json.dumps(dict(EndpointArn=endpoint.arn))
+
+    SageMakerModelBackend.create_endpoint = create_endpoint
+    SageMakerResponse.update_endpoint = update_endpoint
+
+
+def _settle(
+    endpoint: Any,  # moto's
+    status: str,  # meanwhile
+    old: str,  # endpoint config before, "" for a new endpoint
+    new: str,  # endpoint config wanted
+) -> None:
+    "Let an endpoint be busy, then end as `endpoint_fate` says."
+    endpoint.endpoint_status, endpoint.endpoint_config_name = status, old or new
+
+    def end() -> None:
+        time.sleep(endpoint_seconds)
+        if endpoint_fate == "Deployed":
+            endpoint.endpoint_config_name, endpoint.endpoint_status = new, "InService"
+        elif endpoint_fate == "RolledBack" and old:
+            endpoint.failure_reason = "One or more configured alarms went off during the deployment."
+            endpoint.endpoint_status = "InService"
+        else:
+            endpoint.failure_reason, endpoint.endpoint_status = "The container did not pass the ping.", "Failed"
+
+    threading.Thread(target=end, daemon=True).start()

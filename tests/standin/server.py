@@ -1,0 +1,80 @@
+"moto's server with every change in place, on one loopback port."
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from tests.standin import alarms, events, faults, functions, gateway, sagemaker, states, storage, terraform
+
+
+@dataclass
+class StandIn:
+    "A running AWS."
+
+    url: str
+    door: str  # the HTTP API's: `{door}/{api id}/retrain`
+    _moto: Any
+    _gateway: Any
+    _before: dict[str, str | None]
+
+    def client(self, service: str) -> Any:
+        "A client of it."
+        return faults.client(service, "operator")
+
+    def reset(self) -> None:
+        "An empty account."
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")).read()
+        sagemaker.reset()
+        faults.reset()
+
+    def stop(self) -> None:
+        "Shut down, and leave the process as it was."
+        functions.stop()
+        self._gateway.shutdown()
+        self._moto.stop()
+        states.execute(False)
+        faults.url, sagemaker.executor = "", None
+        for k, v in self._before.items():
+            os.environ.pop(k, None) if v is None else os.environ.update({k: v})
+
+
+def serve(
+    port: int = 0,  # 0: any free one
+    door: int = 0,  # the same for the HTTP API
+) -> StandIn:
+    "Start an AWS."
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    port = port or _free_port()
+    url = f"http://127.0.0.1:{port}"
+    wanted = dict(MOTO_PORT=str(port), AWS_ENDPOINT_URL=url, AWS_DEFAULT_REGION="us-east-1")
+    wanted.update(AWS_ACCESS_KEY_ID="operator", AWS_SECRET_ACCESS_KEY="standin", SF_EXECUTION_HISTORY_TYPE="SUCCESS")
+    before = {k: os.environ.get(k) for k in wanted}
+    os.environ.update(wanted)
+    faults.url = url
+    for part in (functions, states, events, sagemaker, alarms, storage, terraform):
+        part.install()
+    states.execute(True)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    moto.start()
+    front = gateway.serve(door)
+    return StandIn(url, f"http://127.0.0.1:{front.server_port}", moto, front, before)
+
+
+def _free_port() -> int:
+    "A port nobody listens on."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def wait_for_ever() -> None:
+    "Until interrupted."
+    threading.Event().wait()

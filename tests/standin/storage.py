@@ -1,0 +1,47 @@
+"S3 and its policies."
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from moto.iam import access_control
+from moto.s3.responses import S3Response
+
+_installed = False
+
+
+def install() -> None:
+    "Put the changes into moto, once."
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    _one_conditional_write_at_a_time()
+    _conditions_of_bucket_policies()
+
+
+def _one_conditional_write_at_a_time() -> None:
+    "Of several writes on the same condition one wins. moto tests the condition and writes in two steps."
+    put, lock = S3Response.put_object, threading.Lock()
+
+    def put_object(self: Any) -> Any:
+        if self.headers.get("If-None-Match") or self.headers.get("If-Match"):
+            with lock:
+                return put(self)
+        return put(self)
+
+    S3Response.put_object = put_object
+
+
+def _conditions_of_bucket_policies() -> None:
+    "A Deny with a Condition denies when the condition holds; moto ignores conditions and would deny everything."
+    permitted = access_control.IAMPolicyStatement.is_action_permitted
+
+    def is_action_permitted(self: Any, *given: Any, **named: Any) -> Any:
+        s = self._statement
+        if s.get("Condition") and s.get("Effect") == "Deny" and "Principal" in s:
+            return access_control.PermissionResult.NEUTRAL
+        return permitted(self, *given, **named)
+
+    access_control.IAMPolicyStatement.is_action_permitted = is_action_permitted

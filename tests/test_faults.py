@@ -1,0 +1,132 @@
+"""Every call that a retraining makes, failing: does the machine try again, or end in a named failure?
+
+Either way nothing may be left half done.
+
+The calls are those of `tests/calls.json`, which is what the functions really called; the policies in `infra/` are
+held against the same file. To write it anew, put `{}` into it and run this file twice.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("moto")
+from tests.standin import faults, pipelines, sagemaker, states  # noqa: E402
+from tests.test_retraining import SCHEDULE, aws, endpoint, make, record  # noqa: E402, F401
+
+CALLS = json.loads((Path(__file__).parent / "calls.json").read_text())
+TRANSIENT = ("throttled", "broken", "timeout", "lost")
+UNDONE = ("DeleteEndpointConfig", "DeleteModel", "DeleteEndpoint")  # calls of a deployment that has failed already
+SDK_NAMES = {"ListBucket": None, "InvokeFunction": None, "PassRole": None}
+
+
+def points():
+    "Each function with each operation it calls in a retraining that goes well."
+    for caller, permissions in CALLS.items():
+        for permission in permissions:
+            operation = SDK_NAMES.get(permission.split(":")[1], permission.split(":")[1])
+            if operation and operation not in (*UNDONE, "StopPipelineExecution"):
+                yield caller, operation
+
+
+def retrain(make, fault, update):  # noqa: F811
+    "One retraining in automatic mode with a fault; in an account with an endpoint, or without."
+    p = make(APPROVAL_MODE="automatic")
+    p.upload(4, completed="2999-01-01T00:00:00Z")
+    p.aws.client("events").disable_rule(Name="skin-lesion-approval")
+    champion(p)
+    if update:
+        sm = p.aws.client("sagemaker")
+        variant = dict(VariantName="AllTraffic", ModelName="old", InstanceType="ml.m5.xlarge", InitialInstanceCount=1)
+        role = "arn:aws:iam::123456789012:role/sagemaker"
+        sm.create_model(ModelName="old", ExecutionRoleArn=role, PrimaryContainer=dict(Image=pipelines.IMAGE))
+        sm.create_endpoint_config(EndpointConfigName="old", ProductionVariants=[variant])
+        sm.create_endpoint(EndpointName="skin-lesion-endpoint", EndpointConfigName="old")
+    faults.record.faults.append(fault)
+    ended = p.start(SCHEDULE)
+    return p, ended
+
+
+def champion(p):
+    "A model is approved, and the turn was held by an execution that is gone."
+    s3 = p.aws.client("s3")
+    s3.put_object(
+        Bucket="processed", Key="runs/old/evaluation/evaluation.json", Body=json.dumps(pipelines.evaluation())
+    )
+    s3.put_object(Bucket="processed", Key="runs/old/report/receipt.json", Body='{"started": "2026-01-01T00:00:00Z"}')
+    arn = pipelines._register("skin-lesion-models", "s3://processed/runs/old/evaluation/evaluation.json")
+    p.aws.client("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    gone = p.machine.replace(":stateMachine:", ":execution:") + ":gone"
+    s3.put_object(Bucket="processed", Key="retraining/lock.json", Body=json.dumps(dict(execution=gone)))
+
+
+def left_over(p):
+    "Endpoint configs and models that no endpoint uses."
+    sm = p.aws.client("sagemaker")
+    used = {"old"} | {endpoint(p)["EndpointConfigName"] for _ in sm.list_endpoints()["Endpoints"]}
+    configs = {c["EndpointConfigName"] for c in sm.list_endpoint_configs()["EndpointConfigs"]}
+    return (configs | {m["ModelName"] for m in sm.list_models()["Models"]}) - used
+
+
+def expected(fault):
+    "How a retraining ends in which that call failed."
+    if fault.kind in TRANSIENT or fault.caller == "states":
+        return "deployed"
+    if fault.operation == "PutObject" or fault.caller != "deploy_model":
+        return "step-failed"
+    scaling = ("RegisterScalableTarget", "PutScalingPolicy", "PutMetricAlarm")
+    return "deployed" if fault.operation in scaling else "deployment-unfinished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*TRANSIENT, "denied"])
+@pytest.mark.parametrize("caller, operation", list(points()))
+def test_each_call_failing_once(make, caller, operation, kind):  # noqa: F811
+    fault = faults.Fault(caller, operation, kind)
+    p, ended = retrain(make, fault, update=operation == "UpdateEndpoint")
+    assert fault.hits == 1, "the call was never made"
+    lost_message = caller == "states" and operation == "Publish" and kind == "lost"  # published, and published again
+    messages = p.messages(2 if lost_message else 1)
+    assert {m["outcome"] for m in messages} == {expected(fault)}, messages
+    assert record(p, ended["executionArn"])["change"]["ending"]["outcome"] == expected(fault)
+    assert not left_over(p)
+
+
+@pytest.mark.parametrize(
+    "caller, operation, kind, outcome",
+    [
+        ("check_data_availability", "GetObject", "broken", "step-failed"),
+        ("deploy_model", "CreateEndpoint", "throttled", "deployment-unfinished"),
+        ("states", "PutObject", "denied", "deployed"),
+    ],
+)
+def test_a_call_that_keeps_failing_ends_in_a_named_failure(make, caller, operation, kind, outcome):  # noqa: F811
+    p, ended = retrain(make, faults.Fault(caller, operation, kind, times=100), update=False)
+    (message,) = p.messages(1)
+    assert message["outcome"] == outcome and not left_over(p)
+    assert len([s for s in states.retries if s <= 60]) >= 5, "tried again, with longer and longer pauses"
+    if outcome != "deployed":
+        assert operation in message["message"]
+
+
+def test_the_calls_are_those_of_the_file(make):  # noqa: F811
+    "Runs every kind of path once, then compares what was called with the file: no more, no less."
+    faults.record.calls.clear()
+    p, _ = retrain(make, faults.Fault("none", "none", "denied"), update=False)
+    sagemaker.endpoint_fate = "RolledBack"  # deployment 2: an update that is taken back
+    p.start(SCHEDULE)
+    pipelines.scores["balanced_accuracy"] = 0.99
+    sagemaker.endpoint_fate = "Failed"
+    p.start(SCHEDULE)
+    sagemaker.endpoint_fate = "Deployed"
+    p.start(SCHEDULE)
+    late = make(MAX_HOURS="0")
+    late.upload(4)
+    pipelines.ending = "Running"
+    late.start(SCHEDULE)
+    found = {caller: sorted(permissions) for caller, permissions in sorted(faults.record.calls.items())}
+    path = Path(__file__).parent / "calls.json"
+    if not CALLS:
+        path.write_text(json.dumps(found, indent=1) + "\n")
+    assert found == CALLS

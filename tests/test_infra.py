@@ -1,0 +1,544 @@
+"What Terraform would make, held against what AWS and our own code really publish, send and accept."
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+INFRA = REPO / "infra"
+EVENTS = Path(__file__).parent / "events"
+EXAMPLES = ("minimal", "hipaa")
+MODULES = sorted(p.name for p in (INFRA / "modules").iterdir())
+
+pytest.importorskip("moto.server", reason="moto[server] is not installed: pip install -e '.[dev]'")
+
+OVERRIDE = """
+terraform {
+  backend "local" {}
+}
+provider "aws" {
+  s3_use_path_style           = true
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+}
+provider "aws" {
+  alias                       = "replica"
+  s3_use_path_style           = true
+  skip_credentials_validation = true
+  skip_metadata_api_check     = true
+}
+"""
+
+
+class Root:
+    "A copy of infra/ that talks to a local AWS."
+
+    def __init__(self, folder: Path, url: str):
+        self.folder = folder / "infra"
+        shutil.copytree(INFRA, self.folder, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*", "diagram"))
+        (self.folder / "zz_override.tf").write_text(OVERRIDE)
+        (folder / "skin_lesion_mlops").mkdir()
+        shutil.copy(REPO / "skin_lesion_mlops" / "pipeline.json", folder / "skin_lesion_mlops")
+        subprocess.run([sys.executable, REPO / "lambdas" / "build.py", folder / "build" / "lambdas"], check=True)
+        keys = dict(AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x", AWS_REGION="us-east-1")
+        self.env = {**os.environ, **keys, "AWS_ENDPOINT_URL": url}
+        self("init", "-input=false")
+
+    def __call__(self, *args: str) -> str:
+        "Run terraform; its complaint is the test's."
+        done = subprocess.run(
+            [self.folder / "terraform.sh", *args], cwd=self.folder, env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"terraform {' '.join(args)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def plan(self, example: str) -> dict:
+        "The whole plan as JSON, with key and roles already made, so that their ARNs are known."
+        given = [f"-var-file=examples/{example}.tfvars", "-input=false", "-no-color"]
+        self("apply", "-auto-approve", "-target=module.identity", *given)
+        self("plan", "-out=tfplan", *given)
+        return json.loads(self("show", "-json", "tfplan"))
+
+
+class Plans(dict):
+    "Plan of each example, made when it is first asked for."
+
+    def __init__(self, folders):
+        self.folders = folders
+
+    def __missing__(self, example: str) -> dict:
+        from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+        server.start()
+        try:
+            host, port = server.get_host_and_port()
+            self[example] = Root(self.folders.mktemp(example), f"http://{host}:{port}").plan(example)
+        finally:
+            server.stop()
+            _forget()
+        return self[example]
+
+
+@pytest.fixture(scope="session")
+def plans(tmp_path_factory):
+    "Plan of each example."
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not on PATH")
+    return Plans(tmp_path_factory)
+
+
+def _forget() -> None:
+    "An empty account for the next example."
+    from moto.core.base_backend import BackendDict
+
+    for backend in BackendDict._instances:
+        backend.reset()
+
+
+def modules(node: dict):
+    "A module of a plan, then those inside it."
+    yield node
+    for child in node.get("child_modules", []):
+        yield from modules(child)
+
+
+def resources(plan: dict, kind: str = "") -> list[dict]:
+    "Planned resources, of one type or all."
+    found = [r for m in modules(plan["planned_values"]["root_module"]) for r in m.get("resources", [])]
+    return [r for r in found if r["mode"] == "managed" and kind in ("", r["type"])]
+
+
+def key_arn(plan: dict) -> str:
+    "Our key."
+    return next(
+        r["values"]["arn"] for r in resources(plan, "aws_kms_key") if r["address"] == "module.keys.aws_kms_key.this"
+    )
+
+
+@pytest.fixture(params=EXAMPLES)
+def plan(plans, request) -> dict:
+    "Each example in turn."
+    return plans[request.param]
+
+
+# ---- Alarms: namespace, metric, dimensions, unit, threshold
+
+ENDPOINT = {"EndpointName", "VariantName"}
+# (namespace, metric) -> dimensions and unit it is published with: the SageMaker, EventBridge user guides and 10_monitor
+PUBLISHED = {
+    ("AWS/SageMaker", "Invocation5XXErrors"): (ENDPOINT, "None"),
+    ("AWS/SageMaker", "ModelLatency"): (ENDPOINT, "Microseconds"),
+    ("AWS/SageMaker", "InvocationsPerInstance"): (ENDPOINT, "None"),
+    ("AWS/Events", "TriggeredRules"): ({"RuleName"}, "Count"),
+    ("SkinLesion/Monitoring", "DataDriftViolations"): ({"EndpointName"}, "Count"),
+    ("SkinLesion/Monitoring", "AccuracyDrop"): ({"EndpointName"}, "None"),
+}
+LIMITS = {  # the six alarms: threshold in the metric's own unit, statistic, who is told
+    "endpoint-errors": (10, "Sum", True),
+    "latency-p95": (1_000_000, "p95", True),
+    "training-failed": (0, "Sum", True),
+    "data-drift": (0, "Maximum", False),
+    "accuracy-drop": (0.05, "Maximum", False),
+}
+
+
+def test_alarms_watch_what_is_published(plan):
+    alarms = resources(plan, "aws_cloudwatch_metric_alarm")
+    assert len(alarms) == 5
+    for alarm in (a["values"] for a in alarms):
+        dimensions, unit = PUBLISHED[alarm["namespace"], alarm["metric_name"]]
+        assert set(alarm["dimensions"]) == dimensions, alarm["alarm_name"]
+        assert alarm["unit"] in (None, "", unit), alarm["alarm_name"]
+        assert alarm["comparison_operator"] == "GreaterThanThreshold"
+
+
+def test_alarm_limits(plan):
+    alarms = {a["index"]: a["values"] for a in resources(plan, "aws_cloudwatch_metric_alarm")}
+    assert set(alarms) == set(LIMITS)
+    for name, (threshold, statistic, told) in LIMITS.items():
+        alarm = alarms[name]
+        assert alarm["threshold"] == threshold, name
+        assert (alarm["statistic"] or alarm["extended_statistic"]) == statistic, name
+        if not told:
+            assert not alarm["alarm_actions"], f"{name} goes to EventBridge"
+    assert alarms["endpoint-errors"]["period"] == 3600
+
+
+def test_alarms_name_the_same_endpoint_and_rule(plan):
+    alarms = {a["index"]: a["values"] for a in resources(plan, "aws_cloudwatch_metric_alarm")}
+    platform = "skin-lesion-endpoint"
+    assert {a["dimensions"].get("EndpointName", platform) for a in alarms.values()} == {platform}
+    rules = {r["values"]["name"] for r in resources(plan, "aws_cloudwatch_event_rule")}
+    assert alarms["training-failed"]["dimensions"]["RuleName"] in rules
+
+
+def test_sixth_alarm_is_the_budget(plan):
+    (budget,) = resources(plan, "aws_budgets_budget")
+    assert float(budget["values"]["limit_amount"]) == 500
+    assert budget["values"]["cost_filter"][0]["values"] == ["user:Project$skin-lesion"]
+
+
+# ---- Event patterns against AWS's events
+
+MATCHES = {
+    "skin-lesion-retraining-drift": {"alarm_drift", "alarm_accuracy_drop"},
+    "skin-lesion-retraining-manual": {"retraining_requested"},
+    "skin-lesion-retraining-registry": {"model_package_approved"},
+    "skin-lesion-training-failed": {"training_job_failed"},
+}
+
+
+def test_event_patterns_match_real_events_and_no_others(plan):
+    from moto.events.models import EventPattern
+
+    alarms = {
+        a["values"]["alarm_name"]: f"arn:aws:cloudwatch:us-east-1:123456789012:alarm:{a['values']['alarm_name']}"
+        for a in resources(plan, "aws_cloudwatch_metric_alarm")
+    }
+    fixtures = {p.stem: json.loads(p.read_text()) for p in EVENTS.glob("*.json")}
+    events = {k: e for k, e in fixtures.items() if "detail-type" in e}
+    rules = {r["values"]["name"]: r["values"] for r in resources(plan, "aws_cloudwatch_event_rule")}
+    for name, expected in MATCHES.items():
+        text = rules[name].get("event_pattern") or json.dumps(  # alarm ARNs are known after apply
+            dict(
+                source=["aws.cloudwatch"],
+                resources=[alarms["skin-lesion-data-drift"], alarms["skin-lesion-accuracy-drop"]],
+                detail=dict(state=dict(value=["ALARM"])),
+            )
+        )
+        pattern = EventPattern.load(text)
+        assert {k for k, e in events.items() if pattern.matches_event(e)} == expected, name
+
+
+def test_schedules(plan):
+    rules = {r["values"]["name"]: r["values"] for r in resources(plan, "aws_cloudwatch_event_rule")}
+    assert rules["skin-lesion-retraining-schedule"]["schedule_expression"] == "rate(30 days)"
+    monitors = {s["index"]: s["values"] for s in resources(plan, "aws_scheduler_schedule")}
+    assert {k: m["schedule_expression"] for k, m in monitors.items()} == {
+        "data-quality": "rate(1 hour)",
+        "model-quality": "rate(6 hours)",
+        "bias": "rate(1 day)",
+    }
+
+
+def test_monitor_jobs_are_what_sagemaker_accepts(plan):
+    import botocore.session
+    from botocore.validate import ParamValidator
+
+    model = botocore.session.get_session().get_service_model("sagemaker").operation_model("CreateProcessingJob")
+    for schedule in resources(plan, "aws_scheduler_schedule"):
+        text = schedule["values"]["target"][0].get("input")
+        if text is None:
+            continue  # known after apply: the VPC's subnets
+        job = json.loads(text)
+        assert "<aws.scheduler.execution-id>" in job["ProcessingJobName"]
+        assert len(job["ProcessingJobName"].replace("<aws.scheduler.execution-id>", "x" * 36)) <= 63
+        report = ParamValidator().validate(job, model.input_shape)
+        assert not report.has_errors(), report.generate_report()
+
+
+# ---- Encryption: everything that can be, with our key
+
+ENCRYPTED = {  # type -> attribute that names the key
+    "aws_cloudwatch_log_group": "kms_key_id",
+    "aws_cloudtrail": "kms_key_id",
+    "aws_lambda_function": "kms_key_arn",
+    "aws_scheduler_schedule": "kms_key_arn",
+    "aws_secretsmanager_secret": "kms_key_id",
+    "aws_sns_topic": "kms_master_key_id",
+    "aws_sqs_queue": "kms_master_key_id",
+    "aws_ssm_parameter": "key_id",
+}
+NOT_OURS = {"module.storage.aws_s3_bucket_server_side_encryption_configuration.logs"}  # its writers refuse KMS
+
+
+def test_everything_is_encrypted_with_our_key(plan):
+    key, seen = key_arn(plan), set()
+    for r in resources(plan):
+        if r["type"] in ENCRYPTED:
+            assert r["values"][ENCRYPTED[r["type"]]] == key, r["address"]
+            seen.add(r["type"])
+        if r["type"] == "aws_ecr_repository":
+            assert r["values"]["encryption_configuration"][0]["kms_key"] == key
+        if r["type"] == "aws_sfn_state_machine":
+            assert r["values"]["encryption_configuration"][0]["kms_key_id"] == key
+    assert seen >= set(ENCRYPTED) - {"aws_secretsmanager_secret"}
+
+
+def test_every_bucket_is_encrypted(plan):
+    key = key_arn(plan)
+    for r in resources(plan, "aws_s3_bucket_server_side_encryption_configuration"):
+        if r["address"] in NOT_OURS or "replica" in r["address"]:
+            continue
+        assert r["values"]["rule"][0]["apply_server_side_encryption_by_default"][0]["kms_master_key_id"] == key
+    addresses = {r["address"] for r in resources(plan, "aws_s3_bucket_server_side_encryption_configuration")}
+    assert NOT_OURS < addresses
+
+
+def test_the_list_of_encryptable_types_is_complete(plan):
+    "A resource with an attribute that names a key is in ENCRYPTED, or said to be encrypted elsewhere in this file."
+    known = set(ENCRYPTED) | {"aws_flow_log", "aws_kms_key", "aws_kms_alias", "aws_ecr_repository"}
+    known |= {"aws_sfn_state_machine", "aws_s3_bucket_server_side_encryption_configuration"}
+    for r in resources(plan):
+        if any(re.search(r"^kms_|_kms_key", k) for k in r.get("values", {})):
+            assert r["type"] in known, f"{r['address']}: say which key encrypts it"
+
+
+# ---- Identity
+
+NAMELESS = {  # actions without a resource to name (AWS service authorization reference)
+    "cloudwatch:PutMetricData",
+    "ec2:DescribeDhcpOptions",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+    "ecr:GetAuthorizationToken",
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+    "xray:GetSamplingRules",
+    "xray:GetSamplingTargets",
+    "xray:PutTelemetryRecords",
+    "xray:PutTraceSegments",
+}
+
+
+def as_list(x) -> list:
+    "IAM writes a list of one as the one."
+    return x if isinstance(x, list) else [x]
+
+
+def policies(plan: dict) -> dict[str, dict]:
+    "Rendered role policies by address."
+    found = {r["address"]: r["values"].get("policy") for r in resources(plan, "aws_iam_role_policy")}
+    return {k: json.loads(v) for k, v in found.items() if v}
+
+
+def test_no_wildcard_where_an_arn_is_possible(plan):
+    rendered = policies(plan)
+    assert len(rendered) >= 13
+    for address, policy in rendered.items():
+        for s in policy["Statement"]:
+            actions = as_list(s["Action"])
+            assert not any("*" in a for a in actions), f"{address}: {actions}"
+            if "*" in as_list(s["Resource"]):
+                assert set(actions) <= NAMELESS, f"{address}: {s['Sid']} could name a resource"
+            if "iam:PassRole" in actions:
+                assert "iam:PassedToService" in json.dumps(s["Condition"]), address
+
+
+def test_every_trust_is_bound_to_this_account(plan):
+    for role in resources(plan, "aws_iam_role"):
+        text = role["values"].get("assume_role_policy")
+        for s in json.loads(text)["Statement"] if text else []:
+            keys = {k for test in s["Condition"].values() for k in test}
+            assert keys & {"aws:SourceAccount", "aws:SourceArn"}, role["address"]
+
+
+def test_policy_lint(plan):
+    parliament = pytest.importorskip(
+        "parliament", reason="parliament is missing: pip install parliament 'setuptools<81'"
+    )
+    complaints = []
+    for address, policy in policies(plan).items():
+        for f in parliament.analyze_policy_string(json.dumps(policy)).findings:
+            # `*` is judged above, against the list of actions that name no resource
+            if f.issue == "RESOURCE_STAR":
+                continue
+            # parliament knows express executions only; the service lists `execution` for this action too
+            if f.issue == "RESOURCE_MISMATCH" and "states:DescribeExecution" in str(f.detail):
+                continue
+            complaints.append(f"{address}: {f.issue} {f.detail} {f.location}")
+    assert not complaints, "\n".join(complaints)
+
+
+# ---- Functions and state machine
+
+MEMORY = dict(check_data_availability=256, check_pipeline_status=128, evaluate_model=512, approve_model=128)
+MEMORY.update(deploy_model=256, slack_notifier=128, predict=256)
+
+
+def test_functions(plan):
+    functions = {f["index"]: f["values"] for f in resources(plan, "aws_lambda_function")}
+    assert set(MEMORY) - {"slack_notifier", "predict"} <= set(functions)
+    for verb, f in functions.items():
+        assert (f["runtime"], f["memory_size"]) == ("python3.11", MEMORY[verb])
+        assert f["dead_letter_config"] and f["tracing_config"][0]["mode"] == "Active"
+
+
+def test_each_handler_is_in_its_zip(plan, tmp_path):
+    subprocess.run([sys.executable, REPO / "lambdas" / "build.py", tmp_path], check=True, capture_output=True)
+    for f in resources(plan, "aws_lambda_function"):
+        module, name = f["values"]["handler"].rsplit(".", 1)
+        with zipfile.ZipFile(tmp_path / Path(f["values"]["filename"]).name) as z:
+            tree = ast.parse(z.read(f"{module}.py"))
+        assert name in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}, f["address"]
+
+
+def test_each_function_gets_the_environment_it_reads(plan):
+    "A name read without a default is set; a name that is set is read."
+    for f in resources(plan, "aws_lambda_function"):
+        source = (REPO / "lambdas" / f["index"] / "handler.py").read_text()
+        needed = set(re.findall(r"env(?:iron)?\[\"([A-Z_]+)\"\]", source))
+        environment = f["values"].get("environment")
+        if environment and environment[0].get("variables"):
+            assert needed <= set(environment[0]["variables"]), f["address"]
+
+
+def test_state_machine_refers_to_what_exists():
+    text = (INFRA / "retraining.asl.json").read_text()
+    main = (INFRA / "main.tf").read_text()
+    verbs = re.search(r"machine_verbs = \[(.*?)\]", main).group(1)
+    given = {f"{v}_arn" for v in re.findall(r'"(\w+)"', verbs)}
+    given |= set(re.findall(r"^    (\w+) +=", main[main.index("machine_values = ") :], re.M))
+    wanted = set(re.findall(r"\$\{(\w+)\}", text))
+    assert wanted <= given, f"placeholders without a value: {wanted - given}"
+    assert {f"{v}_arn" for v in re.findall(r'"(\w+)"', verbs)} <= wanted, "a function the machine never calls"
+
+
+def test_jobs_of_the_pipeline_run_in_the_private_network(plans):
+    (pipeline,) = resources(plans["minimal"], "aws_sagemaker_pipeline")
+    steps = json.loads(pipeline["values"]["pipeline_definition"])["Steps"]
+    assert not any("VpcConfig" in json.dumps(s["Arguments"]) for s in steps)
+    parameters = json.loads(pipeline["values"]["pipeline_definition"])["Parameters"]
+    defaults = {p["Name"]: p.get("DefaultValue") for p in parameters}
+    assert defaults["RawBucket"] == "skin-lesion-raw-123456789012"
+    assert defaults["KmsKeyId"] == key_arn(plans["minimal"])
+
+
+# ---- How the code reads
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_layout(module):
+    folder = INFRA / "modules" / module
+    assert {"main.tf", "variables.tf", "outputs.tf", "versions.tf", "README.md"} <= {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize("path", sorted(INFRA.rglob("variables.tf")), ids=lambda p: str(p.relative_to(INFRA)))
+def test_every_variable_is_typed_and_described(path):
+    if ".terraform" in path.parts:
+        pytest.skip("a copy")
+    blocks = re.split(r"^variable ", path.read_text(), flags=re.M)[1:]
+    for block in blocks:
+        assert re.search(r"^  description +=", block, re.M), block
+        assert re.search(r"^  type +=", block, re.M), block
+
+
+def test_every_skipped_check_has_its_reason():
+    for path in INFRA.rglob("*.tf"):
+        for skip in re.findall(r"#checkov:skip=(.*)", path.read_text()):
+            assert re.match(r"CKV2?_AWS_\d+:.{20,}", skip), f"{path}: {skip}"
+
+
+# ---- The real thing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_apply_settle_destroy(example, tmp_path):
+    "Everything is made, a second plan has nothing to do, everything goes."
+    standin = pytest.importorskip("tests.standin.server", reason="the stand-in is not there")
+    running = standin.serve()
+    try:
+        root = Root(tmp_path, running.url)
+        given = [f"-var-file=examples/{example}.tfvars", "-input=false", "-no-color", "-parallelism=30"]
+        if example == "hipaa":
+            certificate = running.client("acm").request_certificate(DomainName="predict.example.org")
+            given += ["-var=environment=staging", f"-var=certificate_arn={certificate['CertificateArn']}"]
+        given += ["-var=sandbox=true"]
+        assert "Apply complete" in root("apply", "-auto-approve", *given)
+        assert "No changes" in root("plan", "-detailed-exitcode", *given)
+        assert "Destroy complete" in root("destroy", "-auto-approve", *given)
+    finally:
+        running.stop()
+
+
+# ---- The diagram
+
+
+def _diagram():
+    "The description that draws it."
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("architecture", INFRA / "diagram" / "architecture.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["architecture"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_diagram_shows_every_module_and_nothing_else():
+    diagram = _diagram()
+    assert sorted(diagram.BOXES) == MODULES
+    assert set(re.findall(r'source += "\./modules/(\w+)"', (INFRA / "main.tf").read_text())) == set(MODULES)
+    for name, box in diagram.BOXES.items():
+        code = "".join(p.read_text() for p in (INFRA / "modules" / name).glob("*.tf"))
+        for item in box.items:
+            assert f'resource "{item.resource}"' in code, f"{name}: {item.label}"
+            assert item.shape in diagram.GLYPHS
+
+
+def test_no_arrow_crosses_a_box():
+    diagram = _diagram()
+    for arrow in diagram.ARROWS:
+        for (ax, ay), (bx, by) in diagram.segments(arrow):
+            assert ax == bx or ay == by, f"{arrow.source} -> {arrow.target} is not at right angles"
+            for name, b in diagram.BOXES.items():
+                inside_x = min(ax, bx) < b.x + b.w and max(ax, bx) > b.x
+                inside_y = min(ay, by) < b.y + b.h and max(ay, by) > b.y
+                assert not (inside_x and inside_y), f"{arrow.source} -> {arrow.target} crosses {name}"
+
+
+def test_arrows_begin_and_end_on_their_boxes():
+    diagram = _diagram()
+    for arrow in diagram.ARROWS:
+        for name, (x, y) in ((arrow.source, arrow.points[0]), (arrow.target, arrow.points[-1])):
+            if name in diagram.BOXES:
+                b = diagram.BOXES[name]
+                on_side = x in (b.x, b.x + b.w) and b.y <= y <= b.y + b.h
+                assert on_side or (y in (b.y, b.y + b.h) and b.x <= x <= b.x + b.w), f"{arrow.source} -> {arrow.target}"
+            else:
+                assert name in diagram.OUTSIDE
+
+
+def test_boxes_and_icons_do_not_overlap():
+    diagram = _diagram()
+    boxes = list(diagram.BOXES.values())
+    for i, a in enumerate(boxes):
+        for b in boxes[i + 1 :]:
+            assert a.x + a.w <= b.x or b.x + b.w <= a.x or a.y + a.h <= b.y or b.y + b.h <= a.y
+        places = diagram.centres(a)
+        assert all(q[0] - p[0] > diagram.ICON for p, q in zip(places, places[1:]))
+
+
+def test_the_drawn_files_are_the_description():
+    diagram = _diagram()
+    assert (INFRA / "diagram" / "architecture.svg").read_text() == diagram.svg()
+    assert (INFRA / "diagram" / "architecture.drawio").read_text() == diagram.drawio()
+
+
+def test_the_drawio_file_is_well_formed():
+    import xml.etree.ElementTree as ElementTree
+
+    cells = {c.get("id"): c for c in ElementTree.parse(INFRA / "diagram" / "architecture.drawio").iter("mxCell")}
+    for c in cells.values():
+        for end in ("source", "target"):
+            assert c.get(end) is None or c.get(end) in cells

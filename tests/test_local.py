@@ -1,0 +1,803 @@
+"The local runner, on small hand-written definitions: expressions, jobs, caching, failure, interruption, concurrency."
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from skin_lesion_mlops import local, pipeline
+from skin_lesion_mlops.cache import step_key
+from skin_lesion_mlops.core import SkinLesionError, read_json
+from skin_lesion_mlops.expressions import Scope, resolve
+from skin_lesion_mlops.jobs import try_lock
+from skin_lesion_mlops.local import Run, compare_runs, link_data, list_runs, run_pipeline
+
+WRITE = """
+import json, os, sys
+out, *values = sys.argv[1:]
+given = os.path.join(os.environ["SAGEMAKER_BASE_DIR"], "processing", "input")
+files = {p: open(os.path.join(d, p)).read() for d, _, ps in os.walk(given, followlinks=True) for p in ps}
+json.dump({"values": values, "files": files, "label": os.environ.get("LABEL", "")}, open(out + "/result.json", "w"))
+"""
+GET = {"Get": "Parameters.Value"}
+RUN_ID = {"Get": "Execution.PipelineExecutionId"}
+
+
+def s3(*parts):
+    return {"Std:Join": {"On": "/", "Values": ["s3:/", *parts]}}
+
+
+def text(name):
+    return {"Std:Join": {"On": "", "Values": [{"Get": f"Parameters.{name}"}]}}
+
+
+def processing(name, code=WRITE, arguments=(), inputs=None, environment=None, **more):
+    "A step that runs Python code and leaves `result.json` in s3://out/<run>/<name>."
+    folder = "/opt/ml/processing"
+    return dict(
+        Name=name,
+        Type="Processing",
+        Arguments=dict(
+            AppSpecification=dict(
+                ImageUri="image",
+                ContainerEntrypoint=["python3", "-c", code] if isinstance(code, str) else code,
+                ContainerArguments=[f"{folder}/out", *arguments],
+            ),
+            Environment=environment or {},
+            ProcessingInputs=[
+                dict(InputName=n, S3Input=dict(S3Uri=uri, LocalPath=f"{folder}/input/{n}"))
+                for n, uri in (inputs or {}).items()
+            ],
+            ProcessingOutputConfig=dict(
+                Outputs=[
+                    dict(
+                        OutputName="out",
+                        S3Output=dict(
+                            S3Uri=s3("out", RUN_ID, name),
+                            LocalPath=f"{folder}/out",
+                            S3UploadMode=more.pop("mode", "EndOfJob"),
+                        ),
+                    )
+                ]
+            ),
+        ),
+        CacheConfig=dict(Enabled=True, ExpireAfter="P30D"),
+        PropertyFiles=[dict(PropertyFileName="Result", OutputName="out", FilePath="result.json")],
+        **more,
+    )
+
+
+def training(code, hyperparameters=None, inputs=None, **more):
+    return dict(
+        Name="Train",
+        Type="Training",
+        Arguments=dict(
+            AlgorithmSpecification=dict(
+                TrainingImage="image",
+                ContainerEntrypoint=["python3", "-c", code],
+                MetricDefinitions=[dict(Name="loss", Regex="loss=([0-9.]+)")],
+            ),
+            HyperParameters=hyperparameters or {},
+            InputDataConfig=[
+                dict(ChannelName=n, DataSource=dict(S3DataSource=dict(S3DataType="S3Prefix", S3Uri=uri)))
+                for n, uri in (inputs or {}).items()
+            ],
+            OutputDataConfig=dict(S3OutputPath=s3("models", RUN_ID)),
+            CheckpointConfig=dict(S3Uri=s3("checkpoints", RUN_ID), LocalPath="/opt/ml/checkpoints"),
+        ),
+        CacheConfig=dict(Enabled=True),
+        **more,
+    )
+
+
+def result(path, step="A"):
+    return {"Std:JsonGet": {"PropertyFile": {"Get": f"Steps.{step}.PropertyFiles.Result"}, "Path": path}}
+
+
+def fail(name="Refused", message="no"):
+    return dict(Name=name, Type="Fail", Arguments=dict(ErrorMessage=message))
+
+
+def condition(conditions, if_steps=(), else_steps=(), name="Gate"):
+    a = dict(Conditions=conditions, IfSteps=list(if_steps), ElseSteps=list(else_steps))
+    return dict(Name=name, Type="Condition", Arguments=a)
+
+
+def definition(*steps, **parameters):
+    kinds = {str: "String", int: "Integer", float: "Float", bool: "Boolean"}
+    declared = [dict(Name=n, Type=kinds[type(v)], DefaultValue=v) for n, v in parameters.items()]
+    return dict(Version="2020-12-01", Parameters=declared, Steps=list(steps))
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def data(home, tmp_path):
+    "A folder of two old files, as a location in S3."
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for n in ("a", "b"):
+        (folder / f"{n}.txt").write_text(n)
+        os.utime(folder / f"{n}.txt", (1e9, 1e9))
+    return folder, f"s3://raw/{link_data(home, folder, 'raw')}"
+
+
+def run(d, home, parameters=None, **more):
+    events = []
+    more.setdefault("on_event", lambda e, r: events.append(e))
+    r = run_pipeline(d, parameters, home, **more)
+    return r, events
+
+
+def written(r, step="A"):
+    return read_json(r.home / "s3" / "out" / (r.step(step).cached or r.id) / step / "result.json")
+
+
+# ---- expressions, as the runner sees them -----------------------------------------------------------------------
+
+
+def test_arguments_are_resolved(home):
+    a = processing("A", arguments=["x", text("Value"), {"Get": "Execution.PipelineName"}], environment=dict(LABEL=GET))
+    b = processing("B", arguments=[result("values[1]"), {"Get": "Steps.A.ProcessingJobStatus"}])
+    b["Arguments"]["ProcessingInputs"] = [
+        dict(
+            InputName="in",
+            S3Input=dict(
+                S3Uri={"Get": "Steps.A.ProcessingOutputConfig.Outputs['out'].S3Output.S3Uri"},
+                LocalPath="/opt/ml/processing/input/in",
+            ),
+        )
+    ]
+    r, _ = run(definition(b, a, Value="7"), home, dict(Value="8"), name="demo")
+    assert r.status == "Succeeded", r.reason
+    assert [s.name for s in r.steps] == ["A", "B"]  # B comes first in the definition and waits
+    assert written(r)["values"] == ["x", "8", "demo"] and written(r)["label"] == "8"
+    assert written(r, "B")["values"] == ["8", "Completed"]
+    assert "result.json" in written(r, "B")["files"]
+
+
+NUMBER = result("number")
+
+
+@pytest.mark.parametrize(
+    "c, passes",
+    [
+        (dict(Type="Equals", LeftValue=NUMBER, RightValue=3), True),
+        (dict(Type="Equals", LeftValue=NUMBER, RightValue=4), False),
+        (dict(Type="GreaterThan", LeftValue=NUMBER, RightValue=3), False),
+        (dict(Type="GreaterThanOrEqualTo", LeftValue=NUMBER, RightValue=3.0), True),
+        (dict(Type="LessThan", LeftValue=NUMBER, RightValue={"Get": "Parameters.Limit"}), True),
+        (dict(Type="LessThanOrEqualTo", LeftValue=NUMBER, RightValue=2.9), False),
+        (dict(Type="In", QueryValue={"Get": "Parameters.Word"}, Values=["a", "b"]), True),
+        (dict(Type="In", QueryValue={"Get": "Parameters.Word"}, Values=["c"]), False),
+        (dict(Type="Not", Expression=dict(Type="Equals", LeftValue=NUMBER, RightValue=3)), False),
+        (
+            dict(
+                Type="Or",
+                Conditions=[
+                    dict(Type="Equals", LeftValue=NUMBER, RightValue=9),
+                    dict(Type="Not", Expression=dict(Type="GreaterThan", LeftValue=NUMBER, RightValue=9)),
+                ],
+            ),
+            True,
+        ),
+    ],
+)
+def test_operators_choose_the_branch(home, monkeypatch, c, passes):
+    monkeypatch.setattr(local, "run_process", lambda job, watch, stopping: _pretend(job, dict(number=3)))
+    d = definition(
+        processing("A"),
+        condition([c], [processing("Yes")], [processing("No")]),
+        Limit=3.5,
+        Word="b",
+    )
+    r, _ = run(d, home)
+    assert r.status == "Succeeded", r.reason
+    assert [s.name for s in r.steps] == ["A", "Gate", "Yes" if passes else "No"]
+
+
+def _pretend(job, content):
+    "Stands for a job that writes a result."
+    (job.ml / "processing" / "out" / "result.json").write_text(json.dumps(content))
+    job.log.write_text("")
+    return 0
+
+
+def test_conditions_are_anded_and_all_are_kept(home):
+    yes, no = (dict(Type="Equals", LeftValue=text("N"), RightValue=v) for v in ("1", "2"))
+    r, _ = run(definition(condition([yes, no], [], [fail()]), N=1), home)
+    assert r.status == "NotRegistered" and [c["passed"] for c in r.gate] == [True, False]
+
+
+def test_a_json_path_that_leads_nowhere_is_explained(home):
+    c = dict(Type="Equals", LeftValue=result("metrics.accuracy.value"), RightValue=1)
+    r, _ = run(definition(processing("A"), condition([c])), home)
+    assert r.status == "Failed" and r.step("Gate").status == "Failed"
+    assert "result.json of step A has no 'metrics.accuracy.value': no 'metrics' at the top" in r.reason
+    assert "values, files, label" in r.reason  # what there is instead
+
+
+def test_json_straight_from_s3(home):
+    place = home / "s3" / "config" / "x.json"
+    place.parent.mkdir(parents=True)
+    place.write_text('{"deep": [{"key": "v"}]}')
+    get = {"Std:JsonGet": {"S3Uri": s3("config", "x.json"), "Path": "deep[0]['key']"}}
+    r, _ = run(definition(processing("A", arguments=[get])), home)
+    assert written(r)["values"] == ["v"]
+
+
+# ---- refusing ----------------------------------------------------------------------------------------------------
+
+
+def test_unknown_parameters_are_refused_with_the_nearest_name(home):
+    with pytest.raises(SkinLesionError, match="unknown parameter AccuracyTreshold\n.*did you mean AccuracyThreshold"):
+        run_pipeline(pipeline.definition(), dict(AccuracyTreshold=0.9), home)
+    assert not home.exists()  # nothing was begun
+
+
+@pytest.mark.parametrize("given", [dict(Epochs="many"), dict(Weights="hub"), dict(ModelApprovalStatus="yes")])
+def test_values_are_checked(home, given):
+    with pytest.raises(SkinLesionError, match=next(iter(given))):
+        run_pipeline(pipeline.definition(), given, home)
+
+
+def test_missing_data_is_told_before_anything_runs(home):
+    with pytest.raises(SkinLesionError, match="nothing at s3://skin-lesion-raw/ham10000"):
+        run_pipeline(pipeline.definition(), {}, home)
+
+
+@pytest.mark.parametrize("command, why", [([], "has no ContainerEntrypoint"), (["no-such-program"], "cannot start")])
+def test_what_cannot_be_started_fails_the_step(home, command, why):
+    r, _ = run(definition(processing("A", command), processing("B")), home)
+    assert r.status == "Failed" and why in r.step("A").reason and r.step("B").status == "Succeeded"
+
+
+# ---- jobs --------------------------------------------------------------------------------------------------------
+
+TRAIN = """
+import json, os, pathlib
+ml = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+assert os.environ["SM_MODEL_DIR"] == str(ml / "model")
+assert os.environ["SM_CHANNEL_TRAIN"] == str(ml / "input/data/train")
+assert os.environ["SM_HP_LEARNING_RATE"] == "0.001" and json.loads(os.environ["SM_HPS"])["learning_rate"] == 0.001
+assert json.load(open(ml / "input/config/hyperparameters.json")) == {"learning_rate": "0.001"}
+assert "train" in json.load(open(ml / "input/config/inputdataconfig.json"))
+assert json.load(open(ml / "input/config/resourceconfig.json"))["hosts"] == ["algo-1"]
+names = sorted(os.listdir(os.environ["SM_CHANNEL_TRAIN"]))
+pathlib.Path(os.environ["SM_MODEL_DIR"], "model.txt").write_text(" ".join(names))
+print("loss=2.5"); print("loss=0.25")
+"""
+
+
+def test_training_job(home, data):
+    d = definition(
+        training(TRAIN, dict(learning_rate=text("LearningRate")), dict(train=data[1])),
+        processing("A", inputs=dict(model={"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"})),
+        LearningRate=0.001,
+    )
+    d["Steps"][1]["Arguments"]["AppSpecification"]["ContainerEntrypoint"][2] = WRITE.replace(".read()", ".name")
+    r, _ = run(d, home)
+    assert r.status == "Succeeded", r.reason
+    model = home / "s3" / "models" / r.id / f"pipelines-{r.id}-Train" / "output" / "model.tar.gz"
+    with tarfile.open(model) as tar:
+        assert tar.getnames() == ["model.txt"] and tar.extractfile("model.txt").read() == b"a.txt b.txt"
+        assert tar.getmembers()[0].mtime == 0
+    assert list(written(r)["files"]) == ["model.tar.gz"]
+    assert r.step("Train").properties["FinalMetricDataList"]["loss"]["Value"] == 0.25
+    assert (r.folder / "Train" / "ml" / "input" / "data" / "train").is_symlink()  # linked, not copied
+
+
+def test_training_that_leaves_no_model_fails(home):
+    r, _ = run(definition(training("print('done')")), home)
+    assert r.status == "Failed" and "left no model" in r.reason
+
+
+def test_failure_reason_is_the_jobs_own(home):
+    code = (
+        "import os,sys; open(os.environ['SAGEMAKER_BASE_DIR']+'/output/failure','w').write('loss is nan'); sys.exit(3)"
+    )
+    r, _ = run(definition(training(code)), home)
+    assert r.reason == "Train: AlgorithmError: loss is nan"
+
+
+def test_only_continuous_outputs_survive_a_failure(home):
+    code = "import sys; open(sys.argv[1] + '/evidence.txt', 'w').write('x'); sys.exit(1)"
+    for mode, kept in (("Continuous", True), ("EndOfJob", False)):
+        r, _ = run(definition(processing("A", code, mode=mode)), home)
+        assert r.status == "Failed"
+        assert (home / "s3" / "out" / r.id / "A" / "evidence.txt").exists() is kept
+
+
+def test_a_failing_notebook_points_to_the_cell(home, tmp_path):
+    cells = [
+        new_code_cell("divisor: int = 0  # what to divide by", metadata=dict(tags=["parameters"])),
+        new_code_cell("print('so far so good')"),
+        new_code_cell("1 / divisor"),
+    ]
+    notebook = tmp_path / "halve.ipynb"
+    nbformat.write(new_notebook(cells=cells), notebook)
+    command = ["python3", "-m", "skin_lesion_mlops.launch", str(notebook), "--out"]
+    r, events = run(definition(processing("A", command, mode="Continuous")), home)
+    assert r.status == "Failed"
+    assert "halve.ipynb, cell 2: ZeroDivisionError: division by zero" in r.step("A").reason
+    found = local.evidence(r, r.step("A"))
+    assert set(found) == {"report", "notebook", "log"} and "ZeroDivisionError" in found["report"].read_text()
+    assert any(e.kind == "progress" and e.total == 3 for e in events)  # papermill's cells
+    assert "ZeroDivisionError" in r.page.read_text()
+
+
+# ---- failure and retries ------------------------------------------------------------------------------------------
+
+
+def test_other_branches_go_on_and_dependents_do_not(home):
+    d = definition(
+        processing("A", "raise SystemExit(1)"),
+        processing("B", DependsOn=["A"]),
+        processing("C", DependsOn=["B"]),
+        processing("D"),
+        condition([dict(Type="Equals", LeftValue=result("label", "A"), RightValue="")], [processing("E")]),
+    )
+    r, _ = run(d, home)
+    assert {s.name: s.status for s in r.steps} == dict(
+        A="Failed", D="Succeeded", B="NotStarted", C="NotStarted", Gate="NotStarted"
+    )
+    assert r.status == "Failed" and r.reason.startswith("A: ") and r.step("B").reason == "needs A"
+    assert Run.load(home).reason == r.reason
+
+
+def test_a_fail_step_ends_the_run(home):
+    late = processing("Late", DependsOn=["Gate"])
+    r, _ = run(definition(condition([], [fail(message=s3("b", RUN_ID))]), late), home)
+    assert r.status == "NotRegistered" and r.reason == f"s3://b/{r.id}"
+    assert r.step("Late").status == "NotStarted"
+    r, _ = run(definition(fail(message="never")), home)
+    assert r.status == "Failed"  # not the outcome of a condition
+
+
+FLAKY = """
+import os, pathlib, sys
+tries = pathlib.Path(os.environ["LABEL"])
+n = int(tries.read_text()) if tries.exists() else 0
+tries.write_text(str(n + 1))
+if n < 2:
+    pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "output", "message").write_text(sys.argv[2]); sys.exit(1)
+open(sys.argv[1] + "/result.json", "w").write("{}")
+"""
+
+
+@pytest.mark.parametrize(
+    "message, attempts, outcome",
+    [
+        ("CapacityError: none left", 3, "Succeeded"),
+        ("ThrottlingException: slow down", 1, "Failed"),
+        ("a bug", 1, "Failed"),
+    ],
+)
+def test_retry_policies(home, tmp_path, monkeypatch, message, attempts, outcome):
+    monkeypatch.setattr(local, "MAX_WAIT", 0.01)
+    policy = dict(ExceptionType=["SageMaker.CAPACITY_ERROR"], IntervalSeconds=60, BackoffRate=2.0, MaxAttempts=2)
+    flaky = processing("A", FLAKY, [message], environment=dict(LABEL=str(tmp_path / "tries")), RetryPolicies=[policy])
+    r, events = run(definition(flaky), home)
+    assert (r.step("A").attempts, r.status) == (attempts, outcome)
+    assert sum(e.kind == "retry" for e in events) == attempts - 1
+
+
+# ---- caching -----------------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed_nothing_runs(home, data):
+    d = definition(processing("A", inputs=dict(raw=data[1])), processing("B", arguments=[result("files['a.txt']")]))
+    first, _ = run(d, home)
+    start = time.monotonic()
+    second, events = run(d, home)
+    assert time.monotonic() - start < 2
+    assert [s.cached for s in second.steps] == [first.id, first.id] and second.id != first.id
+    assert [e.kind for e in events if e.step] == ["started", "cached"] * 2
+    assert (home / "s3" / "out" / second.id / "A" / "result.json").exists()  # a link to the first run's
+
+
+CHANGES = dict(
+    value=lambda d, folder: d["Parameters"][0].update(DefaultValue="other"),
+    data=lambda d, folder: (folder / "a.txt").write_text("changed"),
+    more_data=lambda d, folder: (folder / "c.txt").write_text("c"),
+    environment=lambda d, folder: d["Steps"][0]["Arguments"]["Environment"].update(LABEL="x"),
+    script=lambda d, folder: (folder.parent / "code.py").write_text(WRITE + "\nprint('and more')"),
+)
+NO_CHANGES = dict(
+    label=lambda d, folder: d["Parameters"][1].update(DefaultValue="schedule"),
+    image=lambda d, folder: d["Steps"][0]["Arguments"]["AppSpecification"].update(ImageUri="newer"),
+    machine=lambda d, folder: d["Steps"][0]["Arguments"].update(ProcessingResources=dict(ClusterConfig=dict(A=1))),
+    role=lambda d, folder: d["Steps"][0]["Arguments"].update(RoleArn="other"),
+    dates=lambda d, folder: os.utime(folder / "a.txt", (2e9, 2e9)),
+    comment=lambda d, folder: (folder.parent / "code.py").write_text("# a comment\n" + WRITE),
+    hidden=lambda d, folder: (folder / ".DS_Store").write_text("noise"),
+)
+
+
+@pytest.mark.parametrize("change", [*CHANGES, *NO_CHANGES])
+def test_what_invalidates_the_cache(home, data, tmp_path, change):
+    folder, uri = data
+    (tmp_path / "code.py").write_text(WRITE)
+    command = ["python3", str(tmp_path / "code.py")]
+    step = processing("A", command, [GET, {"Get": "Parameters.TriggeredBy"}], dict(raw=uri), dict(B="1"))
+    d = definition(step, Value="v", TriggeredBy="manual")
+    first, _ = run(d, home)
+    assert first.status == "Succeeded", first.reason
+    {**CHANGES, **NO_CHANGES}[change](d, folder)
+    second, _ = run(d, home)
+    assert second.step("A").cached == (first.id if change in NO_CHANGES else "")
+
+
+def test_no_cache_runs_everything(home):
+    d = definition(processing("A"))
+    first, _ = run(d, home)
+    second, _ = run(d, home, cache=False)
+    third, _ = run(d, home)
+    assert not second.step("A").cached and third.step("A").cached == second.id  # the newest result
+
+
+def test_a_step_without_caching_is_never_cached(home):
+    a = processing("A")
+    a["CacheConfig"]["Enabled"] = False
+    assert not [run(definition(a), home)[0].step("A").cached for _ in range(2)][1]
+
+
+def test_a_tampered_output_is_not_reused(home):
+    d = definition(processing("A"))
+    first, _ = run(d, home)
+    (home / "s3" / "out" / first.id / "A" / "result.json").write_text('{"values": ["forged"]}')
+    second, _ = run(d, home)
+    assert not second.step("A").cached and written(second)["values"] == []
+
+
+def test_our_own_code_counts(home, monkeypatch, tmp_path):
+    "An edit to a module that the step imports, and one to a module that it does not."
+    from skin_lesion_mlops import cache
+
+    a = dict(AppSpecification=dict(ContainerEntrypoint=["python3", "-m", "skin_lesion_mlops.launch", "evaluate"]))
+    files = {p.stem: p.read_text() for p in cache.code_of(a["AppSpecification"]["ContainerEntrypoint"])}
+    assert "core" in files and "runs" not in files and "local" not in files
+    key = step_key(dict(Type="Processing"), a, home, "x")
+    real = cache._meaning
+    monkeypatch.setattr(cache, "_meaning", lambda p: real(p) + ("changed" if p.stem == "core" else ""))
+    assert step_key(dict(Type="Processing"), a, home, "x") != key
+    monkeypatch.setattr(cache, "_meaning", lambda p: real(p) + ("changed" if p.stem == "local" else ""))
+    assert step_key(dict(Type="Processing"), a, home, "x") == key
+
+
+def test_new_versions_of_packages_count(home, monkeypatch):
+    from skin_lesion_mlops import cache
+
+    d = definition(processing("A"))
+    run(d, home)
+    monkeypatch.setattr(cache, "versions", lambda: dict(torch="99"))
+    assert not run(d, home)[0].step("A").cached
+
+
+# ---- registering -------------------------------------------------------------------------------------------------
+
+
+def registering(group="lesions"):
+    a = dict(
+        ModelPackageGroupName=group,
+        ModelApprovalStatus="PendingManualApproval",
+        InferenceSpecification=dict(
+            Containers=[dict(Image="image", ModelDataUrl={"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"})],
+            SupportedContentTypes=["image/jpeg"],
+            SupportedResponseMIMETypes=["application/json"],
+        ),
+        CustomerMetadataProperties=dict(run={"Get": "Execution.PipelineExecutionArn"}, seed=text("Seed")),
+    )
+    return dict(Name="Register", Type="RegisterModel", Arguments=a)
+
+
+FIT = "import os; open(os.environ['SM_MODEL_DIR'] + '/m.txt', 'w').write(os.environ['SM_HP_SEED'])"
+
+
+def test_registering_the_same_model_twice_gives_one_version(home):
+    d = definition(training(FIT, dict(seed=text("Seed"))), registering(), Seed=1)
+    first, second = run(d, home)[0], run(d, home)[0]
+    assert first.status == second.status == "Succeeded", first.reason
+    assert first.model["ModelPackageVersion"] == second.model["ModelPackageVersion"] == 1
+    other = run(d, home, dict(Seed=2))[0]
+    assert other.model["ModelPackageVersion"] == 2
+    again = run(d, home, cache=False)[0]
+    assert again.model["ModelPackageVersion"] == 3  # asked for anew
+    assert first.model["ModelApprovalStatus"] == "PendingManualApproval"
+
+
+# ---- interruption ------------------------------------------------------------------------------------------------
+
+SLOW = """
+import os, pathlib, signal, sys, time
+kept = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"], "checkpoints")
+def save(*_): (kept / "saved").write_text("x"); print("saved", flush=True); sys.exit(1)
+signal.signal(signal.SIGTERM, save)
+begin = len(list(kept.glob("epoch-*")))
+for i in range(begin, 3):
+    print(f"epoch={i + 1} loss={1 / (i + 1)}", flush=True)
+    while i >= 1 and not pathlib.Path(os.environ["GO"]).exists(): time.sleep(0.05)
+    (kept / f"epoch-{i}").write_text("")
+pathlib.Path(os.environ["SM_MODEL_DIR"], "m.txt").write_text(f"from epoch {begin}")
+"""
+RUNNER = """
+import json, sys
+from skin_lesion_mlops.local import run_pipeline
+r = run_pipeline(json.load(open(sys.argv[1])), {}, sys.argv[2])
+sys.exit({"Succeeded": 0, "Stopped": 130}.get(r.status, 1))
+"""
+
+
+@pytest.fixture
+def slow(tmp_path, home):
+    "A definition whose training hangs until a file appears, and a function that starts a runner on it."
+    train = training(SLOW, dict(epochs="3"), Environment=None)
+    del train["Environment"]
+    train["Arguments"]["Environment"] = dict(GO=str(tmp_path / "go"))
+    d = definition(processing("A"), train, processing("B", DependsOn=["Train"]))
+    (tmp_path / "d.json").write_text(json.dumps(d))
+
+    def start():
+        command = [sys.executable, "-c", RUNNER, str(tmp_path / "d.json"), str(home)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    return start, tmp_path / "go"
+
+
+def until(what, seconds=20.0):
+    "Wait for something to be true."
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def training_hangs(home):
+    return lambda: any("epoch=2" in p.read_text() for p in home.glob("runs/*/Train/log.txt"))
+
+
+def test_killed_outright_and_continued(home, slow):
+    start, go = slow
+    runner = start()
+    until(training_hangs(home))
+    folder = next(home.glob("runs/*/Train"))
+    orphan = (folder / "pid").read_text()
+    runner.kill()
+    runner.wait()
+    assert try_lock(folder / "lock") is None  # the job has outlived its runner
+    stopped = Run.load(home)
+    assert stopped.status == "Stopped" and "run it again" in stopped.reason
+    again = start()
+    until(lambda: (folder / "pid").read_text() not in (orphan, ""))  # ... and not the runner that takes over
+    go.touch()
+    assert again.wait(30) == 0
+    said = again.stderr.read()
+    assert f"run {stopped.id}" in said and "continued" in said and "left behind" in said and "done before" in said
+    (r,) = list_runs(home)
+    assert r.id == stopped.id and r.status == "Succeeded" and len(r.resumed) == 1
+    uri = r.step("Train").properties["ModelArtifacts"]["S3ModelArtifacts"]
+    with tarfile.open(home / "s3" / uri[5:]) as tar:
+        assert tar.extractfile("m.txt").read() == b"from epoch 1"  # not from the beginning
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_continued(home, slow, sign):
+    start, go = slow
+    runner = start()
+    until(training_hangs(home))
+    runner.send_signal(sign)
+    assert runner.wait(20) == 130
+    (r,) = list_runs(home)
+    assert r.status == "Stopped" and r.step("Train").status == "Stopped" and r.step("A").status == "Succeeded"
+    assert "saved" in (r.folder / "Train" / "log.txt").read_text()  # the job had time to save its work
+    go.touch()
+    assert start().wait(30) == 0
+    assert [x.status for x in list_runs(home)] == ["Succeeded"] and list_runs(home)[0].id == r.id
+
+
+def test_a_job_that_does_not_listen_is_killed(home, tmp_path, monkeypatch):
+    from skin_lesion_mlops import jobs
+
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    job = jobs.Job(
+        "A",
+        "Processing",
+        resolve(processing("A", code)["Arguments"], Scope({}, dict(PipelineExecutionId="x"))),
+        tmp_path / "A",
+        home,
+        "x",
+    )
+    jobs.prepare(job)
+    threading.Timer(0.8, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        jobs.run_process(job, grace=0.5)
+    assert time.monotonic() - start < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "A" / "pid").read_text()), 0)
+
+
+def test_changed_data_begins_a_new_run(home, data):
+    folder, uri = data
+    d = definition(processing("A", inputs=dict(raw=uri)))
+    values, code = local.signature_of(d, {}, home, True)
+    assert local.signature_of(d, {}, home, True) == (values, code)
+    assert local.signature_of(d, {}, home, False)[0] != values
+    (folder / "a.txt").write_text("changed")
+    assert local.signature_of(d, {}, home, True)[0] != values
+
+
+# ---- concurrency -------------------------------------------------------------------------------------------------
+
+
+def test_two_runs_at_once_do_not_meet(home, slow):
+    "The second does not continue the first, which is alive; both end well."
+    start, go = slow
+    runners = [start(), start()]
+    until(lambda: sum("epoch=2" in p.read_text() for p in home.glob("runs/*/Train/log.txt")) == 2)
+    assert {r.status for r in list_runs(home)} == {"Running"}
+    go.touch()
+    assert [r.wait(30) for r in runners] == [0, 0]
+    found = list_runs(home)
+    assert len({r.id for r in found}) == 2 and {r.status for r in found} == {"Succeeded"}
+    assert len({r.step("Train").outputs["model"] for r in found}) == 2
+
+
+def test_many_at_once(home, data):
+    d = definition(processing("A", arguments=[text("N")], inputs=dict(raw=data[1])), N=0)
+    done = []
+
+    def one(n):
+        done.append(run(d, home, dict(N=n % 2))[0])
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert [r.status for r in done] == ["Succeeded"] * 6 and len({r.id for r in done}) == 6
+    assert all(written(r)["values"] == [str(r.parameters["N"])] for r in done)
+
+
+# ---- records -----------------------------------------------------------------------------------------------------
+
+
+MEASURE = """
+import json, sys
+found = {"m_metrics": {"f1": {"value": float(sys.argv[2])}}, "lineage": {"data_hash": "d"}}
+json.dump(found, open(sys.argv[1] + "/result.json", "w"))
+"""
+
+
+def test_records(home):
+    d = definition(processing("A", MEASURE, [text("N")]), N=0.5)
+    a, b = run(d, home)[0], run(d, home, dict(N=0.75))[0]
+    assert a.metrics == {"f1": 0.5} and a.data_hash == "d"
+    found = compare_runs(a, b)
+    assert found["parameters"] == {"N": (0.5, 0.75)} and found["metrics"] == {"f1": (0.5, 0.75)}
+    assert found["run"]["data"] == ("d", "d") and found["versions"] == {}
+    assert [r.id for r in list_runs(home)] == [b.id, a.id] and Run.load(home, "latest").id == b.id
+    stored = read_json(a.folder / "run.json")
+    for key in ("status", "parameters", "steps", "definition_hash", "code_hash", "versions", "metrics"):
+        assert stored[key] or key == "parameters", key
+    assert read_json(a.folder / "definition.json") == d
+    page = a.page.read_text()
+    assert "0.500" in page and "A/log.txt" in page and "https://" not in page
+
+
+def test_the_default_install_is_enough():
+    "The runner needs neither boto3 nor the SDK, and does not load torch."
+    program = (
+        "import sys; sys.modules['boto3'] = sys.modules['botocore'] = sys.modules['sagemaker'] = None\n"
+        "import skin_lesion_mlops.local\n"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_ten_thousand_files_are_looked_at_in_no_time(home, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(10_015):
+        (folder / f"{i}.jpg").write_bytes(b"%d" % i)
+        os.utime(folder / f"{i}.jpg", (1e9, 1e9))
+    d = definition(processing("A", "import sys; open(sys.argv[1] + '/result.json', 'w').write('{}')"))
+    d["Steps"][0]["Arguments"]["ProcessingInputs"] = [
+        dict(InputName="raw", S3Input=dict(S3Uri=f"s3://raw/{link_data(home, folder, 'raw')}", LocalPath="/opt/ml/x"))
+    ]
+    run(d, home)
+    start = time.monotonic()
+    assert run(d, home)[0].step("A").cached
+    assert time.monotonic() - start < 3
+
+
+# ---- the committed pipeline --------------------------------------------------------------------------------------
+
+PREPROCESS = """
+import os, pathlib, sys
+given = dict(zip(sys.argv, sys.argv[1:]))
+for name in ("train", "validation", "test", "baseline"):
+    folder = pathlib.Path(given[f"output_{name}"])
+    (folder / "dataset.json").write_text("{}")
+    (folder / "statistics.json").write_text("{}"); (folder / "constraints.json").write_text("{}")
+pathlib.Path(given["--out"], "preprocess.html").write_text("<h1>Preprocess</h1>")
+"""
+FIT_LESIONS = """
+import os, pathlib, time
+for epoch in range(1, int(os.environ["SM_HP_EPOCHS"]) + 1):
+    print(f"epoch={epoch} train_loss={1.8 / epoch:.3f} validation_loss={1.9 / epoch + 0.1:.3f} "
+          f"validation_balanced_accuracy={0.85 - 0.6 / epoch:.3f}", flush=True)
+pathlib.Path(os.environ["SM_MODEL_DIR"], "bundle.json").write_text("{}")
+assert os.listdir(os.environ["SM_CHANNEL_TRAIN"]) and os.path.isdir(os.environ["SM_CHANNEL_WEIGHTS"])
+"""
+EVALUATE = """
+import json, pathlib, sys
+given = dict(zip(sys.argv, sys.argv[1:]))
+assert pathlib.Path(given["input_model"], "model.tar.gz").is_file()
+limit = float(given["accuracy_threshold"])
+e = {
+    "multiclass_classification_metrics": {
+        "accuracy": {"value": 0.871, "standard_deviation": 0.012},
+        "balanced_accuracy": {"value": 0.742, "standard_deviation": 0.021}, "auc_macro": {"value": 0.958}},
+    "intervals": {"accuracy": [0.846, 0.894], "balanced_accuracy": [0.701, 0.782], "auc_macro": [0.94, 0.97]},
+    "gate": {
+        "accuracy": {"value": 0.871, "threshold": limit, "passed": 0.871 >= limit},
+        "balanced_accuracy": {"value": 0.742}, "malignant_sensitivity": {"value": 0.912}, "ece": {"value": 0.031},
+        "champion_difference": {"value": 0, "low": -1, "high": 1}},
+    "lineage": {"data_hash": "d" * 64, "model_hash": "e" * 64},
+    "model_card_content": json.dumps({"model_overview": {"model_creator": "test"}}),
+}
+pathlib.Path(given["output_evaluation"], "evaluation.json").write_text(json.dumps(e))
+pathlib.Path(given["--out"], "evaluate.html").write_text("<h1>Evaluate</h1>")
+"""
+
+
+@pytest.fixture
+def lesions():
+    "The committed definition, its three jobs replaced by quick ones; everything around them is as it is."
+    d = pipeline.definition()
+    jobs = {s["Name"]: s["Arguments"] for s in d["Steps"]}
+    for name, code in (("Preprocess", PREPROCESS), ("Evaluate", EVALUATE)):
+        jobs[name]["AppSpecification"]["ContainerEntrypoint"] = ["python3", "-c", code]
+    jobs["Train"]["AlgorithmSpecification"]["ContainerEntrypoint"] = ["python3", "-c", FIT_LESIONS]
+    return d
+
+
+def test_the_committed_pipeline_registers(home, data, lesions):
+    prefix = link_data(home, data[0])
+    r, events = run(lesions, home, dict(RawPrefix=prefix, Epochs=4))
+    assert r.status == "Succeeded", r.reason
+    assert [s.name for s in r.steps] == ["Preprocess", "Train", "Evaluate", "Gate", "Register"]
+    assert r.model["ModelPackageVersion"] == 1 and r.model["ModelApprovalStatus"] == "PendingManualApproval"
+    about = r.model["CustomerMetadataProperties"]
+    assert about["data_hash"] == "d" * 64 and about["accuracy"] == "0.871" and r.id in about["pipeline_execution"]
+    assert json.loads(r.model["ModelCard"]["ModelCardContent"])["model_overview"]
+    assert any(e.kind == "progress" and e.step == "Train" and e.total == 4 for e in events)
+    assert len(r.gate) == 5 and all(c["passed"] for c in r.gate)
+    labels = dict(
+        RawPrefix=prefix, Epochs=4, TriggeredBy="schedule", CodeVersion="abc", TrainingInstanceType="ml.g5.xlarge"
+    )
+    again, _ = run(lesions, home, labels)
+    assert all(s.cached for s in again.steps if s.type != "Condition")
+    assert again.model["ModelPackageVersion"] == 1
+
+
+def test_the_committed_pipeline_refuses(home, data, lesions):
+    given = dict(RawPrefix=link_data(home, data[0]), Epochs=1, AccuracyThreshold=0.9, MaxEce=0.05)
+    r, _ = run(lesions, home, given)
+    assert r.status == "NotRegistered" and not r.model
+    assert "accuracy 0.871 (must be >= 0.9)" in r.reason and "calibration error 0.031 (must be <= 0.05)" in r.reason
+    assert [c["passed"] for c in r.gate] == [False, True, True, True, True]

@@ -1,0 +1,435 @@
+"The registry: two backends with one face, versions that are never lost, decisions that are never unmade."
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.registry import (
+    APPROVED,
+    FIELDS,
+    GROUP,
+    PENDING,
+    REJECTED,
+    TRANSITIONS,
+    champion,
+    create_registry,
+    lineage,
+    s3_path,
+)
+
+REGION = "eu-central-1"
+
+
+def evaluation(value=0.71, se=0.012):
+    "The part of an evaluation that the registry reads."
+    metric = {"value": value, "standard_deviation": se}
+    return {"multiclass_classification_metrics": {"balanced_accuracy": metric}, "lineage": {"data_hash": "abc"}}
+
+
+def request(run="r1", **more):
+    "What the RegisterModel step asks for."
+    base = f"s3://models/runs/{run}"
+    return {
+        "ModelPackageGroupName": GROUP,
+        "ModelPackageDescription": f"run {run}",
+        "InferenceSpecification": {
+            "Containers": [{"Image": "image", "ModelDataUrl": f"{base}/model.tar.gz"}],
+            "SupportedContentTypes": ["image/jpeg"],
+            "SupportedResponseMIMETypes": ["application/json"],
+        },
+        "ModelMetrics": {
+            "ModelQuality": {
+                "Statistics": {"ContentType": "application/json", "S3Uri": f"{base}/evaluation/evaluation.json"}
+            }
+        },
+        "CustomerMetadataProperties": {"pipeline_execution": f"arn:x/execution/{run}", "code_version": "v1"},
+        **more,
+    }
+
+
+def stage(home, run="r1", value=0.71):
+    "Put the files of a finished run where S3 would have them."
+    base = f"s3://models/runs/{run}"
+    model = s3_path(home, f"{base}/model.tar.gz")
+    model.parent.mkdir(parents=True, exist_ok=True)
+    model.write_bytes(b"weights " * 1000 + run.encode())
+    write_json(s3_path(home, f"{base}/evaluation/evaluation.json"), evaluation(value))
+    s3_path(home, f"{base}/evaluation/{Files.PREDICTIONS}").write_text("image_id\n")
+    return request(run)
+
+
+@pytest.fixture
+def sagemaker(monkeypatch):
+    "A SageMaker registry on moto, whose bucket holds evaluations r1 to r3."
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with moto.mock_aws():
+        s3 = boto3.client("s3", region_name=REGION)
+        s3.create_bucket(Bucket="models", CreateBucketConfiguration={"LocationConstraint": REGION})
+        for run in ("r1", "r2", "r3"):
+            body = json.dumps(evaluation()).encode()
+            s3.put_object(Bucket="models", Key=f"runs/{run}/evaluation/evaluation.json", Body=body)
+        yield create_registry(region=REGION)
+
+
+# --- both backends
+
+
+@pytest.fixture(params=["local", "sagemaker"])
+def registry(request, tmp_path):
+    "Each backend in turn, with the files of three runs."
+    if request.param == "sagemaker":
+        return request.getfixturevalue("sagemaker")
+    for run in ("r1", "r2", "r3"):
+        stage(tmp_path, run)
+    return create_registry(home=tmp_path)
+
+
+def test_versions_count_up_and_begin_pending(registry):
+    assert registry.list(GROUP) == []
+    packages = [registry.register(request(r)) for r in ("r1", "r2", "r3")]
+    assert [p["ModelPackageVersion"] for p in packages] == [1, 2, 3]
+    assert {p["ModelApprovalStatus"] for p in packages} == {PENDING}
+    assert [p["ModelPackageVersion"] for p in registry.list(GROUP)] == [3, 2, 1]
+    assert registry.describe(GROUP, "latest")["ModelPackageDescription"] == "run r3"
+    assert registry.describe(GROUP, "2") == registry.describe(GROUP, 2)
+
+
+def test_every_transition_is_allowed_or_refused_as_in_the_table(registry):
+    paths = {PENDING: [], APPROVED: [APPROVED], REJECTED: [REJECTED]}  # how a fresh version gets there
+    for start, path in paths.items():
+        for target in TRANSITIONS:
+            version = registry.register(request("r1"))["ModelPackageVersion"]
+            for status in path:
+                registry.set_status(GROUP, version, status, "ada", "to get there")
+            if target in TRANSITIONS[start]:
+                assert registry.set_status(GROUP, version, target, "ada", "x")["ModelApprovalStatus"] == target
+            else:
+                with pytest.raises(SkinLesionError, match=rf"version {version} is {start}"):
+                    registry.set_status(GROUP, version, target, "ada", "x")
+                assert registry.describe(GROUP, version)["ModelApprovalStatus"] == start
+
+
+@pytest.mark.parametrize("by,reason", [("", "because"), ("  ", "because"), ("ada", ""), ("ada", "\n")])
+def test_a_decision_needs_a_name_and_a_reason(registry, by, reason):
+    registry.register(request("r1"))
+    with pytest.raises(SkinLesionError, match="needs a name and a reason"):
+        registry.set_status(GROUP, 1, APPROVED, by, reason)
+
+
+def test_the_history_keeps_every_decision(registry):
+    registry.register(request("r1"))
+    registry.set_status(GROUP, 1, APPROVED, "ada", "criteria met")
+    registry.set_status(GROUP, 1, REJECTED, "grace", "recall")
+    package = registry.set_status(GROUP, 1, APPROVED, "ada", "recall was of another model")
+    told = [(e["Status"], e["By"], e["Reason"]) for e in package["ApprovalHistory"][1:]]
+    assert told == [
+        (APPROVED, "ada", "criteria met"),
+        (REJECTED, "grace", "recall"),
+        (APPROVED, "ada", "recall was of another model"),
+    ]
+    assert package["ApprovalHistory"][0]["Status"] == PENDING
+    assert package["ApprovalDescription"] == "ada: recall was of another model"
+    assert package["CustomerMetadataProperties"]["code_version"] == "v1"  # deciding does not lose what was there
+    assert registry.describe(GROUP, 1) == package
+
+
+def test_approved_means_the_newest_approved(registry):
+    for r in ("r1", "r2", "r3"):
+        registry.register(request(r))
+    with pytest.raises(SkinLesionError, match="has no approved version"):
+        registry.describe(GROUP, "approved")
+    for version in (2, 1):  # in this order: the number decides, not the date of the approval
+        registry.set_status(GROUP, version, APPROVED, "ada", "ok")
+    assert registry.describe(GROUP, "approved")["ModelPackageVersion"] == 2
+
+
+def test_champion_fills_the_pipeline_parameters(registry):
+    nobody = dict(ChampionVersion="", ChampionBalancedAccuracy=0.0, ChampionStandardError=0.0)
+    assert champion(registry) == nobody
+    registry.register(request("r1"))
+    assert champion(registry) == nobody
+    registry.set_status(GROUP, 1, APPROVED, "ada", "ok")
+    assert champion(registry) == dict(ChampionVersion="1", ChampionBalancedAccuracy=0.71, ChampionStandardError=0.012)
+
+
+def test_lineage_joins_what_was_known_and_what_was_measured(registry):
+    known = {**request("r2")["CustomerMetadataProperties"], "champion": f"{GROUP}/7", "arch": "tiny"}
+    package = registry.register(request("r2", CustomerMetadataProperties=known))
+    found = lineage(package, registry.evaluation(package))
+    assert found["parent"] == "7" and found["parameters"] == {"arch": "tiny"}
+    assert lineage({"CustomerMetadataProperties": {"champion": f"{GROUP}/"}}, {})["parent"] == ""
+    assert (found["data_hash"], found["code_version"], found["execution"]) == ("abc", "v1", "r2")
+
+
+@pytest.mark.parametrize("version", [7, "7", "first", "-1", "../1"])
+def test_a_wrong_version_is_refused_with_the_ones_there_are(registry, version):
+    registry.register(request("r1"))
+    with pytest.raises(SkinLesionError, match="has no version.*\n.*it has 1"):
+        registry.describe(GROUP, version)
+
+
+def test_a_wrong_request_is_refused_before_anything_is_written(registry):
+    for wrong in (
+        {"ModelAprovalStatus": APPROVED},
+        {"ModelPackageGroupName": "a/../b"},
+        {"ModelApprovalStatus": "Yes"},
+    ):
+        with pytest.raises(SkinLesionError):
+            registry.register({**request("r1"), **wrong})
+    assert registry.list(GROUP) == []
+
+
+def test_both_backends_answer_in_the_same_shape(sagemaker, tmp_path):
+    "The same script on both; the same keys, types and values, but for what names the account."
+
+    def script(registry):
+        registry.register(request("r1"))
+        registry.register(request("r2"))
+        registry.set_status(GROUP, 2, APPROVED, "ada", "criteria met")
+        answers = [registry.describe(GROUP, v) for v in (1, 2, "approved")]
+        return {"describe": answers, "list": registry.list(GROUP)[:2], "champion": champion(registry)}
+
+    stage(tmp_path, "r1"), stage(tmp_path, "r2")
+    there, here = script(sagemaker), script(create_registry(home=tmp_path))
+    json.dumps([there, here])  # plain JSON on both sides
+    arn = ("ModelPackageArn", "CreatedBy", "LastModifiedBy", "CreationTime", "LastModifiedTime", "ApprovalHistory")
+    own = {*arn, "ModelPackageStatusDetails", "CustomerMetadataProperties", "ModelPackageRegistrationType"}
+    for a, b in zip(there["describe"] + there["list"], here["describe"] + here["list"]):
+        assert set(a) - set(b) == set(), "SageMaker says something that the local registry does not"
+        # moto leaves out the registration type, which SageMaker says
+        assert set(b) - set(a) <= {"ModelPackageRegistrationType"}
+        assert {k: v for k, v in a.items() if k not in own} == {k: b[k] for k in a if k not in own}
+        assert {k: type(v) for k, v in a.items()} == {k: type(b[k]) for k in a}
+        if "ApprovalHistory" in a:
+            assert [e["Status"] for e in a["ApprovalHistory"]] == [e["Status"] for e in b["ApprovalHistory"]]
+            assert [set(e) for e in a["ApprovalHistory"]] == [set(e) for e in b["ApprovalHistory"]]
+    assert there["champion"] == here["champion"]
+
+
+def test_fields_are_those_of_the_api():
+    botocore = pytest.importorskip("botocore.session")
+    model = botocore.get_session().get_service_model("sagemaker")
+    known = set(model.operation_model("CreateModelPackage").input_shape.members)
+    assert FIELDS == known - {"ModelPackageName"}  # an unversioned package, which this project never makes
+
+
+def test_a_local_answer_has_only_fields_of_the_api(tmp_path):
+    botocore = pytest.importorskip("botocore.session")
+    model = botocore.get_session().get_service_model("sagemaker")
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    package = registry.register(request())
+    package = registry.set_status(GROUP, 1, APPROVED, "ada", "ok")
+    assert set(package) - {"ApprovalHistory"} <= set(model.operation_model("DescribeModelPackage").output_shape.members)
+    assert set(registry.list()[0]) <= set(model.shape_for("ModelPackageSummary").members)
+
+
+# --- folders
+
+
+REGISTER = """
+import json, sys, time
+from skin_lesion_mlops.registry import create_registry
+home, run, start = sys.argv[1:]
+time.sleep(max(0, float(start) - time.time()))
+for i in range(5):
+    r = json.loads(open(f"{home}/{run}.json").read())
+    print(create_registry(home=home).register(r)["ModelPackageVersion"])
+"""
+
+
+def test_eight_processes_register_forty_versions(tmp_path):
+    for i in range(8):
+        write_json(tmp_path / f"p{i}.json", stage(tmp_path, f"p{i}"))
+    start = str(time.time() + 3)
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", REGISTER, str(tmp_path), f"p{i}", start], stdout=subprocess.PIPE)
+        for i in range(8)
+    ]
+    said = [(i, int(v)) for i, job in enumerate(jobs) for v in job.communicate(timeout=120)[0].split()]
+    assert all(job.returncode == 0 for job in jobs)
+    assert sorted(v for _, v in said) == list(range(1, 41))
+    registry = create_registry(home=tmp_path)
+    for i, v in said:  # each number holds what its process registered
+        assert registry.describe(GROUP, v)["ModelPackageDescription"] == f"run p{i}"
+    assert not list((tmp_path / "registry" / GROUP).glob(".new-*"))
+
+
+DECIDE = """
+import sys, time
+from skin_lesion_mlops.core import SkinLesionError
+from skin_lesion_mlops.registry import create_registry, GROUP
+home, who, start = sys.argv[1:]
+time.sleep(max(0, float(start) - time.time()))
+try:
+    create_registry(home=home).set_status(GROUP, 1, "Approved", who, "ok")
+except SkinLesionError as e:
+    sys.exit("is Approved already" not in str(e) or 3)
+"""
+
+
+def test_of_four_approvals_in_one_instant_one_counts(tmp_path):
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    registry.register(request())
+    start = str(time.time() + 2)
+    jobs = [subprocess.Popen([sys.executable, "-c", DECIDE, str(tmp_path), f"person {i}", start]) for i in range(4)]
+    assert sorted(job.wait(timeout=60) for job in jobs) == [0, 3, 3, 3]
+    assert len(registry.describe(GROUP, 1)["ApprovalHistory"]) == 2
+
+
+CRASH = """
+import json, os, sys
+from skin_lesion_mlops import registry
+real, victim, n = getattr(os, sys.argv[3]), sys.argv[3], int(sys.argv[4])
+def die(*a, **k):
+    global n
+    n -= 1
+    if n < 0: os.kill(os.getpid(), 9)
+    return real(*a, **k)
+setattr(os, victim, die)
+registry.create_registry(home=sys.argv[1]).register(json.loads(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    "call,nth",
+    [("link", 0), ("link", 1), ("link", 2), ("replace", 0), ("replace", 1), ("replace", 2), ("link", 3), ("rename", 0)],
+)
+def test_killed_at_any_step_it_leaves_no_half_version(tmp_path, call, nth):
+    "Steps: link model and evaluation; write artefacts, package, first entry; link the entry; rename."
+    arguments = [str(tmp_path), json.dumps(stage(tmp_path)), call, str(nth)]
+    killed = subprocess.run([sys.executable, "-c", CRASH, *arguments])
+    assert killed.returncode == -9
+    registry = create_registry(home=tmp_path)
+    assert registry.list() == []
+    assert registry.register(request())["ModelPackageVersion"] == 1
+    assert registry.verify(GROUP, 1) == []
+
+
+def test_leftovers_of_a_crash_are_swept_after_a_day(tmp_path):
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    old, young = (tmp_path / "registry" / GROUP / n for n in (".new-old", ".new-young"))
+    for p in (old, young):
+        p.mkdir(parents=True)
+    os.utime(old, (time.time() - 90000,) * 2)
+    registry.register(request())
+    assert not old.exists() and young.exists()
+
+
+def test_a_client_token_registers_once(tmp_path):
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    versions = [registry.register(request(ClientToken=t))["ModelPackageVersion"] for t in ("a", "a", "b", "a")]
+    assert versions == [1, 1, 2, 1]
+
+
+def _damage(name):
+    "Ways to tamper with version 1."
+    return {
+        "model": lambda d: (d / "model.tar.gz").write_bytes(b"other"),
+        "evaluation": lambda d: write_json(d / "evaluation/evaluation.json", evaluation(0.99)),
+        "gone": lambda d: (d / "evaluation" / Files.PREDICTIONS).unlink(),
+        "added": lambda d: (d / "model.onnx").write_bytes(b"unasked"),
+        "package": lambda d: write_json(d / "package.json", {**read_json(d / "package.json"), "Domain": "x"}),
+        "list": lambda d: write_json(d / "artefacts.json", {}),
+        "history": lambda d: write_json(
+            d / "approvals/0001.json", {**read_json(d / "approvals/0001.json"), "Status": APPROVED}
+        ),
+    }[name]
+
+
+@pytest.mark.parametrize("what", ["model", "evaluation", "gone", "added", "package", "list", "history"])
+def test_tampering_is_detected_and_bars_approval(tmp_path, what):
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    package = registry.register(request())
+    registry.set_status(GROUP, 1, REJECTED, "ada", "not yet")  # so that there is a chain to break
+    _damage(what)(registry.folder(package))
+    assert registry.verify(GROUP, 1)
+    with pytest.raises(SkinLesionError, match="not what was registered"):
+        registry.describe(GROUP, 1)
+    with pytest.raises(SkinLesionError, match="not what was registered"):
+        registry.set_status(GROUP, 1, APPROVED, "ada", "ok")
+
+
+def test_a_tampered_champion_is_not_compared_with(tmp_path):
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    package = registry.register(request())
+    registry.set_status(GROUP, 1, APPROVED, "ada", "ok")
+    write_json(registry.folder(package) / "evaluation/evaluation.json", evaluation(0.1))
+    with pytest.raises(SkinLesionError, match="evaluation.json has changed"):
+        champion(registry)
+
+
+def test_a_version_outlives_its_run(tmp_path):
+    import shutil
+
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    package = registry.register(request())
+    shutil.rmtree(tmp_path / "s3")
+    assert registry.verify(GROUP, 1) == []
+    assert registry.evaluation(package)["lineage"] == {"data_hash": "abc"}
+
+
+def test_without_hard_links_it_copies(tmp_path, monkeypatch):
+    from skin_lesion_mlops import registry as module
+
+    stage(tmp_path)
+    link = os.link
+
+    def refuse(source, target):
+        if "s3" in str(source):
+            raise OSError("cross-device link")
+        link(source, target)
+
+    monkeypatch.setattr(module.os, "link", refuse)
+    registry = create_registry(home=tmp_path)
+    copy = registry.folder(registry.register(request())) / "model.tar.gz"
+    assert not copy.samefile(s3_path(tmp_path, "s3://models/runs/r1/model.tar.gz"))
+    assert registry.verify(GROUP, 1) == []
+
+
+def test_a_missing_artefact_is_named(tmp_path):
+    with pytest.raises(SkinLesionError, match="s3://models/runs/r1/model.tar.gz does not exist"):
+        create_registry(home=tmp_path).register(request())
+    assert create_registry(home=tmp_path).list() == []
+
+
+@pytest.mark.parametrize("uri", ["s3://models/../../etc/passwd", "/etc/passwd", "s3://", "file:///etc/passwd"])
+def test_a_uri_cannot_leave_home(tmp_path, uri):
+    with pytest.raises(SkinLesionError):
+        s3_path(tmp_path, uri)
+
+
+def test_reading_while_others_write_never_fails(tmp_path):
+    for i in range(4):
+        stage(tmp_path, f"r{i}")
+    registry = create_registry(home=tmp_path)
+    registry.register(request("r0"))
+    with ThreadPoolExecutor(8) as pool:
+        writes = [pool.submit(registry.register, request(f"r{i % 4}")) for i in range(20)]
+        reads = [pool.submit(lambda: (registry.list(), registry.describe(GROUP, "latest"))) for _ in range(40)]
+        assert all(f.result() for f in writes + reads)
+    assert len(registry.list()) == 21
+
+
+def test_the_local_registry_needs_no_boto3(tmp_path):
+    code = "import sys; sys.modules['boto3'] = None; from skin_lesion_mlops.registry import create_registry as c; "
+    done = subprocess.run(
+        [sys.executable, "-c", code + f"print(c(home={str(tmp_path)!r}).list()); c(region='x')"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[]\n" and "pip install 'skin_lesion_mlops[aws]'" in done.stderr

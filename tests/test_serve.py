@@ -1,0 +1,424 @@
+"The endpoint: SageMaker's contract, parity with evaluation, bad input, load, secrets, and the page in a browser."
+
+import base64
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from skin_lesion_mlops.core import CLASSES
+from skin_lesion_mlops.data import open_image
+from skin_lesion_mlops.familiarity import load_familiarity, thumbnail
+from skin_lesion_mlops.messages import MAX_IMAGES, Refusal, accepted, content_type, read
+from skin_lesion_mlops.models import (
+    ARCHITECTURES,
+    create_contract,
+    create_model,
+    load_bundle,
+    save_bundle,
+)
+from skin_lesion_mlops.predictor import create_predictor, decode
+from skin_lesion_mlops.preprocess import read_pixels
+from skin_lesion_mlops.serve import Limits, create_app
+from skin_lesion_mlops.synthetic import create_dataset
+
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+def bundle(folder, arch="tiny"):
+    "A bundle whose untrained network at least has opinions."
+    model = create_model(arch).eval()
+    model.head.weight.data *= 5
+    return save_bundle(folder, model, create_contract(model, 64, temperature=1.3, thresholds=dict(malignant=0.4)))
+
+
+def image_bytes(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def npy(array):
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
+def in_json(*images):
+    return json.dumps({"images": [base64.b64encode(i).decode() for i in images]}).encode()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve")
+    create_dataset(folder / "raw", n=28, seed=3)
+    bundle(folder / "bundle")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(folder):
+    return sorted((folder / "raw").rglob("*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def jpeg(files):
+    known = load_familiarity()
+    return next(p.read_bytes() for p in files if not known.judge(thumbnail(open_image(p))[None])[0].unfamiliar)
+
+
+@pytest.fixture
+def client(folder):
+    app = create_app(create_predictor(folder / "bundle", version="7"), Limits(body=4 << 20))
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def post(client, body, kind="image/jpeg", **headers):
+    return client.post("/invocations", content=body, headers={"Content-Type": kind, **headers})
+
+
+# What SageMaker and a client get
+
+
+def test_ping_makes_a_prediction(client):
+    assert client.get("/ping").status_code == 200
+    service = client.app.state.service
+    service.worked, good = -1e9, service.predictor.engine
+    service.predictor.engine = lambda pixels: 1 / 0
+    assert client.get("/ping").status_code == 503
+    service.predictor.engine = good
+    assert client.get("/ping").json()["version"] == "7"
+
+
+def test_a_service_that_cannot_predict_does_not_start(folder):
+    predictor = create_predictor(folder / "bundle")
+    predictor.engine = lambda pixels: np.full((len(pixels), 7), np.nan)
+    with pytest.raises(FloatingPointError), TestClient(create_app(predictor)):
+        pass
+
+
+def test_one_picture(client, jpeg):
+    answer = post(client, jpeg).json()
+    (p,) = answer["predictions"]
+    assert list(p["probabilities"]) == list(CLASSES) and abs(sum(p["probabilities"].values()) - 1) < 1e-5
+    risk = sum(p["probabilities"][c] for c in ("akiec", "bcc", "mel"))
+    assert abs(risk - p["malignant_probability"]) < 1e-5 and p["malignant"] == (risk >= 0.4)
+    assert p["predicted"] == max(p["probabilities"], key=p["probabilities"].get)
+    assert answer["model"]["version"] == "7" and answer["model"]["engine"] == "torch" and "notice" in answer
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_endpoint_says_what_evaluation_says(folder, files, arch):
+    where = bundle(folder / arch, arch)
+    want = load_bundle(where).probabilities(np.stack([read_pixels(f, 64) for f in files[:6]]))
+    assert want.std(0).max() > 1e-3 or arch != "tiny", "the network says the same of every picture"
+    with TestClient(create_app(create_predictor(where))) as client:
+        found = post(client, in_json(*(f.read_bytes() for f in files[:6])), "application/json").json()["predictions"]
+    assert np.abs(want - [list(p["probabilities"].values()) for p in found]).max() < 1e-4
+
+
+def test_every_way_in_gives_the_same(client, jpeg):
+    pixels = np.asarray(open_image(io.BytesIO(jpeg)))
+    png = image_bytes(Image.fromarray(pixels), "PNG")
+    ways = [
+        (jpeg, "image/jpeg"),
+        (png, "image/png"),
+        (in_json(jpeg), "application/json"),
+        (npy(pixels), "application/x-npy"),
+    ]
+    answers = [post(client, *way).json()["predictions"][0]["probabilities"] for way in ways]
+    assert all(a == answers[0] for a in answers)
+
+
+def test_every_way_out(client, jpeg):
+    body = in_json(jpeg, jpeg)
+    rows = post(client, body, "application/json", Accept="text/csv").text.splitlines()
+    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 16
+    bare = post(client, body, "application/json", Accept="text/csv; header=absent").text.splitlines()
+    assert len(bare) == 2
+    lines = post(client, body, "application/json", Accept="application/jsonlines").text.splitlines()
+    assert [json.loads(x)["id"] for x in lines] == ["0", "1"]
+
+
+def test_identifiers_pass_through_and_are_not_logged(client, jpeg, capfd):
+    import skin_lesion_mlops.telemetry as telemetry
+
+    stream = io.StringIO()
+    telemetry.start_logs(stream)
+    names = {"X-Amzn-SageMaker-Custom-Attributes": "lesion=HAM_17", "X-Amzn-SageMaker-Inference-Id": "visit-9"}
+    body = json.dumps({"images": [{"id": "Jane Doe", "data": base64.b64encode(jpeg).decode()}]}).encode()
+    r = post(client, body, "application/json", **names, **{"X-Request-Id": "abc-1"})
+    assert r.json()["custom_attributes"] == "lesion=HAM_17" and r.headers["X-Amzn-SageMaker-Inference-Id"] == "visit-9"
+    assert (
+        r.json()["predictions"][0]["id"] == "Jane Doe"
+        and r.headers["X-Request-Id"] == r.json()["request_id"] == "abc-1"
+    )
+    (line,) = [json.loads(x) for x in stream.getvalue().splitlines() if '"request"' in x]
+    assert line["request_id"] == "abc-1" and line["images"] == 1 and line["milliseconds"] > 0
+    for secret in ("HAM_17", "visit-9", "Jane"):
+        assert secret not in stream.getvalue()
+    assert post(client, jpeg, **{"X-Request-Id": "a b\tc"}).headers["X-Request-Id"] != "a b\tc"
+
+
+def test_explain_adds_a_map(client, jpeg):
+    p = client.post("/invocations?explain=true", content=jpeg, headers=JPEG).json()["predictions"][0]
+    heat = Image.open(io.BytesIO(base64.b64decode(p["overlay_png"])))
+    assert heat.mode == "RGBA" and heat.size == (64, 64) and "overlay_png" not in post(client, jpeg).text
+    assert client.post("/invocations?explain=maybe", content=jpeg, headers=JPEG).status_code == 400
+
+
+# What bad input gets
+
+PHOTO = Image.effect_noise((200, 150), 80).convert("RGB")
+BAD = {
+    "empty": (b"", "image/jpeg", 400, "empty"),
+    "half a file": (image_bytes(PHOTO, "JPEG")[:3000], "image/jpeg", 400, "truncated"),
+    "100 megapixels": (image_bytes(Image.new("L", (10_000, 10_000)), "PNG"), "image/png", 413, "too_large"),
+    "bomb": (image_bytes(Image.new("1", (30_000, 30_000)), "PNG"), "image/png", 413, "too_large"),
+    "gif": (image_bytes(PHOTO, "GIF"), "image/jpeg", 400, "not_jpeg_or_png"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/png", 400, "not_jpeg_or_png"),
+    "pdf": (b"%PDF-1.7\n", "image/png", 400, "not_jpeg_or_png"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "image/jpeg", 400, "not_jpeg_or_png"),
+    "web page": (b"<html>", "text/html", 415, "content_type"),
+    "no type": (b"abc", "", 415, "content_type"),
+    "latin-1": ('{"images": ["é"]}'.encode("latin-1"), "application/json", 400, "not_utf8"),
+    "deep": (b"[" * 200_000, "application/json", 400, "bad_json"),
+    "a number": (b"17", "application/json", 400, "bad_json"),
+    "numbers": (b'{"images": [1, null]}', "application/json", 400, "bad_json"),
+    "not base64": (b'{"images": ["*"]}', "application/json", 400, "bad_base64"),
+    "10,000 images": (json.dumps({"images": ["AA=="] * 10_000}).encode(), "application/json", 413, "too_many_images"),
+    "pickle": (npy(np.array([{}], dtype=object)), "application/x-npy", 400, "bad_npy"),
+    "floats": (npy(np.zeros((40, 40, 3))), "application/x-npy", 400, "bad_npy"),
+    "dots": (npy(np.zeros((3, 2, 2, 3), np.uint8)), "application/x-npy", 400, "too_small"),
+    "none": (npy(np.zeros((0, 40, 40, 3), np.uint8)), "application/x-npy", 400, "empty"),
+    "over the limit": (b"\xff\xd8\xff" * (2 << 20), "image/jpeg", 413, "body_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_a_reason(client, jpeg, name):
+    body, kind, status, reason = BAD[name]
+    r = post(client, body, kind)
+    assert (r.status_code, r.json()["error"]["reason"]) == (status, reason) and len(r.json()["error"]["detail"]) > 10
+    assert post(client, jpeg).status_code == 200 and client.app.state.service.gate.held == 0
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    body=st.one_of(
+        st.binary(max_size=300), st.tuples(st.sampled_from([0, 1, 2]), st.binary(max_size=8), st.integers(0))
+    ),
+    kind=st.sampled_from(["image/jpeg", "image/png", "application/json", "application/x-npy", "x"]),
+    accept=st.one_of(st.just("*/*"), st.text(st.characters(max_codepoint=255, min_codepoint=32), max_size=30)),
+)
+def test_no_bytes_make_it_stumble(jpeg, body, kind, accept):
+    "Random bodies, and good ones with a few bytes overwritten: a refusal or an answer, nothing else."
+    if isinstance(body, tuple):
+        which, patch, at = body
+        good = [jpeg, in_json(jpeg), npy(np.zeros((40, 40, 3), np.uint8))][which]
+        at %= len(good)
+        body = good[:at] + patch + good[at + len(patch) :]
+    try:
+        accepted(accept)
+        for name, picture in read(content_type(kind), body, 64):
+            assert picture.pixels.shape == (64, 64, 3) and name
+    except Refusal as e:
+        assert 400 <= e.status < 500 and e.detail
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
+def test_no_json_makes_it_stumble(value):
+    for v in (value, {"images": value}, {"images": [value]}):
+        with pytest.raises(Refusal) as e:
+            read("application/json", json.dumps(v).encode(), 64)
+        assert 400 <= e.value.status < 500
+
+
+def test_headers_are_checked(client, jpeg):
+    assert post(client, jpeg, **{"X-Amzn-SageMaker-Custom-Attributes": "x" * 2000}).status_code == 400
+    assert post(client, jpeg, Accept="image/gif").status_code == 406
+    assert client.get("/invocations").json()["error"]["reason"] == "method"
+    assert client.get("/../etc/passwd").status_code == client.get("/page/../serve.py").status_code == 404
+
+
+def test_the_token(folder, jpeg):
+    with TestClient(create_app(create_predictor(folder / "bundle"), token="s3cret")) as client:
+        assert client.get("/ping").status_code == 200
+        assert post(client, jpeg).status_code == client.get("/metrics").status_code == 401
+        assert post(client, jpeg, Authorization="Bearer s3cre").status_code == 401
+        assert post(client, jpeg, Authorization="Bearer s3cret").status_code == 200
+
+
+# Load
+
+
+def test_a_full_queue_says_when_to_come_back(folder, jpeg):
+    predictor = create_predictor(folder / "bundle")
+    with TestClient(create_app(predictor, Limits(workers=1, waiting=1))) as client:
+        entered, go, engine = threading.Event(), threading.Event(), predictor.engine
+
+        def slow(pixels):
+            entered.set()
+            assert go.wait(60)
+            return engine(pixels)
+
+        predictor.engine = slow
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(post, client, jpeg)
+            assert entered.wait(60)
+            second = pool.submit(post, client, jpeg)
+            gate = client.app.state.service.gate
+            while gate.busy < 2:
+                time.sleep(0.01)
+            third = post(client, jpeg)
+            assert client.get("/metrics").status_code == 200  # others are still answered
+            go.set()
+            assert [first.result().status_code, second.result().status_code] == [200, 200]
+        assert third.status_code == 429 and int(third.headers["Retry-After"]) >= 1
+        assert post(client, jpeg).status_code == 200 and gate.busy == gate.held == 0
+
+
+def test_metrics(client, jpeg):
+    for _ in range(3):
+        post(client, jpeg)
+    post(client, b"x")
+    client.get("/a/b"), client.get("/c")
+    text = client.get("/metrics").text
+    assert 'skin_lesion_requests_total{path="/invocations",status="200"} 3' in text
+    assert 'skin_lesion_requests_total{path="other",status="404"} 2' in text and "skin_lesion_images_total 3" in text
+    assert 'skin_lesion_refused_total{reason="not_jpeg_or_png"} 1' in text
+    assert 'skin_lesion_model_info{arch="tiny",engine="torch",version="7"} 1' in text
+
+
+# As a process
+
+
+@pytest.fixture
+def server(folder, tmp_path):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    code = (
+        "from skin_lesion_mlops.predictor import create_predictor; from skin_lesion_mlops.serve import *; import time\n"
+        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=2))"
+    )
+    log = open(tmp_path / "log", "w")
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5)
+            break
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+    yield process, port, tmp_path / "log"
+    process.kill()
+
+
+def test_slow_clients_and_a_graceful_end(server, jpeg):
+    process, port, log = server
+    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), 30) as loris:
+        loris.sendall(head % 9999 + b"\xff")
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", jpeg, JPEG)
+        assert urllib.request.urlopen(request, timeout=30).status == 200  # nobody else waits for it
+        assert b" 408 " in loris.recv(200).splitlines()[0]
+    with socket.create_connection(("127.0.0.1", port), 30) as last:
+        last.sendall(head % len(jpeg) + jpeg[:100])
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        last.sendall(jpeg[100:])
+        assert b" 200 " in last.recv(200).splitlines()[0]  # what was in flight is finished
+    assert process.wait(60) in (0, -signal.SIGTERM)
+    lines = [json.loads(x) for x in log.read_text().splitlines()]
+    assert {"ready", "stopped"} <= {x["event"] for x in lines}
+
+
+# Is it dermoscopy?
+
+
+def test_photographs_get_no_diagnosis(client):
+    from matplotlib import get_data_path
+    from sklearn.datasets import load_sample_images
+
+    photos = [Image.fromarray(i) for i in load_sample_images().images]  # a temple, a flower
+    photos.append(Image.open(f"{get_data_path()}/sample_data/grace_hopper.jpg").convert("RGB"))
+    photos += [PHOTO, Image.new("RGB", (99, 99), "white")]
+    found = post(client, in_json(*(image_bytes(p, "JPEG") for p in photos)), "application/json").json()["predictions"]
+    for p in found:
+        assert p["predicted"] is None and p["malignant"] is None and p["out_of_distribution"]["flag"]
+
+
+def test_real_dermoscopy_is_familiar(ham10000_600x450):
+    files = sorted(ham10000_600x450.rglob("*.jpg"))
+    verdicts = load_familiarity().judge(np.stack([decode(f.read_bytes(), 64).thumb for f in files]))
+    assert np.mean([v.unfamiliar for v in verdicts]) < 0.05
+
+
+def test_too_many(client, jpeg):
+    assert post(client, in_json(*[jpeg] * MAX_IMAGES), "application/json").status_code == 200
+    assert post(client, in_json(*[jpeg] * (MAX_IMAGES + 1)), "application/json").status_code == 413
+
+
+# The page, as people see it
+
+
+def test_the_page_in_a_browser(server, files, jpeg, tmp_path):
+    import shutil
+
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("there is no chromium on this machine")
+    _, port, _ = server
+    (tmp_path / "lesion.jpg").write_bytes(jpeg)
+    (tmp_path / "half.jpg").write_bytes(jpeg[:3000])
+    PHOTO.save(tmp_path / "noise.png")
+    with sync_api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport=dict(width=390, height=800), bypass_csp=True)
+        asked, broken = [], []
+        page.on("request", lambda r: asked.append(r.url))
+        page.on("pageerror", lambda e: broken.append(str(e)))
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.locator("footer dd").first.wait_for()
+        assert "not a diagnosis" in page.locator("#notice").inner_text()
+        page.keyboard.press("Tab")  # to the link that skips
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "files"
+        page.set_input_files("#files", [tmp_path / n for n in ("lesion.jpg", "half.jpg", "noise.png")])
+        page.get_by_text("3 of 3 analysed").wait_for(timeout=60_000)
+        good, half, noise = page.locator("article").all()
+        assert good.locator("tbody tr").count() == 7 and "operating point of 40.0 %" in good.inner_text()
+        assert good.locator("img.heat").is_visible() and not noise.locator("tbody tr").count()
+        assert "breaks off" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
+        local = ("http://127.0.0.1", "blob:", "data:")
+        assert not broken and all(u.startswith(local) for u in asked)  # nothing is fetched from elsewhere
+        page.get_by_role("button", name="Clear").click()
+        assert not page.locator("article").count()
+        page.goto(f"http://127.0.0.1:{port}/docs")
+        page.get_by_text("POST /invocations").wait_for()
+        browser.close()

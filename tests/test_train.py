@@ -1,0 +1,409 @@
+"Training as a job: killed, stopped, resumed, divided among processes, misconfigured."
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from skin_lesion_mlops import train as T
+from skin_lesion_mlops.core import CLASSES, METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.models import create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.train import Hyperparameters, fit, open_split
+
+TINY = Hyperparameters(arch="tiny", weights="none", epochs=3, batch_size=16, learning_rate=0.01)
+JOB = dict(arch="tiny", weights="none", epochs="4", batch_size="16", learning_rate="0.01")
+
+
+def write_split(folder: Path, labels: np.ndarray, seed: int, size: int = 32, data_hash: str = "generated") -> Path:
+    "A split folder as preprocessing writes it: each class a colour, under noise."
+    rng = np.random.default_rng(seed)
+    colours = np.random.default_rng(0).integers(60, 200, (len(CLASSES), 1, 1, 3))
+    images = colours[labels] + rng.normal(0, 40, (len(labels), size, size, 3))
+    folder.mkdir(parents=True)
+    np.save(folder / Files.SHARD.format(0), images.clip(0, 255).astype(np.uint8))
+    table = dict(image_id=[f"G{i}" for i in range(len(labels))], label=labels, shard=0, row=np.arange(len(labels)))
+    pd.DataFrame(table).assign(age=50.0).to_csv(folder / Files.INDEX, index=False)
+    contract: dict[str, Any] = dict(version=1, image_size=size, mean=[0.5] * 3, std=[0.25] * 3, data_hash=data_hash)
+    write_json(folder / Files.DATASET, {**contract, "classes": CLASSES, "split_size": len(labels)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    "`train` with unequal classes, and `validation`."
+    folder = tmp_path_factory.mktemp("data")
+    write_split(folder / "train", np.repeat(np.arange(7), [3, 5, 8, 2, 9, 30, 4]), seed=1)
+    write_split(folder / "validation", np.arange(35) % 7, seed=2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def splits(data: Path) -> tuple:
+    return open_split(data / "train"), open_split(data / "validation")
+
+
+def job_folder(root: Path, data: Path, **hyperparameters: str) -> Path:
+    "What SageMaker mounts at /opt/ml."
+    (root / "input").mkdir(parents=True)
+    (root / "input" / "data").symlink_to(data)
+    write_json(root / "input" / "config" / "hyperparameters.json", {**JOB, **hyperparameters})
+    return root
+
+
+def start(root: Path, *command: str, **env: str) -> subprocess.Popen:
+    "Start a training job as a container would."
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
+    variables.update(SAGEMAKER_BASE_DIR=str(root), OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", **env)
+    module = [*(command or ("-m",)), "skin_lesion_mlops.train"]
+    return subprocess.Popen(
+        [sys.executable, *module], env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    "Wait for a job that must succeed."
+    try:
+        out = process.communicate(timeout=400)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    return out
+
+
+def wait_for(process: subprocess.Popen, start_of_line: str) -> list[str]:
+    "Read the log up to a line."
+    lines = []
+    for line in process.stdout or ():
+        lines.append(line)
+        if line.startswith(start_of_line):
+            return lines
+    raise AssertionError("".join(lines))
+
+
+def weights_of(root: Path) -> dict[str, torch.Tensor]:
+    "What a job has trained."
+    return load_bundle(root / "model").model.state_dict()
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    "Equal in every bit."
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    "A job that nobody disturbed, and its log. It is long enough to be interrupted."
+    root = job_folder(tmp_path_factory.mktemp("job") / "ml", data, epochs="40")
+    return root, finish(start(root))
+
+
+# --- SageMaker's contract
+
+
+def test_a_job_leaves_a_complete_bundle(undisturbed: tuple[Path, str]) -> None:
+    root, _ = undisturbed
+    contract = load_bundle(root / "model").contract
+    assert contract["data_hash"] == "generated" and contract["arch"] == "tiny" and contract["image_size"] == 32
+    assert contract["mean"] == [0.5] * 3 and contract["parameters"]["epochs"] == 40
+    assert contract["temperature"] > 0 and contract["validation"]["malignant_sensitivity"] >= 0.95
+    history = pd.read_csv(root / "model" / Files.HISTORY)
+    assert list(history.epoch) == list(range(1, len(history) + 1))
+    receipt = read_json(root / "model" / Files.RECEIPT)
+    assert receipt["status"] == "Succeeded" and receipt["inputs"]["data"] == "generated"
+    assert receipt["results"]["balanced_accuracy"] == contract["validation"]["balanced_accuracy"] > 0.5
+
+
+def test_cloudwatch_can_read_every_epoch(undisturbed: tuple[Path, str]) -> None:
+    import re
+
+    root, log = undisturbed
+    history = pd.read_csv(root / "model" / Files.HISTORY)
+    for d in METRIC_DEFINITIONS:
+        found = [float(v) for v in re.findall(d["Regex"], log)]
+        assert np.allclose(found, history[d["Name"]], rtol=1e-3), d["Name"]
+
+
+def test_environment_and_arguments_win_over_the_file(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_folder(tmp_path / "ml", data, seed='"7"', sagemaker_program='"train.py"')
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path / "ml"))
+    monkeypatch.setenv("SM_HP_EPOCHS", "9")
+    p = T.read_hyperparameters(T.gather_hyperparameters(["train", "--batch-size", "8", "--learning_rate=0.5"]))
+    assert (p.seed, p.epochs, p.batch_size, p.learning_rate, p.arch) == (7, 9, 8, 0.5, "tiny")
+
+
+def test_channels_and_model_folder_from_the_environment(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    for name in ("train", "validation"):
+        monkeypatch.setenv(f"SM_CHANNEL_{name.upper()}", str(data / name))
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "elsewhere"))
+    assert T.train_job([f"--{k}={v}" for k, v in {**JOB, "epochs": 1}.items()]) == tmp_path / "elsewhere"
+    assert load_bundle(tmp_path / "elsewhere").contract["parameters"]["epochs"] == 1
+    assert list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
+
+
+def test_weights_from_their_channel(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = create_model("tiny", num_classes=3)
+    (tmp_path / "weights").mkdir()
+    torch.save(parent.state_dict(), tmp_path / "weights" / "parent.pt")
+    monkeypatch.setenv("SM_CHANNEL_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job_folder(tmp_path / "ml", data, weights="file", epochs="1")))
+    assert "parent.pt" in load_bundle(T.train_job()).contract["parent"]
+    (tmp_path / "weights" / "second.pt").touch()
+    with pytest.raises(SkinLesionError, match="holds 2 files"):
+        T.train_job()
+
+
+@pytest.mark.parametrize("wrong, message", [(dict(arch="vgg"), "unknown arch"), (dict(epohcs="3"), "unknown hyper")])
+def test_a_failure_says_why(wrong: dict, message: str, data: Path, tmp_path: Path) -> None:
+    root = job_folder(tmp_path / "ml", data, **wrong)
+    process = start(root)
+    assert message in process.communicate(timeout=100)[0] and process.returncode == 1
+    assert message in (root / "output" / "failure").read_text()
+    assert read_json(root / "model" / Files.RECEIPT)["status"] == "Failed"
+
+
+# --- killed and resumed
+
+
+def test_kill_9_and_resume(undisturbed: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    root = job_folder(tmp_path / "ml", data, epochs="40")
+    for line in ("epoch=3 ", "epoch=17 "):
+        process = start(root)
+        wait_for(process, line)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert not (root / "model" / Files.BUNDLE).exists()
+    log = finish(start(root))
+    assert "continuing in epoch" in log and "epoch=3 " not in log
+    assert_same(weights_of(root), weights_of(undisturbed[0]))
+
+
+def test_sigterm_and_resume(undisturbed: tuple[Path, str], data: Path, tmp_path: Path) -> None:
+    root = job_folder(tmp_path / "ml", data, epochs="40")
+    process = start(root)
+    wait_for(process, "epoch=5 ")
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    log = process.communicate(timeout=60)[0]
+    assert process.returncode == 143 and "stopped in epoch" in log, log
+    assert time.monotonic() - begin < 30
+    assert read_json(root / "model" / Files.RECEIPT)["status"] == "Stopped"
+    assert "continuing in epoch" in finish(start(root))
+    assert_same(weights_of(root), weights_of(undisturbed[0]))
+
+
+class After:
+    "A stop signal after some batches."
+
+    def __init__(self, batches: int):
+        self.left = batches
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("optimizer, freeze", [("adam", "none"), ("sgd", "none"), ("adamw", "backbone")])
+def test_stopped_at_any_batch(optimizer: str, freeze: str, splits: tuple, tmp_path: Path) -> None:
+    p = replace(TINY, optimizer=optimizer, freeze=freeze)
+    whole = fit(*splits, p)
+    for batches in (6, 7, 1000):  # within an epoch, then at its end
+        try:
+            resumed = fit(*splits, p, tmp_path, stop=After(batches))
+        except T.Stopped as e:
+            assert e.code == 143
+    assert_same(whole.model.state_dict(), resumed.model.state_dict())
+    columns = ["train_loss", "validation_loss", "learning_rate"]
+    assert whole.history[columns].equals(resumed.history[columns])
+    assert np.array_equal(whole.logits, resumed.logits)
+
+
+def test_dropout_is_resumed_too(splits: tuple, tmp_path: Path) -> None:
+    p = replace(TINY, arch="mobilenet_v3_small", epochs=2, batch_size=32)
+    whole = fit(*splits, p)
+    with pytest.raises(T.Stopped):
+        fit(*splits, p, tmp_path, stop=After(1))
+    assert_same(whole.model.state_dict(), fit(*splits, p, tmp_path).model.state_dict())
+
+
+def test_a_finished_run_is_not_trained_again(splits: tuple, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    first = fit(*splits, TINY, tmp_path)
+    capsys.readouterr()
+    assert_same(first.model.state_dict(), fit(*splits, TINY, tmp_path).model.state_dict())
+    assert "epoch=" not in capsys.readouterr().out
+
+
+def test_old_checkpoints_are_removed(splits: tuple, tmp_path: Path) -> None:
+    fit(*splits, replace(TINY, epochs=6), tmp_path)
+    assert len(list(tmp_path.glob("checkpoint-*.pt"))) == T.KEPT and len(list(tmp_path.glob("best-*.pt"))) <= T.KEPT
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "flipped", "best"])
+def test_damaged_checkpoints_are_skipped(
+    damage: str, splits: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    whole = fit(*splits, TINY, tmp_path)
+    pattern = "best-*.pt" if damage == "best" else "checkpoint-*.pt"
+    newest = sorted(tmp_path.glob(pattern))[-1]
+    content = newest.read_bytes()
+    third = len(content) // 3
+    flipped = content[:third] + bytes(b ^ 0xFF for b in content[third : third + 64]) + content[third + 64 :]
+    damaged = dict(truncated=content[:third], garbage=b"x" * 999, empty=b"", flipped=flipped, best=content[:-99])
+    newest.write_bytes(damaged[damage])
+    capsys.readouterr()
+    again = fit(*splits, TINY, tmp_path)
+    assert "is damaged and is skipped" in capsys.readouterr().out
+    assert_same(whole.model.state_dict(), again.model.state_dict())
+
+
+def test_checkpoints_of_another_run_are_refused(splits: tuple, data: Path, tmp_path: Path) -> None:
+    fit(*splits, replace(TINY, epochs=1), tmp_path)
+    with pytest.raises(SkinLesionError, match="learning_rate was 0.01, now it is 0.5"):
+        fit(*splits, replace(TINY, epochs=1, learning_rate=0.5), tmp_path)
+    other = [write_split(tmp_path / s, np.arange(61) % 7, 1, data_hash="other") for s in ("train", "validation")]
+    with pytest.raises(SkinLesionError, match="data_hash was 'generated', now it is 'other'"):
+        fit(*map(open_split, other), replace(TINY, epochs=1), tmp_path)  # type: ignore[call-arg]
+
+
+# --- several processes
+
+
+def curve(root: Path) -> pd.DataFrame:
+    "The loss curve of a job."
+    return pd.read_csv(root / "model" / Files.HISTORY)
+
+
+def test_two_processes_take_the_steps_of_one(data: Path, tmp_path: Path) -> None:
+    "Unequal classes, weights, a batch size that does not divide, batch normalisation."
+    # plain SGD: Adam's first steps have the size of the learning rate, whichever way a rounding error points
+    chosen = dict(epochs="3", batch_size="15", optimizer="sgd", learning_rate="0.01", precision="fp32")
+    one, two = (job_folder(tmp_path / n, data, **chosen) for n in ("one", "two"))
+    finish(start(one))
+    log = finish(start(two, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"))
+    assert log.count("epoch=1 ") == 1  # one process speaks
+    for column in ("train_loss", "validation_loss"):
+        assert np.allclose(curve(one)[column], curve(two)[column], rtol=1e-3), (curve(one), curve(two))
+
+
+@pytest.mark.slow
+def test_two_processes_are_stopped_and_resumed(data: Path, tmp_path: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m")
+    one, two = (job_folder(tmp_path / n, data, epochs="60", patience="0") for n in ("one", "two"))
+    finish(start(one, *torchrun))
+    process = start(two, *torchrun)
+    wait_for(process, "epoch=4 ")
+    process.send_signal(signal.SIGTERM)
+    assert "stopped in epoch" in process.communicate(timeout=100)[0]
+    assert "continuing in epoch" in finish(start(two, *torchrun))
+    assert np.allclose(curve(one).train_loss, curve(two).train_loss, rtol=1e-5)
+
+
+# --- learning
+
+
+def test_early_stopping_keeps_the_best_epoch(splits: tuple, tmp_path: Path) -> None:
+    fitted = fit(*splits, replace(TINY, epochs=60, patience=2))
+    h = fitted.history
+    assert len(h) == fitted.best_epoch + 2 < 60
+    assert h.validation_balanced_accuracy[fitted.best_epoch - 1] == h.validation_balanced_accuracy.max()
+    assert T.scores(fitted.logits, splits[1].labels)["loss"] == h.validation_loss[fitted.best_epoch - 1]
+
+
+def test_a_frozen_backbone_does_not_move(splits: tuple, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    parent = create_model("resnet18")
+    save_bundle(tmp_path / "parent", parent, create_contract(parent, 32))
+    p = replace(TINY, arch="resnet18", weights=str(tmp_path / "parent"), freeze="backbone")
+    after = fit(*splits, p).model.state_dict()
+    before = parent.state_dict()
+    moved = {k for k in before if k not in ("mean", "std") and not torch.equal(before[k], after[k])}
+    assert moved == {"head.weight", "head.bias"}
+
+
+@pytest.mark.parametrize("how, favours_rare", [("inverse", True), ("none", False)])
+def test_class_weights_reach_the_loss(how: str, favours_rare: bool, splits: tuple) -> None:
+    "A head on random features: does the rarest class (2 of 61) get its share of the answers?"
+    p = replace(TINY, freeze="backbone", class_weights=how, epochs=20, patience=0)
+    answers = np.bincount(fit(*splits, p).logits.argmax(1), minlength=7)
+    assert (answers[5] < 25) == favours_rare, answers
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_every_optimiser_learns(optimizer: str, splits: tuple) -> None:
+    h = fit(*splits, replace(TINY, optimizer=optimizer, epochs=8, patience=0)).history
+    assert h.train_loss.iloc[-1] < 0.9 * h.train_loss.iloc[0]
+
+
+# --- what it refuses
+
+
+def test_nan_stops_training(splits: tuple) -> None:
+    with pytest.raises(SkinLesionError, match="the loss is (nan|inf).*\n.*lower learning_rate"):
+        fit(*splits, replace(TINY, learning_rate=1e30, optimizer="sgd"))
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (dict(arch="vgg16"), "unknown arch 'vgg16'"),
+        (dict(optimizer="lion"), "unknown optimizer 'lion'"),
+        (dict(class_weights="yes"), "unknown class_weights"),
+        (dict(augment="mixup"), "unknown augment"),
+        (dict(freeze="head"), "unknown freeze"),
+        (dict(epochs=0), "epochs=0 is too low"),
+        (dict(batch_size=0), "batch_size=0 is too low"),
+        (dict(learning_rate=-1.0), "not a positive number"),
+        (dict(learning_rate=float("nan")), "not a positive number"),
+        (dict(label_smoothing=1.0), "leaves nothing to learn"),
+        (dict(precision="fp16"), "fp16 needs a GPU"),
+        (dict(weights="/nowhere/w.pt"), "no weights at /nowhere/w.pt"),
+        (dict(weights="imagenet"), "tiny has no pretrained weights"),
+    ],
+)
+def test_senseless_hyperparameters_are_refused(wrong: dict, message: str, splits: tuple) -> None:
+    if "fp16" in message and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SkinLesionError, match=message):
+        fit(*splits, replace(TINY, **wrong))
+
+
+def test_data_that_cannot_be_learned_from_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SkinLesionError, match="no data set at"):
+        open_split(tmp_path)
+    with pytest.raises(SkinLesionError, match="holds no images"):
+        open_split(write_split(tmp_path / "empty", np.zeros(0, int), 1))
+    validation = open_split(data / "validation")
+    six = open_split(write_split(tmp_path / "six", np.arange(40) % 6, 1))
+    with pytest.raises(SkinLesionError, match="no training image shows vasc"):
+        fit(six, validation, TINY)
+    other = open_split(write_split(tmp_path / "other", np.arange(40) % 7, 1, data_hash="other"))
+    with pytest.raises(SkinLesionError, match="different data sets"):
+        fit(other, validation, TINY)
+
+
+def test_arguments_that_are_not_pairs_are_refused() -> None:
+    for argv in (["--epochs"], ["epochs", "3"], ["--epochs", "3", "tiny"]):
+        with pytest.raises(SkinLesionError, match="cannot read the arguments"):
+            T.gather_hyperparameters(argv)
+
+
+def test_the_log_is_short(undisturbed: tuple[Path, str]) -> None:
+    "One line per epoch and three more: no progress bar in a log."
+    root, log = undisturbed
+    assert len(log.splitlines()) == len(curve(root)) + 2, log
+    assert json.dumps(log).count("\\r") == 0
