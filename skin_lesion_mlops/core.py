@@ -11,6 +11,7 @@ import os
 import platform
 import random
 import sys
+import threading
 import time
 import traceback
 from contextlib import contextmanager
@@ -113,7 +114,7 @@ def write_json(
     "Write `obj` as JSON, atomically."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tmp = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     tmp.write_text(json.dumps(obj, indent=1, default=_plain) + "\n")
     os.replace(tmp, path)
     return path

@@ -10,9 +10,10 @@ import ast
 import json
 import os
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from .core import Files, SkinLesionError, hash_tree, ml_dir, receipt
 
@@ -107,7 +108,7 @@ def launch(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     executed = out / path.name
-    with receipt(out / Files.RECEIPT, path.stem, used, _hashes(used, "input_")) as r:
+    with receipt(out / Files.RECEIPT, path.stem, used, _hashes(used, "input_")) as r, _pictures_inline():
         try:
             pm.execute_notebook(
                 str(path), str(executed), values, kernel_name="python3", language="python", cwd=str(out)
@@ -121,6 +122,17 @@ def launch(
             if executed.exists():
                 as_page(executed)
     return r
+
+
+@contextmanager
+def _pictures_inline() -> Iterator[None]:
+    "Let the kernel, which inherits the environment, draw into the notebook whatever MPLBACKEND asks of this process."
+    before = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["MPLBACKEND"] = before
 
 
 def _hashes(

@@ -44,9 +44,12 @@ def run(made, name, **more):
 
 @pytest.fixture(scope="module")
 def ran(made):
-    return run(
-        made, "plain", accuracy_threshold="0.99", champion_balanced_accuracy="0.1", champion_standard_error="0.01"
-    )
+    "A run on a machine whose user keeps matplotlib off the screen: the report has its pictures nevertheless."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "agg")
+        yield run(
+            made, "plain", accuracy_threshold="0.99", champion_balanced_accuracy="0.1", champion_standard_error="0.01"
+        )
 
 
 def test_a_step_notebook_computes_and_defines_nothing():
