@@ -310,8 +310,8 @@ def missing() -> list[str]:  # packages
 
 def export_engines(
     folder: Path,  # a bundle's, complete
-    training: np.ndarray,  # (n, size, size, 3), uint8: images of the training split, to set the range of eight bits
-    validation: np.ndarray,  # (m, size, size, 3), uint8: images of the validation split, to compare on
+    training: Any,  # (n, size, size, 3), uint8, or shards: of the training split, to set the range of eight bits
+    validation: Any,  # (m, size, size, 3), uint8, or shards: of the validation split, to compare on
     labels: np.ndarray,  # (m,) of the validation images
 ) -> dict[str, str]:  # engine -> why it was refused; empty for those admitted
     "Write the engines of a bundle and admit those that agree with torch."
@@ -324,6 +324,8 @@ def export_engines(
     reference, temperature = torch_engine(bundle, threading.Lock()), bundle.contract["temperature"]
     truth = softmax(reference(images)[0], temperature)
     rows = {name: _admit(name, folder, images, labels, truth, temperature) for name in EXPORTED}
+    for file in {EXPORTED[name].file for name in rows} - {row["file"] for row in rows.values() if not row["refused"]}:
+        (folder / file).unlink()  # a file that no engine may use is not carried about
     asked = softmax(reference(probes(bundle.image_size))[0], temperature).round(6)
     of = bundle.contract["weights_hash"]
     write_json(folder / Files.ENGINES, dict(version=1, weights_hash=of, images=len(images), probes=asked, engines=rows))
@@ -331,7 +333,7 @@ def export_engines(
 
 
 def _spread(
-    items: np.ndarray,  # (n, ...)
+    items: Any,  # (n, ...), an array or shards
     most: int,  # how many at most
 ) -> np.ndarray:  # every so-manieth
     "Some items from all over an array."
@@ -399,5 +401,7 @@ def choose_engine(
             del why[name]
             return name, run, precision, why
     if wanted not in (AUTO, "torch"):
-        raise SkinLesionError(f"the engine {wanted} cannot be used: {why[wanted]}", "leave the choice to auto, or torch")
+        raise SkinLesionError(
+            f"the engine {wanted} cannot be used: {why[wanted]}", "leave the choice to auto, or torch"
+        )
     return "torch", None, "fp32", why

@@ -34,6 +34,7 @@ from skin_lesion_mlops.core import (
     receipt,
     seed_everything,
 )
+from .engines import export_engines, missing
 from skin_lesion_mlops.models import (
     ARCHITECTURES,
     Classifier,
@@ -67,7 +68,7 @@ __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'Hyperparameters', 'read_hyperparame
            'unfrozen', 'frozen', 'run_all', 'shown', 'infer', 'State', 'create_state', 'save_checkpoint',
            'load_checkpoint', 'read_checkpoint', 'refuse_foreign', 'best_path', 'should_stop', 'train_epoch',
            'train_step', 'Fitted', 'fit', 'distributed', 'is_stale', 'validate', 'finish_epoch',
-           'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'main']
+           'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'add_engines', 'main']
 
 # %% ../nbs/05_train.ipynb #0881f604
 @dataclass(frozen=True)
@@ -833,6 +834,7 @@ def run_job(
     if world.rank:
         return
     contract = save_fitted(fitted, out)
+    add_engines(fitted.job, out, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
     r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})
 
@@ -853,6 +855,26 @@ def save_fitted(
     score = calibrated["validation"]["balanced_accuracy"]
     report(job, f"kept epoch {fitted.best_epoch}: balanced accuracy {score:.3f} on validation, bundle in {out}")
     return read_json(out / Files.BUNDLE)
+
+
+def add_engines(
+    job: Job,  # for its report
+    out: Path,  # a bundle folder
+    train: Shards,  # training images, to set the range of eight bits
+    validation: Shards,  # validation images, to compare with torch on
+) -> None:
+    "Write the network for faster engines too; a bundle without them is whole, and torch answers."
+    absent = missing()
+    if absent:
+        return report(job, f"engines: torch alone, for {' and '.join(absent)} are not installed")
+    try:
+        refused = export_engines(out, train, validation, np.asarray(validation.labels))
+    except Exception as e:  # hours of training are not lost to an exporter
+        return report(job, f"engines: torch alone, for the export failed ({type(e).__name__}: {str(e)[:200]})")
+    good = [name for name, why in refused.items() if not why]
+    report(
+        job, "\n".join([f"engines: {', '.join([*good, 'torch'])}", *(f"no {k}: {v}" for k, v in refused.items() if v)])
+    )
 
 
 def main(

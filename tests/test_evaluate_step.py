@@ -9,7 +9,8 @@ import pytest
 
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, hash_file, read_json
 from skin_lesion_mlops.launch import launch, parameters_of, steps_dir
-from skin_lesion_mlops.models import create_contract, create_model, pack_bundle, save_bundle
+from skin_lesion_mlops.bundle import pack_bundle
+from skin_lesion_mlops.models import create_contract, create_model, save_bundle
 from skin_lesion_mlops.preprocess import write_shards
 from skin_lesion_mlops.synthetic import create_dataset
 
