@@ -161,7 +161,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("workers, many", [(1, 8000), (2, 8000), pytest.param(2, 300_000, marks=pytest.mark.slow)])
 def test_memory_is_flat(tmp_path, workers, many):
-    "Peak resident memory of the writer, and of its largest worker, for 1,000 and for many images (12 kB of pixels each)."
+    "Peak resident memory of the writer, and of its largest worker, for 1,000 and for many images of 12 kB of pixels."
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(tmp_path / "a.jpg")
     (tmp_path / "measure.py").write_text(_MEASURE)
     peaks = []
