@@ -100,6 +100,10 @@ class Files:
     EVALUATION = "evaluation.json"  # metrics, in SageMaker's model-quality format
     PREDICTIONS = "predictions.csv"  # every probability of every test image
     MODEL_CARD = "model_card.json"  # SageMaker's model-card schema
+    VIOLATIONS = "constraint_violations.json"  # what a monitor objects to, in SageMaker Model Monitor's format
+    ANALYSIS = "analysis.json"  # figures by group, in SageMaker Clarify's format
+    CLOUDWATCH = "cloudwatch_metrics.jsonl"  # a monitor's metrics, one call's argument a line
+    FINDING = "finding.json"  # what a monitor concluded, in words
     RECEIPT = "receipt.json"  # what ran, on what, with what result
 
 

@@ -13,7 +13,8 @@ STEPS = sorted((REPO / "nbs" / "steps").glob("*.ipynb"))
 REPORTS = STEPS + sorted((REPO / "nbs" / "benchmarks").glob("*.ipynb"))
 COMPUTE = {"data", "fetch", "synthetic", "preprocess", "models", "train", "evaluate", "explain", "serve", "monitor"}
 COMPUTE |= {"bundle", "engines", "familiarity", "predictor", "messages", "telemetry", "capture"}
-CONTROL = {"registry", "pipeline", "local", "deploy"}
+COMPUTE |= {"drift", "quality", "bias"}
+CONTROL = {"registry", "pipeline", "local", "deploy", "watch"}
 
 
 def cells(notebook: Path, kind: str = "") -> list:
