@@ -93,6 +93,9 @@ class Files:
     CONSTRAINTS = "constraints.json"  # what the baseline allows, same format
     WEIGHTS = "model.pt"  # a state dict
     BUNDLE = "bundle.json"  # the model's contract: architecture, classes, preprocessing, temperature, thresholds
+    ONNX = "model.onnx"  # the same network as a graph, for faster engines
+    INT8 = "model.int8.onnx"  # the graph in eight bits
+    ENGINES = "engines.json"  # which engines were compared with torch, and how that went
     HISTORY = "history.csv"  # one row per epoch
     EVALUATION = "evaluation.json"  # metrics, in SageMaker's model-quality format
     PREDICTIONS = "predictions.csv"  # every probability of every test image

@@ -5,8 +5,10 @@
 # %% ../nbs/05_train.ipynb #65d12b91
 from __future__ import annotations
 
+import inspect
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -34,6 +36,7 @@ from skin_lesion_mlops.core import (
     receipt,
     seed_everything,
 )
+from .engines import export_engines, missing
 from skin_lesion_mlops.models import (
     ARCHITECTURES,
     Classifier,
@@ -67,7 +70,8 @@ __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'Hyperparameters', 'read_hyperparame
            'unfrozen', 'frozen', 'run_all', 'shown', 'infer', 'State', 'create_state', 'save_checkpoint',
            'load_checkpoint', 'read_checkpoint', 'refuse_foreign', 'best_path', 'should_stop', 'train_epoch',
            'train_step', 'Fitted', 'fit', 'distributed', 'is_stale', 'validate', 'finish_epoch',
-           'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'main']
+           'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'add_engines',
+           'usage', 'main']
 
 # %% ../nbs/05_train.ipynb #0881f604
 @dataclass(frozen=True)
@@ -833,6 +837,7 @@ def run_job(
     if world.rank:
         return
     contract = save_fitted(fitted, out)
+    add_engines(fitted.job, out, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
     r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})
 
@@ -855,12 +860,42 @@ def save_fitted(
     return read_json(out / Files.BUNDLE)
 
 
+def add_engines(
+    job: Job,  # for its report
+    out: Path,  # a bundle folder
+    train: Shards,  # training images, to set the range of eight bits
+    validation: Shards,  # validation images, to compare with torch on
+) -> None:
+    "Write the network for faster engines too; a bundle without them is whole, and torch answers."
+    absent = missing()
+    if absent:
+        return report(job, f"engines: torch alone, for {' and '.join(absent)} are not installed")
+    try:
+        refused = export_engines(out, train, validation, np.asarray(validation.labels))
+    except Exception as e:  # hours of training are not lost to an exporter
+        return report(job, f"engines: torch alone, for the export failed ({type(e).__name__}: {str(e)[:200]})")
+    good = [name for name, why in refused.items() if not why]
+    report(
+        job, "\n".join([f"engines: {', '.join([*good, 'torch'])}", *(f"no {k}: {v}" for k, v in refused.items() if v)])
+    )
+
+
+def usage() -> str:
+    "Every hyperparameter with its meaning and default, as its definition explains it."
+    lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
+    told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
+    return "\n".join(["usage: python -m skin_lesion_mlops.train [--NAME VALUE ...]", "", *told])
+
+
 def main(
     argv: Sequence[str] | None = None,  # by default the command line's
 ) -> int:  # 0; 1 with the reason in `/opt/ml/output/failure`; 143 when stopped
     "Entry point of the training job."
     several = torch.cuda.device_count() > 1 and "RANK" not in os.environ
     argv = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in argv:
+        print(usage())
+        return 0
     if several:  # a machine with several GPUs: start one process for each
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(torch.cuda.device_count())]
         os.execv(sys.executable, [sys.executable, *run, "-m", "skin_lesion_mlops.train", *argv])
