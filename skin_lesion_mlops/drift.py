@@ -17,7 +17,7 @@ from .preprocess import STATISTICS, dataset_statistics, suggest_constraints, unf
 
 # %% auto #0
 __all__ = ['ALPHA', 'FEWEST', 'TAIL', 'MAX_ODD', 'FEATURES', 'ks', 'psi', 'beyond', 'categories', 'compare', 'check_data',
-           'plot_drift']
+           'plot_drift', 'plot_hours']
 
 # %% ../nbs/10a_drift.ipynb #b38e3cb9
 ALPHA = 0.001  # windows without drift in which there is an alarm all the same, at most
@@ -252,3 +252,31 @@ def _panel(
     ax.hist(np.clip(x, bins[0], bins[-1]), bins, density=True, color=colour, alpha=0.5)
     weights = np.diff(np.concatenate([[0.0], share]))
     ax.hist(np.clip(grid, bins[0], bins[-1]), bins, weights=weights, density=True, histtype="step", color="black")
+
+# %% ../nbs/10a_drift.ipynb #7c4ed85e
+def plot_hours(
+    rows: pd.DataFrame,  # of `read_captures`
+    baseline: Baseline,  # whose middle half is the band
+    table: pd.DataFrame,  # from `compare`
+    most: int = 4,  # features
+) -> Any:  # a matplotlib figure
+    "Hourly medians and quartiles."
+    import matplotlib.pyplot as plt
+
+    ranked = table[table.test == "distribution"].sort_values("distance", ascending=False).feature[:most]
+    hours = rows.assign(hour=rows.time.dt.floor("h")).groupby("hour")
+    fig, axes = plt.subplots(1, most, figsize=(12, 2.3), dpi=72)
+    for ax in axes[len(ranked) :]:
+        ax.axis("off")
+    for ax, name in zip(axes, ranked):
+        s = baseline.features[name]["numerical_statistics"]
+        grid, share = unfold(s["distribution"]["kll"]["sketch"])
+        ax.axhspan(*(grid[np.searchsorted(share, q)] for q in (0.25, 0.75)), color="0.9")
+        low, middle, high = (hours[name].quantile(q) for q in (0.25, 0.5, 0.75))
+        ax.errorbar(middle.index, middle, [middle - low, high - middle], fmt="o-", color="tab:blue", ms=4)
+        ax.set_title(name.replace("_", " "), fontsize=9)
+        ax.tick_params(labelsize=7)
+        ax.tick_params(axis="x", rotation=30)
+    fig.tight_layout()
+    plt.close(fig)
+    return fig

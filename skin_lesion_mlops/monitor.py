@@ -23,9 +23,9 @@ from .messages import COLUMNS, CSV, LINES, Refusal, content_type, read
 from .preprocess import STATISTICS, dataset_statistics, image_statistics
 
 # %% auto #0
-__all__ = ['ROW', 'LABEL', 'ANSWERS', 'NAMESPACE', 'DIMENSION', 'METRICS', 'COMPLETED', 'VIOLATED', 'TOO_FEW', 'Unreadable',
+__all__ = ['ROW', 'LABEL', 'ANSWERS', 'DIMENSION', 'METRICS', 'KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW', 'Unreadable',
            'describe', 'Records', 'read_captures', 'newest', 'read_labels', 'join_labels', 'Baseline', 'load_baseline',
-           'Finding', 'metric_lines', 'write_finding', 'holm']
+           'Finding', 'known_kind', 'metric_lines', 'write_finding', 'holm']
 
 # %% ../nbs/10_monitor.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -149,13 +149,15 @@ _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
 def describe(
     line: dict[str, Any],  # a parsed line
     size: int = 224,  # side of the model's input, pixels, where the answer does not say
+    measure: bool = True,  # look at the pictures, too? without, they are not decoded
 ) -> list[dict[str, Any]]:  # one row a picture; raises `Unreadable`
     "What a line says."
     event = line["eventMetadata"]
     try:
         model, entries = _answers(*_payload(line, "endpointOutput"))
-        seen = _seen(*_payload(line, "endpointInput"), int(model.get("image_size", size)))
         said = [_said(e) for e in entries]
+        side = int(model.get("image_size", size))
+        seen = _seen(*_payload(line, "endpointInput"), side) if measure else [{} for _ in said]
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unreadable("bad_answer", f"neither picture nor answer can be made out ({type(e).__name__})") from None
     if not seen or len(seen) != len(said):
@@ -206,6 +208,7 @@ def read_captures(
     since: pd.Timestamp | None = None,  # earlier ones are not read
     until: pd.Timestamp | None = None,  # nor are these and later ones
     size: int = 224,  # side of the model's input, pixels, where the answers do not say
+    measure: bool = True,  # look at the pictures, too? the answers alone are read much faster
 ) -> Records:  # rows have the columns `ROW`; raises `SkinLesionError` where there is no folder
     "What was asked and answered."
     if not Path(folder).is_dir():
@@ -222,7 +225,7 @@ def read_captures(
                 continue
             if event.get("eventId") in known:
                 raise Unreadable("repeated", "this event was read before")
-            rows += [dict(r, time=time) for r in describe(line, size)]
+            rows += [dict(r, time=time) for r in describe(line, size, measure)]
             known.add(event.get("eventId"))
         except Unreadable as e:
             bad.append(dict(file=file, line=number, reason=e.reason, detail=e.detail))
@@ -317,7 +320,8 @@ def _latest(
 ) -> Records:
     "One label for each picture: the last."
     old = rows.duplicated(["id", "image"], keep="last")
-    past = rows[old].assign(reason="superseded", detail="a later line says " + rows["id"].astype(str) + " again")
+    past = rows[old]
+    past = past.assign(reason="superseded", detail=[f"a later line says what {i} is" for i in past["id"]])
     quarantine = pd.DataFrame([*bad, *past[list(_QUARANTINE)].to_dict("records")], columns=list(_QUARANTINE))
     return Records(rows[~old][list(LABEL)].reset_index(drop=True), quarantine)
 
@@ -369,7 +373,6 @@ def load_baseline(
     return Baseline({e["name"]: e for e in entries}, found[Files.CONSTRAINTS], found[Files.EVALUATION])
 
 # %% ../nbs/10_monitor.ipynb #38a15a5e
-NAMESPACE = "SkinLesion/Monitoring"
 DIMENSION = "EndpointName"
 METRICS = {  # name -> unit
     "DataDriftViolations": "Count",  # features outside their baseline; an alarm above 0
@@ -380,6 +383,7 @@ METRICS = {  # name -> unit
     "LabelledImages": "Count",
     "BiasViolations": "Count",  # differences between groups beyond chance
 }
+KINDS = ("data_quality", "model_quality", "bias")
 COMPLETED, VIOLATED, TOO_FEW = "Completed", "CompletedWithViolations", "NotEnoughData"
 
 
@@ -399,6 +403,15 @@ class Finding:
     def status(self) -> str:  # as SageMaker calls it, and one more
         "How it ended."
         return VIOLATED if self.violations else COMPLETED if self.enough else TOO_FEW
+
+
+def known_kind(
+    kind: str,  # what somebody asked for
+) -> str:  # one of `KINDS`; raises `SkinLesionError`
+    "A kind of monitor."
+    if kind not in KINDS:
+        raise SkinLesionError(f"there is no monitor {kind!r}", f"the monitors are {', '.join(KINDS)}")
+    return kind
 
 
 def metric_lines(

@@ -122,7 +122,7 @@ def check_quality(
         Files.CONSTRAINTS: dict(version=0.0, multiclass_classification_constraints=rules),
     }
     violations = [_violation(str(n), r, max_drop) for n, r in t[t.fell].iterrows()]
-    return Finding("model_quality", _sentences(t, same, p, captured), t, violations, metrics, files)
+    return Finding("model_quality", _sentences(t, same, p, captured, max_drop), t, violations, metrics, files)
 
 
 def _statistics(
@@ -152,6 +152,7 @@ def _sentences(
     same: float,  # from `standardised`
     p: Predictions,  # of the window
     captured: int,  # answers in the window
+    max_drop: float,  # fraction
 ) -> list[str]:
     "The result in words."
     a, fell = t.loc["accuracy"], [str(n).replace("_", " ") for n in t.index[t.fell]]
@@ -165,6 +166,9 @@ def _sentences(
         f"Accuracy is {a.now:.2f} ({a.low:.2f} to {a.high:.2f}), {a.then:.2f} at approval. "
         f"{len(p)} of {max(captured, len(p))} answers have a diagnosis, {len(np.unique(p.lesions))} lesions."
     )
+    unsure = [str(n).replace("_", " ") for n, r in t.iterrows() if r["drop"] > max_drop and r.p_adjusted > ALPHA]
+    if unsure:
+        said.append(f"Lower than at approval, but so far that may be chance: {', '.join(unsure)}.")
     if np.isfinite(same) and abs(same - a.now) > 0.01:
         said.append(f"With the test set's mixture of diagnoses it would be {same:.2f}.")
     return said

@@ -5,8 +5,10 @@
 # %% ../nbs/05_train.ipynb #65d12b91
 from __future__ import annotations
 
+import inspect
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -73,7 +75,7 @@ __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'Hyperparameters', 'read_hyperparame
            'load_checkpoint', 'read_checkpoint', 'refuse_foreign', 'best_path', 'should_stop', 'train_epoch',
            'train_step', 'Fitted', 'fit', 'distributed', 'is_stale', 'validate', 'finish_epoch',
            'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'add_engines',
-           'add_familiarity', 'main']
+           'usage', 'add_familiarity', 'main']
 
 # %% ../nbs/05_train.ipynb #0881f604
 @dataclass(frozen=True)
@@ -883,6 +885,13 @@ def add_engines(
     )
 
 
+def usage() -> str:
+    "Every hyperparameter with its meaning and default, as its definition explains it."
+    lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
+    told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
+    return "\n".join(["usage: python -m skin_lesion_mlops.train [--NAME VALUE ...]", "", *told])
+
+
 def add_familiarity(
     job: Job,  # for its report
     out: Path,  # a bundle folder, engines included
@@ -905,6 +914,9 @@ def main(
     "Entry point of the training job."
     several = torch.cuda.device_count() > 1 and "RANK" not in os.environ
     argv = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in argv:
+        print(usage())
+        return 0
     if several:  # a machine with several GPUs: start one process for each
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(torch.cuda.device_count())]
         os.execv(sys.executable, [sys.executable, *run, "-m", "skin_lesion_mlops.train", *argv])
