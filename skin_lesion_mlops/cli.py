@@ -45,13 +45,14 @@ from skin_lesion_mlops.console import (
 )
 from .core import CLASSES, Files, SkinLesionError, diagnosis, hash_file, read_json
 from .serving import SERVE, predict_verb, serve_verb
+from .watch import monitor_verb
 
 # %% auto #0
 __all__ = ['GROUP', 'Home', 'Json', 'Group', 'Region', 'Workers', 'HOME', 'app', 'runs', 'models', 'data', 'pipeline', 'deploy',
            'ARCHS', 'STATUS', 'Folder', 'Arch', 'Epochs', 'Weights', 'Pairs', 'NoCache', 'Definition', 'EXIT', 'TYPED',
            'DEMO', 'Images', 'DemoEpochs', 'RunId', 'Version', 'By', 'Reason', 'Which', 'Share', 'Into', 'Source',
-           'Search', 'Limit', 'SERVED', 'STARTED', 'DEPLOY', 'take_weights', 'code_version', 'fill', 'facts',
-           'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare',
+           'Search', 'Limit', 'SERVED', 'MONITORED', 'STARTED', 'DEPLOY', 'take_weights', 'code_version', 'fill',
+           'facts', 'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare',
            'models_list', 'models_show', 'models_approve', 'models_reject', 'check_facts', 'check_story', 'data_check',
            'data_fetch', 'pipeline_definition', 'pipeline_parameters']
 
@@ -628,6 +629,10 @@ def data_fetch(
 SERVED = example("skin-lesion serve", "skin-lesion serve --model 3 --port 9000")
 app.command("serve", epilog=f"{SERVE}\n\n{SERVED}")(serve_verb)
 app.command("predict", epilog=example("skin-lesion predict images/ --csv > answers.csv"))(predict_verb)
+
+# %% ../nbs/14_cli.ipynb #ebc1862b
+MONITORED = ("skin-lesion monitor --captures DIR", "skin-lesion monitor --captures DIR --kind model --labels DIR")
+app.command("monitor", epilog=example(*MONITORED))(monitor_verb)
 
 # %% ../nbs/14_cli.ipynb #db8a8118
 @pipeline.command("definition", epilog=example("skin-lesion pipeline definition | jq '.Steps[].Name'"))
