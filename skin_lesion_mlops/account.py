@@ -36,7 +36,8 @@ __all__ = ['Region', 'Where', 'Json', 'Every', 'PLATFORM', 'STATUS', 'Pairs', 'W
 
 # %% ../nbs/13f_account.ipynb #a93615dd
 Region = Annotated[
-    Optional[str], typer.Option("--region", metavar="REGION", help="AWS region  [default: AWS_REGION, or the profile's]")
+    Optional[str],
+    typer.Option("--region", metavar="REGION", help="AWS region  [default: AWS_REGION, or the profile's]"),
 ]
 Where = Annotated[
     str,
@@ -212,8 +213,12 @@ def upload_verb(
     if as_json:
         emit(dict(asdict(done), bucket=bucket, prefix=prefix))
     else:
-        print(f"s3://{bucket}/{prefix}: {done.sent} files sent, {done.there} there already, {len(done.refused)} refused")
-        print(table([{"new": dx, "images": n} for dx, n in sorted(done.labels.items())]), end="\n" if done.labels else "")
+        print(
+            f"s3://{bucket}/{prefix}: {done.sent} files sent, {done.there} there already, {len(done.refused)} refused"
+        )
+        print(
+            table([{"new": dx, "images": n} for dx, n in sorted(done.labels.items())]), end="\n" if done.labels else ""
+        )
     if done.refused:
         print(f"refused, for their metadata cannot be stripped: {', '.join(done.refused[:10])}", file=sys.stderr)
         raise typer.Exit(ERROR)
