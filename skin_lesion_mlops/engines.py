@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import tempfile
 import threading
 import warnings
@@ -19,14 +18,15 @@ from typing import TYPE_CHECKING, Any, Callable
 import numpy as np
 
 from .core import CLASSES, MALIGNANT, Files, SkinLesionError, hash_file, read_json, write_json
+from .preprocess import cores
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.models import Bundle
 
 # %% auto #0
 __all__ = ['Run', 'EXPORTED', 'ENGINES', 'AUTO', 'INSTALL', 'TOLERANCES', 'CALIBRATION', 'PROBES', 'VALIDATION', 'Row',
-           'check_engine', 'Tolerance', 'compare', 'objection', 'write_onnx', 'write_int8', 'cores', 'open_engine',
-           'torch_engine', 'probes', 'softmax', 'missing', 'export_engines', 'passed_over', 'choose_engine']
+           'check_engine', 'Tolerance', 'compare', 'objection', 'write_onnx', 'write_int8', 'open_engine',
+           'torch_engine', 'probes', 'softmax', 'missing', 'spread', 'export_engines', 'passed_over', 'choose_engine']
 
 # %% ../nbs/04c_engines.ipynb #ece847f1
 Run = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]
@@ -179,11 +179,6 @@ def write_int8(
         logging.root.setLevel(level)
 
 # %% ../nbs/04c_engines.ipynb #03d9e1d6
-def cores() -> int:
-    "How many this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _one_by_one(
     run: Callable[[np.ndarray], Any],  # of one picture, (1, size, size, 3) -> logits, embedding
 ) -> Run:
@@ -308,6 +303,14 @@ def missing() -> list[str]:  # packages
     return [p for p in ("onnx", "onnxruntime") if find_spec(p) is None]
 
 
+def spread(
+    items: Any,  # (n, ...), an array or shards
+    most: int,  # how many at most
+) -> np.ndarray:  # every so-manieth
+    "Some items from all over an array."
+    return np.asarray(items[:: -(-len(items) // most) or 1])
+
+
 def export_engines(
     folder: Path,  # a bundle's, complete
     training: Any,  # (n, size, size, 3), uint8, or shards: of the training split, to set the range of eight bits
@@ -319,8 +322,8 @@ def export_engines(
 
     bundle = load_bundle(folder)
     write_onnx(folder / Files.ONNX, bundle)
-    write_int8(folder / Files.INT8, folder / Files.ONNX, _spread(training, CALIBRATION))
-    images, labels = _spread(validation, VALIDATION), _spread(labels, VALIDATION)
+    write_int8(folder / Files.INT8, folder / Files.ONNX, spread(training, CALIBRATION))
+    images, labels = spread(validation, VALIDATION), spread(labels, VALIDATION)
     reference, temperature = torch_engine(bundle, threading.Lock()), bundle.contract["temperature"]
     truth = softmax(reference(images)[0], temperature)
     rows = {name: _admit(name, folder, images, labels, truth, temperature) for name in EXPORTED}
@@ -330,14 +333,6 @@ def export_engines(
     of = bundle.contract["weights_hash"]
     write_json(folder / Files.ENGINES, dict(version=1, weights_hash=of, images=len(images), probes=asked, engines=rows))
     return {name: row["refused"] for name, row in rows.items()}
-
-
-def _spread(
-    items: Any,  # (n, ...), an array or shards
-    most: int,  # how many at most
-) -> np.ndarray:  # every so-manieth
-    "Some items from all over an array."
-    return np.asarray(items[:: -(-len(items) // most) or 1])
 
 
 def _admit(

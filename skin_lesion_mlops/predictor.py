@@ -72,8 +72,8 @@ def _keep(
     data: bytes,  # what arrived
 ) -> Picture:
     "Keep what is needed of a picture, and let go of the rest."
-    digest = hashlib.sha256(data).hexdigest()
-    return Picture(resize(image, size), thumbnail(image), digest, *image.size)
+    pixels = resize(image, size)
+    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *image.size)
 
 # %% ../nbs/09a_predictor.ipynb #c6e73bb9
 NOTICE = "Decision support for research, not a diagnosis."
@@ -162,7 +162,7 @@ class Predictor:
         if not np.isfinite(logits).all():
             raise FloatingPointError("the network gave numbers that are not finite")
         heat = self._heat(pixels, logits.argmax(1)) if explain else [None] * len(pixels)
-        verdicts = self.familiarity.judge(np.stack([p.thumb for p in pictures]))
+        verdicts = self.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
         at = self.contract["thresholds"]["malignant"]
         answers = []
         for row, v, h, x in zip(softmax(logits, self.contract["temperature"]), verdicts, heat, vectors):

@@ -27,11 +27,11 @@ from starlette.requests import ClientDisconnect
 
 from .capture import Capture, record
 from .core import DIAGNOSES, SkinLesionError
-from .engines import cores
-from .familiarity import FEATURES
+from .familiarity import REASONS
 from .messages import CSV, JSON, LINES, MAX_IMAGES, Refusal, accepted, content_type, read
 from .messages import to_csv, to_json, to_lines
 from .predictor import NOTICE, Picture, Prediction, Predictor
+from .preprocess import cores
 from .telemetry import Metrics, log, start_logs
 
 if TYPE_CHECKING:
@@ -521,7 +521,7 @@ def _people_routes(
     async def about() -> dict[str, Any]:
         classes = [dict(code=d.code, name=d.name, plain=d.plain, malignant=d.malignant) for d in DIAGNOSES]
         limits = dict(images=MAX_IMAGES, bytes=service.gate.limits.body, token=bool(service.token))
-        return dict(model=service.predictor.facts, classes=classes, features=FEATURES, notice=NOTICE, limits=limits)
+        return dict(model=service.predictor.facts, classes=classes, features=REASONS, notice=NOTICE, limits=limits)
 
 # %% ../nbs/09e_serve.ipynb #dc295c9d
 def run_server(

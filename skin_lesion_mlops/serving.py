@@ -152,8 +152,8 @@ def predict_files(
     from concurrent.futures import ThreadPoolExecutor
 
     from skin_lesion_mlops.data import BadImage
-    from skin_lesion_mlops.engines import cores
     from skin_lesion_mlops.predictor import decode
+    from skin_lesion_mlops.preprocess import cores
 
     def answer(path: Path) -> Prediction | Exception:
         try:

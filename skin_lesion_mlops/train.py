@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 import zipfile
@@ -36,13 +37,16 @@ from skin_lesion_mlops.core import (
     receipt,
     seed_everything,
 )
-from .engines import export_engines, missing
+from .engines import choose_engine, export_engines, missing, torch_engine
+from .familiarity import FILE as FAMILIARITY
+from .familiarity import learn_familiarity, save_familiarity
 from skin_lesion_mlops.models import (
     ARCHITECTURES,
     Classifier,
     architecture,
     create_contract,
     create_model,
+    load_bundle,
     save_bundle,
     write_torch,
 )
@@ -71,7 +75,7 @@ __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'Hyperparameters', 'read_hyperparame
            'load_checkpoint', 'read_checkpoint', 'refuse_foreign', 'best_path', 'should_stop', 'train_epoch',
            'train_step', 'Fitted', 'fit', 'distributed', 'is_stale', 'validate', 'finish_epoch',
            'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'add_engines',
-           'usage', 'main']
+           'usage', 'add_familiarity', 'main']
 
 # %% ../nbs/05_train.ipynb #0881f604
 @dataclass(frozen=True)
@@ -838,6 +842,7 @@ def run_job(
         return
     contract = save_fitted(fitted, out)
     add_engines(fitted.job, out, train, validation)
+    add_familiarity(fitted.job, out, contract, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
     r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})
 
@@ -885,6 +890,22 @@ def usage() -> str:
     lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
     told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
     return "\n".join(["usage: python -m skin_lesion_mlops.train [--NAME VALUE ...]", "", *told])
+
+
+def add_familiarity(
+    job: Job,  # for its report
+    out: Path,  # a bundle folder, engines included
+    contract: dict[str, Any],  # of the bundle
+    train: Shards,  # training images
+    validation: Shards,  # validation images
+) -> None:
+    "Write down what the training images look like, so that the service can tell what is unlike them."
+    run = choose_engine(out, contract)[1] or torch_engine(load_bundle(out), threading.Lock())
+    try:
+        known = learn_familiarity(run, train, validation, f"the training images of data set {job.data_hash[:12]}")
+    except SkinLesionError as e:
+        return report(job, f"familiarity: the package's own description of dermoscopy counts, for {e.problem}")
+    save_familiarity(out / FAMILIARITY, known)
 
 
 def main(

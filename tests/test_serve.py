@@ -23,7 +23,7 @@ from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES
 from skin_lesion_mlops.data import open_image
-from skin_lesion_mlops.familiarity import load_familiarity, thumbnail
+from skin_lesion_mlops.familiarity import load_familiarity
 from skin_lesion_mlops.messages import MAX_IMAGES, Refusal, accepted, content_type, read
 from skin_lesion_mlops.models import (
     ARCHITECTURES,
@@ -79,7 +79,7 @@ def files(folder):
 @pytest.fixture(scope="module")
 def jpeg(files):
     known = load_familiarity()
-    return next(p.read_bytes() for p in files if not known.judge(thumbnail(open_image(p))[None])[0].unfamiliar)
+    return next(p.read_bytes() for p in files if not known.judge(decode(p.read_bytes(), 64).thumb[None])[0].unfamiliar)
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ def test_photographs_get_no_diagnosis(client):
 
 def test_real_dermoscopy_is_familiar(ham10000_600x450):
     files = sorted(ham10000_600x450.rglob("*.jpg"))
-    verdicts = load_familiarity().judge(np.stack([decode(f.read_bytes(), 64).thumb for f in files]))
+    verdicts = load_familiarity().judge(np.stack([decode(f.read_bytes(), 128).thumb for f in files]))
     assert np.mean([v.unfamiliar for v in verdicts]) < 0.05
 
 
