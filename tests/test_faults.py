@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("moto")
-from tests.standin import faults, pipelines, sagemaker, states  # noqa: E402
-from tests.test_retraining import SCHEDULE, aws, endpoint, make, record  # noqa: E402, F401
+from tests.standin import faults, pipelines, platform, sagemaker, states  # noqa: E402
+from tests.test_retraining import REPO, SCHEDULE, aws, endpoint, make, record  # noqa: E402, F401
 
 CALLS = json.loads((Path(__file__).parent / "calls.json").read_text())
 TRANSIENT = ("throttled", "broken", "timeout", "lost")
@@ -155,7 +155,22 @@ def test_the_sweep_leaves_no_call_out(make):  # noqa: F811
         assert not missing, f"{n} calls are made: {missing}"
 
 
-def test_the_calls_are_those_of_the_file(make):  # noqa: F811
+def outside_the_machine(aws, zips):  # noqa: F811
+    "The two functions that others invoke: the topic, and the load balancer."
+    sm, events = aws.client("sagemaker"), REPO / "tests" / "events"
+    variant = dict(VariantName="AllTraffic", ModelName="m", InstanceType="ml.m5.xlarge", InitialInstanceCount=1)
+    role = "arn:aws:iam::123456789012:role/sagemaker"
+    sm.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer=dict(Image=pipelines.IMAGE))
+    sm.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    sm.create_endpoint(EndpointName="skin-lesion-endpoint", EndpointConfigName="c")
+    hook = aws.client("secretsmanager").create_secret(Name="hook", SecretString="http://127.0.0.1:9/nobody")["ARN"]
+    settings = dict(ENDPOINT_NAME="skin-lesion-endpoint", SLACK_SECRET_ARN=hook)
+    for name, event in dict(predict="alb_predict", slack_notifier="sns_notification").items():
+        platform.function(aws, zips, name, 128, settings)
+        aws.client("lambda").invoke(FunctionName=name, Payload=(events / f"{event}.json").read_text())
+
+
+def test_the_calls_are_those_of_the_file(make, aws, tmp_path):  # noqa: F811
     "Runs every kind of path once, then compares what was called with the file: no more, no less."
     faults.record.calls.clear()
     p, _ = retrain(make, faults.Fault("none", "none", "denied"), update=False)
@@ -170,6 +185,7 @@ def test_the_calls_are_those_of_the_file(make):  # noqa: F811
     late.upload(4)
     pipelines.ending = "Running"
     late.start(SCHEDULE)
+    outside_the_machine(aws, tmp_path)
     found = {caller: sorted(permissions) for caller, permissions in sorted(faults.record.calls.items())}
     path = Path(__file__).parent / "calls.json"
     if not CALLS:
