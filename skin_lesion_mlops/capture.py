@@ -43,22 +43,21 @@ def record(
 ) -> dict[str, Any]:  # a line of the capture file
     "Describe one request and its answer."
     stats = image_statistics(_stack(pictures)).round(6).to_dict("records")
-    vectors = predictor.embed(pictures)
     seen: list[dict[str, Any]] = []
-    for i, (p, s) in enumerate(zip(pictures, stats)):
+    for p, s, said in zip(pictures, stats, predictions):
         entry: dict[str, Any] = dict(sha256=p.sha256, width=p.width, height=p.height, statistics=s)
-        if vectors is not None:
-            entry["embedding"] = [float(f"{v:.5g}") for v in vectors[i]]
+        if said.embedding is not None:
+            entry["embedding"] = [float(f"{v:.5g}") for v in said.embedding]
         if pixels:
             entry["pixels"] = p.pixels.tolist()
         seen.append(entry)
-    said = dict(model=predictor.facts, predictions=[p.to_dict() for p in predictions])
+    answer = dict(model=predictor.facts, predictions=[p.to_dict() for p in predictions])
     event: dict[str, Any] = dict(eventId=str(uuid.uuid4()), inferenceTime=_now())
     if custom:
         event["customAttributes"] = [custom]
     if inference:
         event["inferenceId"] = inference
-    sides = dict(endpointInput=observed("INPUT", dict(images=seen)), endpointOutput=observed("OUTPUT", said))
+    sides = dict(endpointInput=observed("INPUT", dict(images=seen)), endpointOutput=observed("OUTPUT", answer))
     return dict(captureData=sides, eventMetadata=event, eventVersion="0")
 
 

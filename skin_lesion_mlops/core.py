@@ -93,10 +93,17 @@ class Files:
     CONSTRAINTS = "constraints.json"  # what the baseline allows, same format
     WEIGHTS = "model.pt"  # a state dict
     BUNDLE = "bundle.json"  # the model's contract: architecture, classes, preprocessing, temperature, thresholds
+    ONNX = "model.onnx"  # the same network as a graph, for faster engines
+    INT8 = "model.int8.onnx"  # the graph in eight bits
+    ENGINES = "engines.json"  # which engines were compared with torch, and how that went
     HISTORY = "history.csv"  # one row per epoch
     EVALUATION = "evaluation.json"  # metrics, in SageMaker's model-quality format
     PREDICTIONS = "predictions.csv"  # every probability of every test image
     MODEL_CARD = "model_card.json"  # SageMaker's model-card schema
+    VIOLATIONS = "constraint_violations.json"  # what a monitor objects to, in SageMaker Model Monitor's format
+    ANALYSIS = "analysis.json"  # figures by group, in SageMaker Clarify's format
+    CLOUDWATCH = "cloudwatch_metrics.jsonl"  # a monitor's metrics, one call's argument a line
+    FINDING = "finding.json"  # what a monitor concluded, in words
     RECEIPT = "receipt.json"  # what ran, on what, with what result
 
 

@@ -5,31 +5,25 @@
 # %% ../nbs/04_models.ipynb #7e8dfa5e
 from __future__ import annotations
 
-import gzip
 import os
-import shutil
 import sys
-import tarfile
-import tempfile
-import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+from .bundle import CONTRACT, check_contract, open_bundle
 from .core import CLASSES, Files, SkinLesionError, hash_file, read_json, versions, write_json
 
 # %% auto #0
-__all__ = ['TINY_WIDTHS', 'ARCHITECTURES', 'IMAGENET_MEAN', 'IMAGENET_STD', 'CONTRACT', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture',
-           'SamePad', 'architecture', 'Classifier', 'cam_layer', 'read_weights', 'load_weights', 'imagenet_weights',
-           'create_model', 'create_contract', 'save_bundle', 'write_torch', 'check_contract', 'open_bundle', 'unpack',
-           'pack_bundle', 'Bundle', 'predict', 'load_bundle']
+__all__ = ['TINY_WIDTHS', 'ARCHITECTURES', 'IMAGENET_MEAN', 'IMAGENET_STD', 'Architecture', 'SamePad', 'architecture',
+           'Classifier', 'cam_layer', 'read_weights', 'load_weights', 'imagenet_weights', 'create_model',
+           'create_contract', 'save_bundle', 'write_torch', 'Bundle', 'predict', 'load_bundle']
 
 # %% ../nbs/04_models.ipynb #4d2c6357
 _SCHEMAS = (
@@ -383,25 +377,7 @@ def _weights_at(
             return _weights_at(folder / Files.WEIGHTS)
     return read_weights(path), f"file {path.name} sha256 {hash_file(path)[:12]}"
 
-# %% ../nbs/04_models.ipynb #b0c67c54
-CONTRACT = dict(
-    version="layout of this file: 1",
-    arch="a key of `ARCHITECTURES`",
-    classes="codes, in the order of the outputs",
-    image_size="pixels; images are squashed to a square of this size",
-    mean="of RGB in [0, 1]; the model subtracts it itself",
-    std="of RGB in [0, 1]",
-    temperature="logits are divided by it before the softmax; fitted on validation",
-    thresholds="malignant: probability from which on a lesion is called malignant; fitted on validation",
-    validation="metrics on the validation images",
-    data_hash="fingerprint of the dataset that trained it",
-    parameters="the training job's hyperparameters",
-    versions="of Python and the packages that made it",
-    parent="the weights it started from",
-    weights_hash="SHA-256 of model.pt",
-)
-
-
+# %% ../nbs/04_models.ipynb #d2c92bad
 def create_contract(
     model: Classifier,  # the trained model
     image_size: int,  # pixels
@@ -446,100 +422,6 @@ def write_torch(
         f.flush()
         os.fsync(f.fileno())
     os.replace(tmp, path)
-
-# %% ../nbs/04_models.ipynb #fd61ac3f
-def check_contract(
-    contract: dict[str, Any],  # as read from `bundle.json`
-    where: str,  # its folder, for messages
-) -> None:
-    "Refuse a contract that this version cannot honour."
-
-    def refuse(problem: str, remedy: str) -> None:
-        raise SkinLesionError(f"{where}: {problem}", remedy)
-
-    missing = [k for k in CONTRACT if k not in contract]
-    if missing:
-        refuse(f"{Files.BUNDLE} lacks {', '.join(missing)}", "train again, or complete it by hand")
-    if contract["version"] != 1:
-        refuse(
-            f"the bundle has version {contract['version']}, this package reads 1", "install the package it came with"
-        )
-    if tuple(contract["classes"]) != CLASSES:
-        refuse(f"its classes are {', '.join(contract['classes'])}", f"the order must be {', '.join(CLASSES)}")
-    architecture(contract["arch"])
-    if not 0 < contract["temperature"] < float("inf"):
-        refuse(f"temperature {contract['temperature']} is not a positive number", "train again")
-    if not 0 <= contract["thresholds"].get("malignant", -1) <= 1:
-        refuse(f"thresholds {contract['thresholds']} hold no malignant probability", "train again")
-
-# %% ../nbs/04_models.ipynb #9b7dd606
-MAX_BUNDLE = 8 << 30  # bytes, unpacked
-ARCHIVE = "model.tar.gz"  # SageMaker's name for a packed bundle
-
-
-@contextmanager
-def open_bundle(
-    path: str | Path,  # a bundle folder, a model.tar.gz, or a folder that holds one
-) -> Iterator[Path]:  # a folder with the bundle's files, valid inside the `with`; raises `SkinLesionError`
-    "The folder of a bundle, unpacked if need be."
-    path = Path(path)
-    if path.is_dir() and not (path / Files.BUNDLE).exists() and (path / ARCHIVE).exists():
-        path = path / ARCHIVE
-    if not path.exists():
-        raise SkinLesionError(f"no model bundle at {path}", f"give a folder with {Files.BUNDLE}, or a {ARCHIVE}")
-    if path.is_dir():
-        yield path
-        return
-    with tempfile.TemporaryDirectory() as tmp:
-        unpack(path, Path(tmp))
-        yield Path(tmp)
-
-
-def unpack(
-    archive: str | Path,  # a tar.gz
-    folder: Path,  # where to; exists
-) -> None:
-    "Unpack a bundle's plain files; anything else in the archive is refused."
-    total = 0
-    try:
-        with tarfile.open(archive, "r:*") as tar:
-            for member in tar:
-                if member.isdir():
-                    continue
-                parts = Path(member.name).parts
-                total += member.size
-                if not member.isfile() or ".." in parts or Path(member.name).is_absolute() or total > MAX_BUNDLE:
-                    raise SkinLesionError(f"{archive}: refusing to unpack {member.name!r}", "pack the bundle again")
-                target = folder / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with open(target, "wb") as f:
-                    shutil.copyfileobj(tar.extractfile(member), f)  # type: ignore[arg-type]
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as e:
-        raise SkinLesionError(f"{archive} is not a complete tar.gz ({e})", "copy or pack it again") from None
-
-
-def pack_bundle(
-    folder: str | Path,  # a bundle folder
-    archive: str | Path,  # the model.tar.gz to write
-) -> Path:  # the archive; equal bundles give equal bytes
-    "Pack a bundle as SageMaker does: files at the top, no folder around them."
-    archive = Path(archive)
-    tmp = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
-    with open(tmp, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w") as tar:
-            for p in sorted(Path(folder).iterdir()):
-                tar.add(p, p.name, filter=_anonymous)
-    os.replace(tmp, archive)
-    return archive
-
-
-def _anonymous(
-    member: tarfile.TarInfo,  # changed in place
-) -> tarfile.TarInfo:
-    "A tar member without owner and date."
-    member.mtime = member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member
 
 # %% ../nbs/04_models.ipynb #6d8e0193
 @dataclass

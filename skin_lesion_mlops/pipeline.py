@@ -401,10 +401,8 @@ def _gate(
 
     compare = {">=": sdk.ConditionGreaterThanOrEqualTo, "<=": sdk.ConditionLessThanOrEqualTo}
     conditions = [compare[how](left=_measured(path), right=p[limit]) for _, path, how, limit in GATE]
-    story: list[Any] = ["Not registered"]
-    for i, (what, path, how, limit) in enumerate(GATE):
-        story += [f"{',' if i else ':'} {what} ", _measured(path), f" (must be {how} ", p[limit], ")"]
-    fail = FailStep(name="NotRegistered", error_message=Join(on="", values=story))
+    why = Join(on="", values=["Not registered. ", _measured("conclusion[0]")])
+    fail = FailStep(name="NotRegistered", error_message=why)
     return ConditionStep(name="Gate", conditions=conditions, if_steps=[register], else_steps=[fail])
 
 # %% ../nbs/11_pipeline.ipynb #e71dcc00

@@ -25,8 +25,8 @@ from skin_lesion_mlops.evaluate import (
 )
 
 # %% auto #0
-__all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'TILES', 'in_style', 'create_figure', 'verdict', 'tiles',
-           'number', 'interval', 'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table',
+__all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'TILES', 'in_style', 'create_figure', 'banner', 'verdict',
+           'tiles', 'number', 'interval', 'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table',
            'plot_confusion', 'plot_roc', 'plot_reliability', 'plot_subgroups']
 
 # %% ../nbs/06b_plots.ipynb #f118ce7f
@@ -91,20 +91,29 @@ TILES = {
 }
 
 
+def banner(
+    title: str,  # the result, in some words
+    colour: str,  # of the title
+    said: Sequence[str],  # sentences below it
+    about: str = "",  # one line: what was looked at
+) -> str:  # HTML
+    "The head of a report."
+    box = f"border-left:8px solid {colour};background:{PALE};padding:14px 22px;margin:6px 0 12px;color:{INK}"
+    items = "".join(f"<li style='margin:3px 0'>{escape(s)}</li>" for s in said)
+    return (
+        f"<div style='{box}'><div style='font-size:23px;font-weight:600;color:{colour}'>{title}</div>"
+        f"<div style='color:#5c6873;margin:2px 0 8px'>{escape(about)}</div>"
+        f"<ul style='margin:0;padding-left:18px;line-height:1.45'>{items}</ul></div>"
+    )
+
+
 def verdict(
     e: Evaluation,  # an evaluation
     about: str = "",  # one line: which model, which data
 ) -> str:  # HTML
-    "The head of the report."
-    color = GREEN if e.passed else RED
+    "The head of the evaluation report."
     title = "Passed: goes to a reviewer for approval" if e.passed else "Not passed: will not be registered"
-    box = f"border-left:8px solid {color};background:{PALE};padding:14px 22px;margin:6px 0 12px;color:{INK}"
-    said = "".join(f"<li style='margin:3px 0'>{escape(s)}</li>" for s in e.said)
-    return (
-        f"<div style='{box}'><div style='font-size:23px;font-weight:600;color:{color}'>{title}</div>"
-        f"<div style='color:#5c6873;margin:2px 0 8px'>{escape(about)}</div>"
-        f"<ul style='margin:0;padding-left:18px;line-height:1.45'>{said}</ul></div>"
-    )
+    return banner(title, GREEN if e.passed else RED, e.said, about)
 
 
 def tiles(

@@ -10,13 +10,15 @@ import io
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from .core import BY_CODE, CLASSES, MALIGNANT, SkinLesionError
+from .bundle import check_contract, open_bundle
+from .core import BY_CODE, CLASSES, MALIGNANT, Files, SkinLesionError, read_json
 from .data import BadImage, open_image
+from .engines import AUTO, Run, check_engine, choose_engine, softmax, torch_engine
 from .familiarity import Familiarity, load_familiarity, thumbnail
 from .preprocess import resize
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.models import Bundle
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'SIGNATURES', 'Engine', 'ENGINES', 'NOTICE', 'Picture', 'decode', 'from_array', 'torch_engine',
-           'Prediction', 'Predictor', 'probabilities', 'create_predictor', 'heat_png', 'laid_over']
+__all__ = ['MAX_PIXELS', 'SIGNATURES', 'NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Predictor', 'create_predictor',
+           'heat_png', 'laid_over']
 
 # %% ../nbs/09a_predictor.ipynb #13ecfabd
 MAX_PIXELS = 25_000_000  # in one picture; decoding needs three bytes each
@@ -70,23 +72,8 @@ def _keep(
     data: bytes,  # what arrived
 ) -> Picture:
     "Keep what is needed of a picture, and let go of the rest."
-    digest = hashlib.sha256(data).hexdigest()
-    return Picture(resize(image, size), thumbnail(image), digest, *image.size)
-
-# %% ../nbs/09a_predictor.ipynb #ae287296
-Engine = Callable[[np.ndarray], np.ndarray]  # (n, size, size, 3) uint8 RGB -> (n, 7) logits
-
-
-def torch_engine(
-    bundle: Bundle,  # an opened bundle
-) -> Engine:
-    "The network as evaluation runs it."
-    from skin_lesion_mlops.models import predict
-
-    return lambda pixels: predict(bundle.model, bundle.checked(pixels))
-
-
-ENGINES: dict[str, Callable[[Any], Engine]] = {"torch": torch_engine}
+    pixels = resize(image, size)
+    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *image.size)
 
 # %% ../nbs/09a_predictor.ipynb #c6e73bb9
 NOTICE = "Decision support for research, not a diagnosis."
@@ -103,6 +90,7 @@ class Prediction:
     unfamiliarity: float  # distance from dermoscopy, as a multiple of what is tolerated
     odd: list[str] = field(default_factory=list)  # which features are unheard of
     heat: np.ndarray | None = None  # (size, size), 0 to 1: where the evidence was
+    embedding: np.ndarray | None = None  # (d,), what the network's last layer saw
 
     @property
     def predicted(self) -> str | None:  # a code; None for an unfamiliar picture
@@ -135,12 +123,15 @@ class Prediction:
 class Predictor:
     "A model, ready to answer."
 
-    engine: Engine  # pixels -> logits
-    engine_name: str  # a key of `ENGINES`
+    engine: Run  # pixels -> logits, embeddings
+    engine_name: str  # one of `engines.ENGINES`
+    precision: str  # fp32, bf16 or int8
     contract: dict[str, Any]  # of the bundle
     familiarity: Familiarity  # what dermoscopy looks like
     version: str  # of the model: its number in the registry, or the beginning of its hash
-    bundle: Bundle | None = None  # for Grad-CAM and embeddings; an engine without torch has none
+    source: Path  # where the bundle is
+    passed_over: dict[str, str] = field(default_factory=dict)  # engines that could not be used, and why
+    bundle: Bundle | None = None  # the network; opened when it is needed
     readable: bool = True  # may its heat maps be read as places? see `explain.trustworthy`
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -156,52 +147,43 @@ class Predictor:
         sha = self.contract["weights_hash"]
         threshold = self.contract["thresholds"]["malignant"]
         more = dict(threshold=threshold, weights_hash=sha, readable_overlays=self.readable)
-        return dict(version=self.version, engine=self.engine_name, **more, **keep)
+        return dict(version=self.version, engine=self.engine_name, precision=self.precision, **more, **keep)
 
     def predict(
         self,
         pictures: list[Picture],  # from `decode`
-        explain: bool = False,  # add heat maps; about three times the work
+        explain: bool = False,  # add heat maps; takes torch, and several times as long
     ) -> list[Prediction]:  # one each
         "Answer."
         if not pictures:
             return []
         pixels = np.stack([p.pixels for p in pictures])
-        with self.lock:
-            logits = self.engine(pixels)
-            heat = self._heat(pixels, logits.argmax(1)) if explain else [None] * len(pixels)
+        logits, vectors = self.engine(pixels)
         if not np.isfinite(logits).all():
             raise FloatingPointError("the network gave numbers that are not finite")
-        verdicts = self.familiarity.judge(np.stack([p.thumb for p in pictures]))
+        heat = self._heat(pixels, logits.argmax(1)) if explain else [None] * len(pixels)
+        verdicts = self.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
         at = self.contract["thresholds"]["malignant"]
         answers = []
-        for row, v, h in zip(probabilities(logits, self.contract["temperature"]), verdicts, heat):
+        for row, v, h, x in zip(softmax(logits, self.contract["temperature"]), verdicts, heat, vectors):
             named = dict(zip(CLASSES, row.tolist()))
             risk = float(row[_MALIGNANT].sum(dtype=row.dtype))
-            answers.append(Prediction(named, risk, at, not v.unfamiliar, v.score, v.odd, h))
+            answers.append(Prediction(named, risk, at, not v.unfamiliar, v.score, v.odd, h, x))
         return answers
-
-    def embed(
-        self,
-        pictures: list[Picture],  # from `decode`
-    ) -> np.ndarray | None:  # (n, d); None where the engine cannot say
-        "What the network's last layer sees."
-        if self.bundle is None:
-            return None
-        with self.lock:
-            return self.bundle.embeddings(np.stack([p.pixels for p in pictures]))
 
     def _heat(
         self,
         pixels: np.ndarray,  # (n, size, size, 3), uint8
         classes: np.ndarray,  # (n,), whose evidence
-    ) -> Any:  # (n, size, size), 0 to 1
-        "Grad-CAM, where there is a network to ask."
-        from skin_lesion_mlops.explain import grad_cam
+    ) -> Any:  # (n, size, size), 0 to 1; raises `SkinLesionError` where there is no torch
+        "Grad-CAM, by the network itself."
+        with self.lock:
+            if self.bundle is None:
+                self.bundle = _network(self.source, self.contract)
+            from skin_lesion_mlops.explain import grad_cam, trustworthy
 
-        if self.bundle is None:
-            raise SkinLesionError("this engine cannot explain itself", "serve with --engine torch")
-        return grad_cam(self.bundle.model, pixels, classes.tolist())
+            self.readable = trustworthy(self.bundle.model)
+            return grad_cam(self.bundle.model, pixels, classes.tolist())
 
     def check(self) -> None:  # raises when it does not work
         "Make one real prediction."
@@ -218,32 +200,38 @@ class Predictor:
 _MALIGNANT = [CLASSES.index(c) for c in MALIGNANT]
 
 
-def probabilities(
-    logits: np.ndarray,  # (n, classes)
-    temperature: float,  # of the bundle's contract
-) -> np.ndarray:  # (n, classes), float32; rows add up to one
-    "Calibrated probabilities."
-    z = np.asarray(logits, np.float32) / np.float32(temperature)
-    e = np.exp(z - z.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
+def _network(
+    source: Path,  # of the bundle
+    contract: dict[str, Any],  # that is being served
+) -> Bundle:  # raises `SkinLesionError`
+    "The network behind an engine."
+    try:
+        from skin_lesion_mlops.models import load_bundle
+    except ImportError:
+        raise SkinLesionError("heat maps need torch, which is not installed here", "pip install torch") from None
+    bundle = load_bundle(source)
+    if bundle.contract["weights_hash"] != contract["weights_hash"]:
+        raise SkinLesionError(f"{source} is another model than the one being served", "start the service again")
+    return bundle
 
 
 def create_predictor(
     model: str | Path,  # a bundle folder, a model.tar.gz, or a folder that holds one
     version: str = "",  # what to call it; empty for the beginning of its hash
-    engine: str = "torch",  # a key of `ENGINES`
+    engine: str = AUTO,  # one of `engines.ENGINES`, or "auto" for the best that can be trusted here
 ) -> Predictor:  # not yet warm; raises `SkinLesionError`
     "Open a bundle for answering."
-    from skin_lesion_mlops.explain import trustworthy
-    from skin_lesion_mlops.models import load_bundle, open_bundle
-
-    if engine not in ENGINES:
-        raise SkinLesionError(f"there is no engine {engine!r}", f"use one of {', '.join(ENGINES)}")
+    check_engine(engine)
     with open_bundle(model) as folder:
-        bundle, known = load_bundle(folder), load_familiarity(folder)
-    name = version or bundle.contract["weights_hash"][:12]
-    readable = trustworthy(bundle.model)
-    return Predictor(ENGINES[engine](bundle), engine, bundle.contract, known, name, bundle, readable)
+        contract, known = read_json(folder / Files.BUNDLE), load_familiarity(folder)
+        check_contract(contract, str(model))
+        name, run, precision, why = choose_engine(folder, contract, engine)
+        lock, bundle = threading.Lock(), None
+        if run is None:
+            bundle = _network(folder, contract)
+            run = torch_engine(bundle, lock)
+    version = version or contract["weights_hash"][:12]
+    return Predictor(run, name, precision, contract, known, version, Path(model), why, bundle, lock=lock)
 
 # %% ../nbs/09a_predictor.ipynb #4cf9b210
 def heat_png(

@@ -9,7 +9,6 @@ import asyncio
 import hmac
 import logging
 import math
-import os
 import re
 import resource
 import sys
@@ -28,10 +27,11 @@ from starlette.requests import ClientDisconnect
 
 from .capture import Capture, record
 from .core import DIAGNOSES, SkinLesionError
-from .familiarity import FEATURES
+from .familiarity import REASONS
 from .messages import CSV, JSON, LINES, MAX_IMAGES, Refusal, accepted, content_type, read
 from .messages import to_csv, to_json, to_lines
 from .predictor import NOTICE, Picture, Prediction, Predictor
+from .preprocess import cores
 from .telemetry import Metrics, log, start_logs
 
 if TYPE_CHECKING:
@@ -60,8 +60,7 @@ class Gate:
         self,
         limits: Limits,  # how much is too much
     ):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.limits, self.workers = limits, limits.workers or cores
+        self.limits, self.workers = limits, limits.workers or cores()
         self.pool = ThreadPoolExecutor(self.workers, "predict")
         self.busy, self.held, self.pace = 0, 0, 0.1  # requests inside; bytes held; seconds that one takes, smoothed
 
@@ -435,7 +434,8 @@ async def _warm_up(
     for _ in range(3):
         await asyncio.to_thread(service.predictor.check)
     service.note()
-    log("ready", seconds=round(time.monotonic() - start, 2), **service.predictor.facts)
+    known, seconds = service.predictor, round(time.monotonic() - start, 2)
+    log("ready", seconds=seconds, engines_passed_over=known.passed_over, **known.facts)
 
 
 async def _rotate(
@@ -521,7 +521,7 @@ def _people_routes(
     async def about() -> dict[str, Any]:
         classes = [dict(code=d.code, name=d.name, plain=d.plain, malignant=d.malignant) for d in DIAGNOSES]
         limits = dict(images=MAX_IMAGES, bytes=service.gate.limits.body, token=bool(service.token))
-        return dict(model=service.predictor.facts, classes=classes, features=FEATURES, notice=NOTICE, limits=limits)
+        return dict(model=service.predictor.facts, classes=classes, features=REASONS, notice=NOTICE, limits=limits)
 
 # %% ../nbs/09e_serve.ipynb #dc295c9d
 def run_server(

@@ -59,7 +59,16 @@ Model = Annotated[
         help="a version, approved, latest, or a bundle  [default: the container's model, else approved]",
     ),
 ]
-EngineName = Annotated[str, typer.Option("--engine", metavar="NAME", help="what computes: torch")]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        envvar="SKIN_LESION_ENGINE",
+        metavar="NAME",
+        help="what computes: openvino-int8, openvino, onnxruntime-int8, onnxruntime, torch, or auto for the first of "
+        "them that is installed and agrees with torch",
+    ),
+]
 Host = Annotated[
     str, typer.Option("--host", envvar="SKIN_LESION_HOST", metavar="ADDRESS", help="0.0.0.0 for every network")
 ]
@@ -87,7 +96,7 @@ def serve_verb(
     model: Model = "",  # which
     host: Host = "127.0.0.1",  # address
     port: Port = 8080,  # TCP port
-    engine: EngineName = "torch",  # what computes
+    engine: EngineName = "auto",  # what computes
     token: Token = None,  # that clients must present
     tls: Tls = None,  # certificate, key, CA
     capture: CaptureTo = None,  # where to describe requests
@@ -109,14 +118,13 @@ def serve_verb(
     predictor = create_predictor(where, version, engine)
     cert, key, ca = (*(tls or "").split(","), "", "", "")[:3]
     scheme = "https" if cert else "http"
-    print(
-        f"model {predictor.version} ({predictor.contract['arch']}, {engine}): {scheme}://{host}:{port}", file=sys.stderr
-    )
+    what = f"{predictor.contract['arch']} on {predictor.engine_name}"
+    print(f"model {predictor.version} ({what}): {scheme}://{host}:{port}", file=sys.stderr)
     kept = Capture(capture, share) if capture else None
     run_server(predictor, host, port, token=token or "", certificate=(cert, key, ca), capture=kept)
 
 # %% ../nbs/13e_serving.ipynb #83ecfb6c
-BATCH = 16  # pictures at a time
+BATCH = 64  # pictures that may be under way at a time
 
 
 def find_pictures(
@@ -141,19 +149,22 @@ def predict_files(
     explain: bool = False,  # with heat maps?
 ) -> Iterator[tuple[Path, Prediction | Exception]]:  # in the order of the paths
     "Answer for one picture after the other."
+    from concurrent.futures import ThreadPoolExecutor
+
     from skin_lesion_mlops.data import BadImage
     from skin_lesion_mlops.predictor import decode
+    from skin_lesion_mlops.preprocess import cores
 
-    for start in range(0, len(paths), BATCH):
-        pictures: dict[Path, Any] = {}
-        for p in paths[start : start + BATCH]:
-            try:
-                pictures[p] = decode(p.read_bytes(), predictor.size)
-            except (BadImage, OSError) as e:
-                pictures[p] = e
-        good = {p: x for p, x in pictures.items() if not isinstance(x, Exception)}
-        answers = dict(zip(good, predictor.predict(list(good.values()), explain)))
-        yield from ((p, answers.get(p, x)) for p, x in pictures.items())
+    def answer(path: Path) -> Prediction | Exception:
+        try:
+            return predictor.predict([decode(path.read_bytes(), predictor.size)], explain)[0]
+        except (BadImage, OSError) as e:
+            return e
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for start in range(0, len(paths), BATCH):
+            some = paths[start : start + BATCH]
+            yield from zip(some, pool.map(answer, some))
 
 
 def _save_overlay(
@@ -181,7 +192,7 @@ def predict_verb(
     model: Model = "",  # which
     explain: ExplainTo = None,  # where to put overlays
     as_csv: Csv = False,  # for a table
-    engine: EngineName = "torch",  # what computes
+    engine: EngineName = "auto",  # what computes
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?

@@ -5,10 +5,13 @@
 # %% ../nbs/05_train.ipynb #65d12b91
 from __future__ import annotations
 
+import inspect
 import math
 import os
+import re
 import signal
 import sys
+import threading
 import time
 import traceback
 import zipfile
@@ -34,12 +37,16 @@ from skin_lesion_mlops.core import (
     receipt,
     seed_everything,
 )
+from .engines import choose_engine, export_engines, missing, torch_engine
+from .familiarity import FILE as FAMILIARITY
+from .familiarity import learn_familiarity, save_familiarity
 from skin_lesion_mlops.models import (
     ARCHITECTURES,
     Classifier,
     architecture,
     create_contract,
     create_model,
+    load_bundle,
     save_bundle,
     write_torch,
 )
@@ -67,7 +74,8 @@ __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'Hyperparameters', 'read_hyperparame
            'unfrozen', 'frozen', 'run_all', 'shown', 'infer', 'State', 'create_state', 'save_checkpoint',
            'load_checkpoint', 'read_checkpoint', 'refuse_foreign', 'best_path', 'should_stop', 'train_epoch',
            'train_step', 'Fitted', 'fit', 'distributed', 'is_stale', 'validate', 'finish_epoch',
-           'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'main']
+           'gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'add_engines',
+           'usage', 'add_familiarity', 'main']
 
 # %% ../nbs/05_train.ipynb #0881f604
 @dataclass(frozen=True)
@@ -833,6 +841,8 @@ def run_job(
     if world.rank:
         return
     contract = save_fitted(fitted, out)
+    add_engines(fitted.job, out, train, validation)
+    add_familiarity(fitted.job, out, contract, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
     r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})
 
@@ -855,12 +865,58 @@ def save_fitted(
     return read_json(out / Files.BUNDLE)
 
 
+def add_engines(
+    job: Job,  # for its report
+    out: Path,  # a bundle folder
+    train: Shards,  # training images, to set the range of eight bits
+    validation: Shards,  # validation images, to compare with torch on
+) -> None:
+    "Write the network for faster engines too; a bundle without them is whole, and torch answers."
+    absent = missing()
+    if absent:
+        return report(job, f"engines: torch alone, for {' and '.join(absent)} are not installed")
+    try:
+        refused = export_engines(out, train, validation, np.asarray(validation.labels))
+    except Exception as e:  # hours of training are not lost to an exporter
+        return report(job, f"engines: torch alone, for the export failed ({type(e).__name__}: {str(e)[:200]})")
+    good = [name for name, why in refused.items() if not why]
+    report(
+        job, "\n".join([f"engines: {', '.join([*good, 'torch'])}", *(f"no {k}: {v}" for k, v in refused.items() if v)])
+    )
+
+
+def usage() -> str:
+    "Every hyperparameter with its meaning and default, as its definition explains it."
+    lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
+    told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
+    return "\n".join(["usage: python -m skin_lesion_mlops.train [--NAME VALUE ...]", "", *told])
+
+
+def add_familiarity(
+    job: Job,  # for its report
+    out: Path,  # a bundle folder, engines included
+    contract: dict[str, Any],  # of the bundle
+    train: Shards,  # training images
+    validation: Shards,  # validation images
+) -> None:
+    "Write down what the training images look like, so that the service can tell what is unlike them."
+    run = choose_engine(out, contract)[1] or torch_engine(load_bundle(out), threading.Lock())
+    try:
+        known = learn_familiarity(run, train, validation, f"the training images of data set {job.data_hash[:12]}")
+    except SkinLesionError as e:
+        return report(job, f"familiarity: the package's own description of dermoscopy counts, for {e.problem}")
+    save_familiarity(out / FAMILIARITY, known)
+
+
 def main(
     argv: Sequence[str] | None = None,  # by default the command line's
 ) -> int:  # 0; 1 with the reason in `/opt/ml/output/failure`; 143 when stopped
     "Entry point of the training job."
     several = torch.cuda.device_count() > 1 and "RANK" not in os.environ
     argv = list(sys.argv[1:] if argv is None else argv)
+    if "--help" in argv:
+        print(usage())
+        return 0
     if several:  # a machine with several GPUs: start one process for each
         run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(torch.cuda.device_count())]
         os.execv(sys.executable, [sys.executable, *run, "-m", "skin_lesion_mlops.train", *argv])

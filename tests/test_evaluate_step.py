@@ -9,7 +9,8 @@ import pytest
 
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, hash_file, read_json
 from skin_lesion_mlops.launch import launch, parameters_of, steps_dir
-from skin_lesion_mlops.models import create_contract, create_model, pack_bundle, save_bundle
+from skin_lesion_mlops.bundle import pack_bundle
+from skin_lesion_mlops.models import create_contract, create_model, save_bundle
 from skin_lesion_mlops.preprocess import write_shards
 from skin_lesion_mlops.synthetic import create_dataset
 
@@ -72,6 +73,7 @@ def test_it_leaves_artefacts_report_and_receipt(ran):
 def test_it_is_gated_as_asked(ran):
     found = read_json(ran[1] / "evaluation" / Files.EVALUATION)
     assert tuple(found["gate"]) == GATE and found["passed"] is False
+    assert found["conclusion"][0].startswith("The model does not pass the gate: accuracy 0.")  # the run ends with it
     assert found["gate"]["accuracy"]["threshold"] == 0.99 and not found["gate"]["accuracy"]["passed"]
     mine = found["multiclass_classification_metrics"]["balanced_accuracy"]["value"]
     assert found["gate"]["champion_difference"]["value"] == pytest.approx(mine - 0.1)

@@ -12,8 +12,9 @@ LIBRARY = sorted(p for p in (REPO / "nbs").glob("*.ipynb") if re.match(r"\d", p.
 STEPS = sorted((REPO / "nbs" / "steps").glob("*.ipynb"))
 REPORTS = STEPS + sorted((REPO / "nbs" / "benchmarks").glob("*.ipynb"))
 COMPUTE = {"data", "fetch", "synthetic", "preprocess", "models", "train", "evaluate", "explain", "serve", "monitor"}
-COMPUTE |= {"familiarity", "predictor", "messages", "telemetry", "capture"}
-CONTROL = {"registry", "pipeline", "local", "deploy"}
+COMPUTE |= {"bundle", "engines", "familiarity", "predictor", "messages", "telemetry", "capture", "load"}
+COMPUTE |= {"drift", "quality", "bias"}
+CONTROL = {"registry", "pipeline", "local", "deploy", "watch"}
 
 
 def cells(notebook: Path, kind: str = "") -> list:

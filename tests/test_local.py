@@ -757,6 +757,7 @@ e = {
         "accuracy": {"value": 0.871, "threshold": limit, "passed": 0.871 >= limit},
         "balanced_accuracy": {"value": 0.742}, "malignant_sensitivity": {"value": 0.912}, "ece": {"value": 0.031},
         "champion_difference": {"value": 0, "low": -1, "high": 1}},
+    "conclusion": [f"The model does not pass the gate: accuracy 0.87, at least {limit} required."],
     "lineage": {"data_hash": "d" * 64, "model_hash": "e" * 64},
     "model_card_content": json.dumps({"model_overview": {"model_creator": "test"}}),
 }
@@ -799,5 +800,5 @@ def test_the_committed_pipeline_refuses(home, data, lesions):
     given = dict(RawPrefix=link_data(home, data[0]), Epochs=1, AccuracyThreshold=0.9, MaxEce=0.05)
     r, _ = run(lesions, home, given)
     assert r.status == "NotRegistered" and not r.model
-    assert "accuracy 0.871 (must be >= 0.9)" in r.reason and "calibration error 0.031 (must be <= 0.05)" in r.reason
+    assert r.reason == "Not registered. The model does not pass the gate: accuracy 0.87, at least 0.9 required."
     assert [c["passed"] for c in r.gate] == [False, True, True, True, True]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from skin_lesion_mlops import models
+from skin_lesion_mlops.bundle import ARCHIVE, pack_bundle
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.models import Bundle, create_contract, create_model, load_bundle, pack_bundle, save_bundle
+from skin_lesion_mlops.models import Bundle, create_contract, create_model, load_bundle, save_bundle
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_head_for_other_classes_or_none_is_replaced_and_reported(tmp_path: Pat
 
 def test_a_bundle_is_a_source_of_weights(bundle: Path, tmp_path: Path) -> None:
     want = load_bundle(bundle).model.head.weight
-    for source in (bundle, pack_bundle(bundle, tmp_path / models.ARCHIVE)):
+    for source in (bundle, pack_bundle(bundle, tmp_path / ARCHIVE)):
         assert torch.equal(create_model("tiny", str(source)).head.weight, want)
 
 
@@ -133,16 +134,16 @@ def test_unsafe_archives_are_refused(name: str, kind: bytes, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 def test_half_an_archive_is_refused(share: float, bundle: Path, tmp_path: Path) -> None:
-    whole = pack_bundle(bundle, tmp_path / models.ARCHIVE).read_bytes()
-    (tmp_path / models.ARCHIVE).write_bytes(whole[: int(len(whole) * share)])
+    whole = pack_bundle(bundle, tmp_path / ARCHIVE).read_bytes()
+    (tmp_path / ARCHIVE).write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(SkinLesionError, match="not a complete tar.gz"):
-        load_bundle(tmp_path / models.ARCHIVE)
+        load_bundle(tmp_path / ARCHIVE)
 
 
 def test_a_folder_that_holds_an_archive_is_opened(bundle: Path, tmp_path: Path, images: np.ndarray) -> None:
     "SageMaker hands a Processing job a folder with model.tar.gz in it."
     (tmp_path / "input").mkdir()
-    pack_bundle(bundle, tmp_path / "input" / models.ARCHIVE)
+    pack_bundle(bundle, tmp_path / "input" / ARCHIVE)
     assert np.array_equal(
         load_bundle(tmp_path / "input").probabilities(images), load_bundle(bundle).probabilities(images)
     )

@@ -178,11 +178,11 @@ def test_the_training_log_reaches_cloudwatch(definition):
     assert all(1 <= len(d["Regex"]) <= 500 for d in found)
 
 
-def test_a_refusal_names_the_numbers(definition):
-    message = step(definition, "NotRegistered")["Arguments"]["ErrorMessage"]
-    text = json.dumps(message)
-    for _, path, _, limit in pipeline.GATE:
-        assert path in text and f"Parameters.{limit}" in text
+def test_a_refusal_is_the_reports_first_sentence(definition):
+    "What the evaluation concludes names the guards that were not passed, with their figures and limits."
+    message = step(definition, "NotRegistered")["Arguments"]["ErrorMessage"]["Std:Join"]
+    get = message["Values"][1]["Std:JsonGet"]
+    assert get["Path"] == "conclusion[0]" and "Steps.Evaluate" in json.dumps(get["PropertyFile"])
 
 
 def test_outputs_of_two_runs_and_of_two_steps_are_apart(definition):

@@ -23,7 +23,7 @@ from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES
 from skin_lesion_mlops.data import open_image
-from skin_lesion_mlops.familiarity import load_familiarity, thumbnail
+from skin_lesion_mlops.familiarity import load_familiarity
 from skin_lesion_mlops.messages import MAX_IMAGES, Refusal, accepted, content_type, read
 from skin_lesion_mlops.models import (
     ARCHITECTURES,
@@ -79,7 +79,7 @@ def files(folder):
 @pytest.fixture(scope="module")
 def jpeg(files):
     known = load_familiarity()
-    return next(p.read_bytes() for p in files if not known.judge(thumbnail(open_image(p))[None])[0].unfamiliar)
+    return next(p.read_bytes() for p in files if not known.judge(decode(p.read_bytes(), 64).thumb[None])[0].unfamiliar)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_ping_makes_a_prediction(client):
 
 def test_a_service_that_cannot_predict_does_not_start(folder):
     predictor = create_predictor(folder / "bundle")
-    predictor.engine = lambda pixels: np.full((len(pixels), 7), np.nan)
+    predictor.engine = lambda pixels: (np.full((len(pixels), 7), np.nan), None)
     with pytest.raises(FloatingPointError), TestClient(create_app(predictor)):
         pass
 
@@ -128,7 +128,7 @@ def test_the_endpoint_says_what_evaluation_says(folder, files, arch):
     where = bundle(folder / arch, arch)
     want = load_bundle(where).probabilities(np.stack([read_pixels(f, 64) for f in files[:6]]))
     assert want.std(0).max() > 1e-3 or arch != "tiny", "the network says the same of every picture"
-    with TestClient(create_app(create_predictor(where))) as client:
+    with TestClient(create_app(create_predictor(where, engine="torch"))) as client:
         found = post(client, in_json(*(f.read_bytes() for f in files[:6])), "application/json").json()["predictions"]
     assert np.abs(want - [list(p["probabilities"].values()) for p in found]).max() < 1e-4
 
@@ -373,7 +373,7 @@ def test_photographs_get_no_diagnosis(client):
 
 def test_real_dermoscopy_is_familiar(ham10000_600x450):
     files = sorted(ham10000_600x450.rglob("*.jpg"))
-    verdicts = load_familiarity().judge(np.stack([decode(f.read_bytes(), 64).thumb for f in files]))
+    verdicts = load_familiarity().judge(np.stack([decode(f.read_bytes(), 128).thumb for f in files]))
     assert np.mean([v.unfamiliar for v in verdicts]) < 0.05
 
 

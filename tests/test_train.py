@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +347,13 @@ def test_class_weights_reach_the_loss(how: str, favours_rare: bool, splits: tupl
 def test_every_optimiser_learns(optimizer: str, splits: tuple) -> None:
     h = fit(*splits, replace(TINY, optimizer=optimizer, epochs=8, patience=0)).history
     assert h.train_loss.iloc[-1] < 0.9 * h.train_loss.iloc[0]
+
+
+def test_it_explains_itself() -> None:
+    done = subprocess.run([sys.executable, "-m", "skin_lesion_mlops.train", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("usage")
+    for f in fields(Hyperparameters):
+        assert f"--{f.name} " in done.stdout and f"[{f.default}]" in done.stdout
 
 
 # --- what it refuses
