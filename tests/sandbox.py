@@ -1,9 +1,9 @@
 """`make sandbox`: the whole platform on this machine, from `terraform apply` to a model behind an endpoint, and back.
 
 An AWS is started on a loopback port (`tests/standin`). Terraform applies `infra/` to it, twice: `minimal`, in which a
-retraining then runs from `POST /retrain` to the alert that the new model serves, and beside it `hipaa`. Functions, state
-machine, event rules and the pipeline are the real ones; what takes minutes on AWS takes seconds. Anything that does not
-hold ends the program with an error.
+retraining then runs from `POST /retrain` to the alert that the new model serves, and, meanwhile, `hipaa`. Functions,
+state machine, event rules and the pipeline are the real ones; what takes minutes on AWS takes seconds. What does
+not hold ends the program with an error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import urllib.request
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -30,7 +30,7 @@ from tests.standin.terraform import Root
 
 BEGAN = time.monotonic()
 HURRY = 0.02  # seconds for a second of the state machine's waiting
-LESIONS = 200
+LESIONS = 240
 
 
 def tell(who: str, what: str) -> None:
@@ -230,7 +230,7 @@ class Watch:
             tell("SNS", f"{outcome}: {body['Subject']}")
         return found
 
-    def until(self, outcome: str, seconds: float = 240) -> str:
+    def until(self, outcome: str, seconds: float = 420) -> str:
         "Look until this message comes; its text. Any other is an error."
         end = time.monotonic() + seconds
         while time.monotonic() < end:

@@ -10,6 +10,6 @@ pipeline_parameters = {
   Arch              = "tiny"
   Weights           = "none"
   ImageSize         = "64"
-  Epochs            = "6"
+  Epochs            = "12"
   AccuracyThreshold = "0.2"
 }

@@ -16,6 +16,7 @@ from moto.core.responses import EmptyResult
 from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.kms.responses import KmsResponse
 from moto.s3.responses import S3Response
+from moto.sagemaker.exceptions import AWSValidationException
 from moto.sagemaker.responses import SageMakerResponse
 from moto.stepfunctions.responses import StepFunctionResponse
 
@@ -166,12 +167,21 @@ def _monitoring_schedules() -> None:
 
 
 def _model_package_groups() -> None:
-    "Deleting a model package group."
+    "Deleting a version, and a group that has none left."
 
-    def delete_model_package_group(self: Any) -> EmptyResult:
-        self.sagemaker_backend.model_package_groups.pop(self._get_param("ModelPackageGroupName"), None)
+    def delete_model_package(self: Any) -> EmptyResult:
+        arn = self.sagemaker_backend.describe_model_package(self._get_param("ModelPackageName")).arn
+        del self.sagemaker_backend.model_packages[arn]
         return EmptyResult()
 
+    def delete_model_package_group(self: Any) -> EmptyResult:
+        backend, name = self.sagemaker_backend, self._get_param("ModelPackageGroupName")
+        if any(p.model_package_group_name == name for p in backend.model_packages.values()):
+            raise AWSValidationException(f"Model Package Group {name} cannot be deleted: it is not empty.")
+        backend.model_package_groups.pop(name, None)
+        return EmptyResult()
+
+    SageMakerResponse.delete_model_package = delete_model_package
     SageMakerResponse.delete_model_package_group = delete_model_package_group
 
 
@@ -179,9 +189,10 @@ def _security_groups() -> None:
     "A rule for every protocol has no ports; moto compares the ports that the provider sends nevertheless."
 
     def without_ports(change: Callable) -> Callable:
-        def changed(self: Any, group: str, protocol: str, low: Any, high: Any, *given: Any, **named: Any) -> Any:
-            low, high = (None, None) if protocol == "-1" else (low, high)
-            return change(self, group, protocol, low, high, *given, **named)
+        def changed(self: Any, **named: Any) -> Any:
+            if named["ip_protocol"] == "-1":
+                named.update(from_port=None, to_port=None)
+            return change(self, **named)
 
         return changed
 

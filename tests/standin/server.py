@@ -62,6 +62,7 @@ def serve(
         part.install()
     states.execute(True)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
+    logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     moto.start()
     front = gateway.serve(door)
