@@ -24,8 +24,8 @@ from .preprocess import STATISTICS, dataset_statistics, image_statistics
 
 # %% auto #0
 __all__ = ['ROW', 'LABEL', 'ANSWERS', 'DIMENSION', 'METRICS', 'KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW', 'Unreadable',
-           'describe', 'Records', 'read_captures', 'newest', 'read_labels', 'join_labels', 'Baseline', 'load_baseline',
-           'Finding', 'known_kind', 'metric_lines', 'write_finding', 'holm']
+           'describe', 'Records', 'read_captures', 'newest', 'read_labels', 'join_labels', 'lesion_of', 'Baseline',
+           'load_baseline', 'Finding', 'known_kind', 'metric_lines', 'write_finding', 'holm']
 
 # %% ../nbs/10_monitor.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -341,6 +341,14 @@ def join_labels(
             truths.append({k: truth[k] for k in LABEL[2:]})
     beside = pd.DataFrame(truths, columns=list(LABEL[2:]))
     return pd.concat([rows.iloc[kept].reset_index(drop=True), beside], axis=1)
+
+
+def lesion_of(
+    rows: pd.DataFrame,  # of `read_captures`
+) -> pd.Series:  # a name for each picture's lesion
+    "Which lesion a picture shows; without its id, one of its own."
+    own = rows.inference_id.where(rows.inference_id != "", rows.event_id).astype(str) + "/" + rows.image.astype(str)
+    return rows.lesion_id.where(rows.lesion_id != "", own)
 
 # %% ../nbs/10_monitor.ipynb #a09b2b5b
 @dataclass(frozen=True)

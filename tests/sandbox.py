@@ -24,7 +24,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from skin_lesion_mlops import synthetic, upload
+from skin_lesion_mlops import synthetic
 from tests.standin import pipelines, sagemaker, server, states
 from tests.standin.terraform import Root
 
@@ -70,6 +70,7 @@ def create(aws: server.StandIn, folder: Path) -> Root:
     root = Root(folder, aws.url)
     root.given = ["-var-file=examples/minimal.tfvars", "-var-file=examples/sandbox.tfvars"]
     tell("terraform", f"apply, minimal: {root.apply()} resources made")
+    check("nothing to change" in user("pipeline", "upsert"), "Terraform and the command disagree about the pipeline")
     check(root.settled(), "the second plan is not empty")
     tell("terraform", "plan: no changes")
     return root
@@ -142,11 +143,9 @@ def report_hipaa(private: Future) -> None:
 
 def retrain(aws: server.StandIn, root: Root, lesions: Path) -> str:
     "From images to a model that serves; the team's last message."
-    buckets: Any = root.output("buckets")
-    watch = Watch(aws, str(root.output("topic_arn")), str(root.output("state_machine_arn")))
-    pipelines.watch = watch.step
-    sent = upload.upload(synthetic.create_dataset(lesions, n=LESIONS), aws.client("s3"), buckets["raw"])
-    tell("data", f"{sent.sent} files with {sum(sent.labels.values())} labelled lesions uploaded to {buckets['raw']}")
+    topic, machine, pipeline = (str(root.output(n)) for n in ("topic_arn", "state_machine_arn", "pipeline"))
+    watch = Watch(aws, topic, machine, pipeline)
+    user("data", "upload", str(synthetic.create_dataset(lesions, n=LESIONS)))
     request = dict(reason="a season's new images", requested_by="dermatology")
     answer = post(aws, str(root.output("retrain_url")), request)
     tell("POST /retrain", answer["executionArn"].split(":")[-1])
@@ -195,18 +194,27 @@ def serves(aws: server.StandIn, endpoint: str) -> None:
 class Watch:
     "Looks at state machine, pipeline and topic, and tells what is new."
 
-    def __init__(self, aws: server.StandIn, topic: str, machine: str):
-        self.aws, self.machine = aws, machine
+    def __init__(self, aws: server.StandIn, topic: str, machine: str, pipeline: str):
+        self.aws, self.machine, self.pipeline = aws, machine, pipeline
         self.told: set[tuple[str, str]] = set()
         sqs = aws.client("sqs")
         self.mailbox = sqs.create_queue(QueueName="team")["QueueUrl"]
         arn = sqs.get_queue_attributes(QueueUrl=self.mailbox, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
         aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 
-    def step(self, step: str, what: str) -> None:
-        "A step of the pipeline did something."
-        if step and what in ("started", "finished", "failed", "cached"):
-            tell("pipeline", f"{step} {what}")
+    def steps(self) -> None:
+        "What the steps of the pipeline's executions do."
+        sm = self.aws.client("sagemaker")
+        executions = sm.list_pipeline_executions(PipelineName=self.pipeline)["PipelineExecutionSummaries"]
+        for x in (x["PipelineExecutionArn"] for x in executions):
+            for step in sm.list_pipeline_execution_steps(PipelineExecutionArn=x)["PipelineExecutionSteps"]:
+                self.once("pipeline", x, f"{step['StepName']} {step['StepStatus']}")
+
+    def once(self, who: str, whose: str, what: str) -> None:
+        "Tell it, unless it has been told."
+        if (whose, what) not in self.told:
+            self.told.add((whose, what))
+            tell(who, what)
 
     def states(self) -> None:
         "The states that the machine's executions have entered."
@@ -214,10 +222,7 @@ class Watch:
         for x in sfn.list_executions(stateMachineArn=self.machine)["executions"]:
             pages = sfn.get_paginator("get_execution_history").paginate(executionArn=x["executionArn"])
             for event in (e for page in pages for e in page["events"] if "stateEnteredEventDetails" in e):
-                state = event["stateEnteredEventDetails"]["name"]
-                if (x["name"], state) not in self.told:
-                    self.told.add((x["name"], state))
-                    tell("state machine", state)
+                self.once("state machine", x["name"], event["stateEnteredEventDetails"]["name"])
 
     def messages(self) -> dict[str, str]:
         "What the topic has sent since the last look: outcome -> text."
@@ -235,6 +240,7 @@ class Watch:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.states()
+            self.steps()
             if found := self.messages():
                 check(set(found) == {outcome}, f"not {outcome}, but " + "\n".join(found.values()))
                 self.states()

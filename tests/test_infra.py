@@ -15,6 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from skin_lesion_mlops import cost, deploy, watch
+from skin_lesion_mlops.monitor import DIMENSION, METRICS
+from skin_lesion_mlops.watch import DEFAULT_NAMESPACE
+
 REPO = Path(__file__).resolve().parent.parent
 INFRA = REPO / "infra"
 EVENTS = Path(__file__).parent / "events"
@@ -22,7 +26,6 @@ EXAMPLES = ("minimal", "hipaa")
 MODULES = sorted(p.name for p in (INFRA / "modules").iterdir())
 
 pytest.importorskip("moto.server", reason="moto[server] is not installed: pip install -e '.[dev]'")
-from skin_lesion_mlops import deploy, monitor, watch  # noqa: E402
 from tests import sandbox  # noqa: E402
 from tests.standin import server  # noqa: E402
 from tests.standin.terraform import Root  # noqa: E402
@@ -86,8 +89,8 @@ PUBLISHED = {
     ("AWS/SageMaker", "ModelLatency"): (ENDPOINT, "Microseconds"),
     ("AWS/SageMaker", "InvocationsPerInstance"): (ENDPOINT, "None"),
     ("AWS/Events", "TriggeredRules"): ({"RuleName"}, "Count"),
-    **{(watch.DEFAULT_NAMESPACE, name): ({monitor.DIMENSION}, unit) for name, unit in monitor.METRICS.items()},
 }
+PUBLISHED.update({(DEFAULT_NAMESPACE, name): ({DIMENSION}, unit) for name, unit in METRICS.items()})
 LIMITS = {  # the six alarms: threshold in the metric's own unit, statistic, who is told
     "endpoint-errors": (10, "Sum", True),
     "latency-p95": (1_000_000, "p95", True),
@@ -176,6 +179,27 @@ def test_schedules(plan):
     }
 
 
+def test_monitor_jobs_start_monitors_and_the_dashboard_shows_what_they_publish(plan, monkeypatch):
+    started = []
+    monkeypatch.setattr(watch, "watch", lambda *given: started.append(given))
+    for schedule in resources(plan, "aws_scheduler_schedule"):
+        text = schedule["values"]["target"][0].get("input")
+        if text is None:
+            continue  # known after apply: the VPC's subnets
+        job = json.loads(text)
+        app = job["AppSpecification"]
+        assert app["ContainerEntrypoint"][1:] == ["-m", watch.__name__]
+        monkeypatch.setenv(watch.NAMESPACE, job["Environment"][watch.NAMESPACE])
+        assert watch.main(app["ContainerArguments"]) == 0
+        kind, endpoint, capture, _, out, namespace, _ = started[-1]
+        assert kind in watch.WINDOWS and schedule["index"] == kind.replace("_", "-")
+        assert endpoint == "skin-lesion-endpoint" and capture.endswith("/capture") and namespace == DEFAULT_NAMESPACE
+        assert out == job["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"]
+        assert "ProcessingInputs" not in job, "a job with an empty input fails before its first line"
+    shown = re.findall(r'var\.metric_namespace, "(\w+)"', (INFRA / "modules/monitoring/dashboard.tf").read_text())
+    assert len(shown) == 3 and set(shown) <= set(METRICS)
+
+
 def test_monitor_jobs_are_what_sagemaker_accepts(plan):
     import botocore.session
     from botocore.validate import ParamValidator
@@ -190,31 +214,6 @@ def test_monitor_jobs_are_what_sagemaker_accepts(plan):
         assert len(job["ProcessingJobName"].replace("<aws.scheduler.execution-id>", "x" * 36)) <= 63
         report = ParamValidator().validate(job, model.input_shape)
         assert not report.has_errors(), report.generate_report()
-
-
-def test_monitor_jobs_run_a_program_that_takes_their_arguments(plans, monkeypatch):
-    jobs = {s["index"]: s["values"]["target"][0] for s in resources(plans["minimal"], "aws_scheduler_schedule")}
-    assert {kind.replace("-", "_") for kind in jobs} == set(watch.WINDOWS) == set(monitor.KINDS)
-    seen = {}
-    monkeypatch.setattr(watch, "watch", lambda kind, *given: seen.update({kind: given}))
-    for kind, target in jobs.items():
-        job = json.loads(target["input"])
-        program = job["AppSpecification"]
-        assert program["ContainerEntrypoint"] == ["python3", "-m", watch.__name__]
-        assert watch.main(program["ContainerArguments"]) == 0
-        endpoint, capture, labels, out = seen[kind.replace("-", "_")][:4]
-        assert (endpoint, out) == ("skin-lesion-endpoint", "/opt/ml/processing/report")
-        assert capture == "s3://skin-lesion-processed-123456789012/capture" and labels.endswith("/monitor/labels")
-        assert job["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"] == out
-        assert job["Environment"][watch.NAMESPACE] == watch.DEFAULT_NAMESPACE
-
-
-def test_dashboard_charts_what_is_published(plans):
-    (board,) = resources(plans["minimal"], "aws_cloudwatch_dashboard")
-    text = board["values"].get("dashboard_body") or (INFRA / "modules/monitoring/dashboard.tf").read_text()
-    charted = set(re.findall(r'metric_namespace, "(\w+)"|"SkinLesion/Monitoring","(\w+)"', text))
-    assert {a or b for a, b in charted} >= {"DataDriftViolations", "AccuracyDrop", "BiasViolations"}
-    assert {a or b for a, b in charted} <= set(monitor.METRICS)
 
 
 # ---- Scaling: what Terraform takes over is what the deployment has set
@@ -479,6 +478,22 @@ def test_jobs_of_the_pipeline_run_in_the_private_network(plans):
     defaults = {p["Name"]: p.get("DefaultValue") for p in parameters}
     assert defaults["RawBucket"] == "skin-lesion-raw-123456789012"
     assert defaults["KmsKeyId"] == key_arn(plans["minimal"])
+
+
+# ---- Cost
+
+
+def test_the_estimate_counts_what_the_plans_make(plans):
+    for example, counted in cost.EXAMPLES.items():
+        assert cost.inventory(plans[example]) == counted, example
+    assert 280 < cost.total(cost.estimate(cost.inventory(plans["minimal"]))) < 320
+
+
+def test_everything_that_costs_by_being_there_has_a_price():
+    for have in cost.EXAMPLES.values():
+        priced = {i.unit for i in cost.estimate(have)}
+        assert {cost.PRICES[kind][1] for kind in have.counts} <= priced
+    assert cost.METRICS == len(METRICS)
 
 
 # ---- How the code reads

@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
-from tests.standin import faults
+from tests.standin import faults, sagemaker
 
 scores = dict(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
 half = 0.02  # of each interval
-watch: Callable[[str, str], None] = lambda step, what: None  # told what `execute` does, as it does it
 ending = "Registered"  # or NotRegistered, Failed, Running
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/skin-lesion-inference:latest"
 
@@ -112,10 +111,12 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="pipeline-") as home:
         for bucket, prefix in ((buckets[0], values["RawPrefix"]), (buckets[2], values["WeightsPrefix"])):
             _download(bucket, f"{prefix}/", Path(home, "s3"))
-        ran = run_pipeline(definition, parameters, home, on_event=lambda e, _: watch(e.step, e.kind))
+        ran = run_pipeline(
+            definition, parameters, home, on_event=lambda _, so_far: sagemaker.show(run, _listed(so_far))
+        )
         for bucket in buckets[1:]:
             _upload(bucket, Path(home, "s3", bucket), (ran.id, run))
-        steps = {s.name: dict(StepName=s.name, StepStatus=STEP.get(s.status, s.status)) for s in ran.steps}
+        steps = _listed(ran)
         if "Gate" in steps:
             steps["Gate"]["Metadata"] = dict(Condition=dict(Outcome=str(ran.status == "Succeeded")))
         if ran.model:
@@ -127,11 +128,23 @@ def execute(
     return dict(status=status, reason=ran.reason, steps=steps)
 
 
-STEP = dict(Running="Executing", Cached="Succeeded")  # the runner's word -> SageMaker's
 REQUEST = (  # what of a registered model CreateModelPackage takes
     *("ModelPackageGroupName", "ModelPackageDescription", "InferenceSpecification", "ModelApprovalStatus"),
     *("ModelMetrics", "CustomerMetadataProperties", "DriftCheckBaselines"),
 )
+
+
+def _listed(
+    run: Any,  # the local runner's
+) -> dict[str, dict]:
+    "The steps of a local run as SageMaker lists them."
+    found = {}
+    for s in run.steps:
+        if s.started:
+            times = dict(StartTime=s.started, **(dict(EndTime=s.ended) if s.ended else {}))
+            why = dict(FailureReason=s.reason) if s.reason else {}
+            found[s.name] = dict(StepName=s.name, StepStatus=s.status, **times, **why)
+    return found
 
 
 def _download(

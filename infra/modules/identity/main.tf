@@ -143,21 +143,17 @@ data "aws_iam_policy_document" "sagemaker" {
     resources = [local.package_group, local.packages]
   }
 
+  # A monitor compares with the baseline of the version that serves.
+  statement {
+    sid       = "SeeWhatServes"
+    actions   = ["sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"]
+    resources = [local.endpoint, local.endpoint_config, local.model]
+  }
+
   statement {
     sid       = "FindGroup"
     actions   = ["sagemaker:DescribeModelPackageGroup"]
     resources = [local.package_group]
-  }
-
-  # A monitor compares with the baseline of the version that the endpoint serves.
-  statement {
-    sid     = "SeeWhatIsDeployed"
-    actions = ["sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"]
-    resources = [
-      "${local.sagemaker}:endpoint/${var.endpoint_name}",
-      "${local.sagemaker}:endpoint-config/${var.endpoint_name}-*",
-      "${local.sagemaker}:model/${var.endpoint_name}-*",
-    ]
   }
 
   statement {

@@ -1,6 +1,6 @@
-# The monitors are processing jobs that run the training image, one started by each schedule. They fetch the captured
-# requests of their window and the baseline of the version that is deployed, write Model Monitor's files under monitor/,
-# and publish the metrics the alarms watch.
+# The monitors are processing jobs that run the training image, one started by each schedule. They fetch the captures of
+# their window, the baseline of the version that serves and the diagnoses known by now, write Model Monitor's files under
+# monitor/, and publish the metrics the alarms watch. They have no inputs of their own: a job with an empty one fails.
 
 resource "aws_scheduler_schedule_group" "this" {
   name = "${var.name}-monitor"
@@ -49,11 +49,8 @@ locals {
         ImageUri            = var.image_uri
         ContainerEntrypoint = ["python3", "-m", "skin_lesion_mlops.watch"]
         ContainerArguments = [
-          replace(kind, "-", "_"),
-          "--endpoint", var.endpoint_name,
-          "--capture", "s3://${var.processed_bucket}/capture",
-          "--labels", "s3://${var.processed_bucket}/monitor/labels",
-          "--out", "/opt/ml/processing/report",
+          replace(kind, "-", "_"), "--endpoint", var.endpoint_name, "--out", "/opt/ml/processing/report",
+          "--capture", "s3://${var.processed_bucket}/capture", "--labels", "s3://${var.processed_bucket}/monitor/labels",
         ]
       }
       Environment = { AWS_DEFAULT_REGION = local.region, METRIC_NAMESPACE = var.metric_namespace }
