@@ -70,7 +70,7 @@ def create(aws: server.StandIn, folder: Path) -> Root:
     root = Root(folder, aws.url)
     root.given = ["-var-file=examples/minimal.tfvars", "-var-file=examples/sandbox.tfvars"]
     tell("terraform", f"apply, minimal: {root.apply()} resources made")
-    check("nothing to change" in user("pipeline", "upsert"), "Terraform and the command disagree about the pipeline")
+    check("is up to date" in user("pipeline", "upsert"), "Terraform and the command disagree about the pipeline")
     check(root.settled(), "the second plan is not empty")
     tell("terraform", "plan: no changes")
     return root
