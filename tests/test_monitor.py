@@ -691,7 +691,8 @@ def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
         for i, f in enumerate(sorted((stage / "capture").rglob("*.jsonl"))):
             hour = f"{datetime.now(timezone.utc):%Y/%m/%d/%H}"
             s3.upload_file(str(f), "processed", f"capture/{endpoint}/AllTraffic/{hour}/{i}.jsonl")
-        assert watch.main(["data_quality", *words, "--out", str(stage / "day two")]) == 0
+        late = f"{now + timedelta(minutes=9):%Y-%m-%dT%H:%M:%SZ}"
+        assert watch.main(["data_quality", *words, "--out", str(stage / "day two"), "--until", late]) == 0
         s3.upload_file(str(stage / "labels" / "known.csv"), "processed", "monitor/labels/known.csv")
         assert watch.main(["model_quality", *words, "--out", str(stage / "day nine")]) == 0
         sent = _published(now, endpoint)
