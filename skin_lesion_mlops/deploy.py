@@ -105,7 +105,7 @@ def _model(
 ) -> dict[str, Any]:
     "Arguments of CreateModel, but for the name."
     vpc = dict(Subnets=list(s.subnets), SecurityGroupIds=list(s.security_groups))
-    containers = [dict(ModelPackageName=package_arn)]
+    containers = [dict(ModelPackageName=package_arn, Environment=dict(SKIN_LESION_DESCRIBE="1"))]
     return dict(Containers=containers, ExecutionRoleArn=s.role_arn, **(dict(VpcConfig=vpc) if s.subnets else {}))
 
 

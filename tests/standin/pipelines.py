@@ -30,7 +30,7 @@ def evaluation() -> dict[str, Any]:
     "An evaluation.json with what is read of it."
     gate = {n: dict(value=v, low=v - half, high=v + half, threshold=0, passed=True) for n, v in scores.items()}
     metrics = {n: dict(value=v, standard_deviation=half / 1.96) for n, v in scores.items()}
-    lineage = dict(data_hash="d4ta", model_hash="m0del", code="c0de")
+    lineage = dict(data_hash="d4ta", model_hash="m0del", code_version="c0de")
     return dict(version=0.0, multiclass_classification_metrics=metrics, gate=gate, lineage=lineage)
 
 
