@@ -122,7 +122,9 @@ def inventory(
 ) -> Inventory:  # raises `SkinLesionError` for what is no plan
     "Count what a plan will make."
     if "planned_values" not in plan:
-        raise SkinLesionError("this is not a Terraform plan", "terraform plan -out=p && terraform show -json p > p.json")
+        raise SkinLesionError(
+            "this is not a Terraform plan", "terraform plan -out=p && terraform show -json p > p.json"
+        )
     found, schedules = list(_resources(plan["planned_values"]["root_module"])), []
     counts = Counter(_COUNTED[r["type"]] for r in found if r["type"] in _COUNTED)
     for r in found:
