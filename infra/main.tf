@@ -198,6 +198,8 @@ locals {
         INSTANCE_TYPE      = var.inference_instance_type
         MIN_INSTANCES      = tostring(var.scaling.min)
         MAX_INSTANCES      = tostring(var.scaling.max)
+        SCALE_OUT_ABOVE    = tostring(var.scaling.target)
+        SCALE_IN_BELOW     = tostring(var.scaling.scale_in_below)
         ALARM_NAMES        = join(",", local.rollback_alarms)
         SUBNET_IDS         = join(",", local.subnet_ids)
         SECURITY_GROUP_IDS = join(",", local.security_group_ids)
@@ -281,6 +283,7 @@ module "orchestration" {
   model_package_group = local.package_group
   drift_alarm_arns    = [for k in ["data-drift", "accuracy-drop"] : module.monitoring.alarm_arns[k]]
   event_source        = var.name
+  topic_arn           = module.notification.topic_arn
   queue_arn           = module.functions.queue_arn
   kms_key_arn         = module.keys.key_arn
   log_retention_days  = var.log_retention_days

@@ -19,6 +19,16 @@ from typing import Annotated, Any, List, Optional
 
 import typer
 
+from skin_lesion_mlops.account import (
+    DEPLOYED,
+    ENDS,
+    deploy_verb,
+    rollback_verb,
+    start_verb,
+    status_verb,
+    upload_verb,
+    upsert_verb,
+)
 from skin_lesion_mlops.console import (
     ERROR,
     INTERRUPTED,
@@ -30,6 +40,7 @@ from skin_lesion_mlops.console import (
     example,
     on_stderr,
     paint,
+    read_pairs,
     table,
 )
 from .core import CLASSES, Files, SkinLesionError, diagnosis, hash_file, read_json
@@ -37,11 +48,11 @@ from .serving import SERVE, predict_verb, serve_verb
 from .watch import monitor_verb
 
 # %% auto #0
-__all__ = ['GROUP', 'Home', 'Json', 'Group', 'Region', 'Workers', 'HOME', 'app', 'runs', 'models', 'data', 'pipeline', 'ARCHS',
-           'STATUS', 'Folder', 'Arch', 'Epochs', 'Weights', 'Pairs', 'NoCache', 'Definition', 'EXIT', 'TYPED', 'DEMO',
-           'Images', 'DemoEpochs', 'RunId', 'Version', 'By', 'Reason', 'Which', 'Share', 'Into', 'Source', 'Search',
-           'Limit', 'SERVED', 'MONITORED', 'take_weights', 'code_version', 'read_pairs', 'fill', 'facts',
-           'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare',
+__all__ = ['GROUP', 'Home', 'Json', 'Group', 'Region', 'Workers', 'HOME', 'app', 'runs', 'models', 'data', 'pipeline', 'deploy',
+           'ARCHS', 'STATUS', 'Folder', 'Arch', 'Epochs', 'Weights', 'Pairs', 'NoCache', 'Definition', 'EXIT', 'TYPED',
+           'DEMO', 'Images', 'DemoEpochs', 'RunId', 'Version', 'By', 'Reason', 'Which', 'Share', 'Into', 'Source',
+           'Search', 'Limit', 'SERVED', 'MONITORED', 'STARTED', 'DEPLOY', 'take_weights', 'code_version', 'fill',
+           'facts', 'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare',
            'models_list', 'models_show', 'models_approve', 'models_reject', 'check_facts', 'check_story', 'data_check',
            'data_fetch', 'pipeline_definition', 'pipeline_parameters']
 
@@ -63,8 +74,9 @@ HOME = Path(".skin-lesion")
 app = create_verbs("Dermoscopy models, from images to a registered model, on this machine.")
 runs = create_verbs("List runs, show one, compare two.", "runs", app, default=True)
 models = create_verbs("Model versions: list, show, approve, reject.", "models", app)
-data = create_verbs("Images: check a folder, fetch a public data set.", "data", app)
-pipeline = create_verbs("The pipeline: its definition, its parameters.", "pipeline", app)
+data = create_verbs("Images: check a folder, fetch a data set, upload to AWS.", "data", app)
+pipeline = create_verbs("The pipeline: its definition; in AWS: upsert, start, status.", "pipeline", app)
+deploy = create_verbs("Put an approved model behind the endpoint in AWS.", "deploy", app, default=True)
 
 
 @app.callback()
@@ -118,39 +130,6 @@ def _git(
     "Ask git."
     done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
-
-# %% ../nbs/14_cli.ipynb #0f890b9b
-_KINDS: dict[str, Any] = {
-    "String": str,
-    "Integer": int,
-    "Float": float,
-    "Boolean": lambda v: {"true": True, "false": False}[v.lower()],
-}
-
-
-def read_pairs(
-    pairs: List[str],  # "Name=Value"
-    definition: dict[str, Any],  # a pipeline definition
-) -> dict[str, Any]:  # name -> value of the parameter's type; raises `typer.BadParameter`
-    "Read the parameters given with -p."
-    schema = {p["Name"]: p for p in definition["Parameters"]}
-    values = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{pair!r}: write Name=Value, e.g. -p Epochs=20")
-        if name not in schema:
-            near = difflib.get_close_matches(name, schema, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else "`skin-lesion pipeline parameters` lists them"
-            raise typer.BadParameter(f"the pipeline has no parameter {name!r}: {hint}")
-        kind = schema[name]["Type"]
-        try:
-            values[name] = _KINDS[kind](text)
-        except (ValueError, KeyError):
-            raise typer.BadParameter(f"{name}={text!r} is not of type {kind}") from None
-        if (allowed := schema[name].get("EnumValues")) and values[name] not in allowed:
-            raise typer.BadParameter(f"{name}={text!r}: use one of {', '.join(map(str, allowed))}")
-    return values
 
 # %% ../nbs/14_cli.ipynb #c2a6b338
 def fill(
@@ -678,6 +657,16 @@ def pipeline_parameters(
         default = default if len(default) <= 21 else default[:18] + "..."
         rows.append(dict(parameter=p["Name"], default=default, meaning=PARAMETERS[p["Name"]][1]))
     print(table(rows))
+
+# %% ../nbs/14_cli.ipynb #c9e7ae5d
+pipeline.command("upsert", epilog=example("skin-lesion pipeline upsert"))(upsert_verb)
+STARTED = example("skin-lesion pipeline start -p Epochs=20 --wait")
+pipeline.command("start", epilog=f"With --wait: {ENDS[0].lower()}{ENDS[1:]}\n\n{STARTED}")(start_verb)
+pipeline.command("status", epilog=f"{ENDS}\n\n{example('skin-lesion pipeline status')}")(status_verb)
+data.command("upload", epilog=example("skin-lesion data upload HAM10000"))(upload_verb)
+DEPLOY = example("skin-lesion deploy", "skin-lesion deploy --model 3", "skin-lesion deploy rollback")
+deploy.callback(epilog=f"{DEPLOYED}\n\n{DEPLOY}")(deploy_verb)
+deploy.command("rollback", epilog=example("skin-lesion deploy rollback"))(rollback_verb)
 
 # %% ../nbs/14_cli.ipynb #e0d04f7b
 if __name__ == "__main__" and "ipykernel" not in sys.modules and "IN_TEST" not in os.environ:

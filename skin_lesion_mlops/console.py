@@ -22,8 +22,8 @@ from typer.core import TyperGroup
 from .core import SkinLesionError
 
 # %% auto #0
-__all__ = ['ERROR', 'NOT_REGISTERED', 'INTERRUPTED', 'number', 'interval', 'duration', 'paint', 'table', 'emit', 'on_stderr',
-           'choose', 'Verbs', 'create_verbs', 'example']
+__all__ = ['ERROR', 'NOT_REGISTERED', 'UNFINISHED', 'INTERRUPTED', 'number', 'interval', 'duration', 'paint', 'table', 'emit',
+           'on_stderr', 'choose', 'explain', 'Verbs', 'create_verbs', 'example', 'read_pairs']
 
 # %% ../nbs/13a_console.ipynb #67f486ae
 def number(
@@ -159,8 +159,32 @@ def choose(
         f"there is no {what} {given!r}", f"the nearest is {near[0]}" if near else f"`{listing}` lists them"
     )
 
-# %% ../nbs/13a_console.ipynb #7a865de2
-ERROR, NOT_REGISTERED, INTERRUPTED = 1, 3, 130  # exit statuses; 2 is a wrong command line
+# %% ../nbs/13a_console.ipynb #455ef892
+_LOGIN = "log in (`aws sso login`), or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_REMEDIES = {  # a class of botocore's, or a code of AWS's -> what to do
+    **dict.fromkeys(("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"), _LOGIN),
+    **dict.fromkeys(("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError"), _LOGIN),
+    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch"), _LOGIN),
+    "UnrecognizedClientException": _LOGIN,
+    "NoRegionError": "name the region with --region or AWS_REGION",
+    "ProfileNotFound": "`aws configure list-profiles` lists them",
+    "AccessDenied": "ask for this permission, or use another AWS_PROFILE",
+    "AccessDeniedException": "ask for this permission, or use another AWS_PROFILE",
+    "ThrottlingException": "try again in a minute",
+}
+
+
+def explain(
+    error: Exception,  # of botocore
+) -> SkinLesionError:
+    "An error of AWS's, with what can be done about it."
+    response = getattr(error, "response", None) or {}
+    code = response.get("Error", {}).get("Code", type(error).__name__)
+    default = "check the network, the region and AWS's health page" if not response else "see `--debug` for the details"
+    return SkinLesionError(f"AWS: {error}", _REMEDIES.get(code, default))
+
+# %% ../nbs/13a_console.ipynb #0ccebced
+ERROR, NOT_REGISTERED, UNFINISHED, INTERRUPTED = 1, 3, 4, 130  # exit statuses; 2 is a wrong command line
 
 
 class Verbs(TyperGroup):
@@ -183,11 +207,12 @@ class Verbs(TyperGroup):
         "Run a verb."
         try:
             return super().invoke(ctx)
-        except SkinLesionError as e:
-            if ctx.find_root().params.get("debug"):
+        except Exception as e:
+            ours = isinstance(e, SkinLesionError)
+            if ctx.find_root().params.get("debug") or not (ours or type(e).__module__.startswith("botocore")):
                 raise
-            typer.echo(f"error: {e}", err=True)
-            raise typer.Exit(ERROR) from None
+            typer.echo(f"error: {e if ours else explain(e)}", err=True)
+            raise typer.Exit(getattr(e, "status", ERROR)) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -212,3 +237,36 @@ def example(
 ) -> str:  # for a verb's `epilog`
     "The end of a verb's help: how it is typed."
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+# %% ../nbs/13a_console.ipynb #a610537b
+_KINDS: dict[str, Any] = {
+    "String": str,
+    "Integer": int,
+    "Float": float,
+    "Boolean": lambda v: {"true": True, "false": False}[v.lower()],
+}
+
+
+def read_pairs(
+    pairs: list[str],  # "Name=Value"
+    definition: dict[str, Any],  # a pipeline definition
+) -> dict[str, Any]:  # name -> value of the parameter's type; raises `typer.BadParameter`
+    "Read the parameters given with -p."
+    schema = {p["Name"]: p for p in definition["Parameters"]}
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{pair!r}: write Name=Value, e.g. -p Epochs=20")
+        if name not in schema:
+            near = difflib.get_close_matches(name, schema, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else "`skin-lesion pipeline parameters` lists them"
+            raise typer.BadParameter(f"the pipeline has no parameter {name!r}: {hint}")
+        kind = schema[name]["Type"]
+        try:
+            values[name] = _KINDS[kind](text)
+        except (ValueError, KeyError):
+            raise typer.BadParameter(f"{name}={text!r} is not of type {kind}") from None
+        if (allowed := schema[name].get("EnumValues")) and values[name] not in allowed:
+            raise typer.BadParameter(f"{name}={text!r}: use one of {', '.join(map(str, allowed))}")
+    return values

@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import json
+import re
+import struct
 import time
-from dataclasses import asdict, dataclass
+import zlib
+from dataclasses import dataclass
 from typing import Any, Callable
 
 from .core import CLASSES, SkinLesionError, hash_text
 
 # %% auto #0
-__all__ = ['VARIANT', 'Test', 'Settings', 'Plan', 'NotApproved', 'EndpointBusy', 'EndpointStuck', 'plan', 'Rollout',
-           'describe_endpoint', 'start', 'follow', 'abandon', 'autoscale', 'deploy', 'rollback', 'smoke_test']
+__all__ = ['VARIANT', 'Test', 'Tell', 'Settings', 'Plan', 'NotApproved', 'EndpointBusy', 'NotServing', 'EndpointStuck', 'plan',
+           'Rollout', 'describe_endpoint', 'start', 'follow', 'abandon', 'autoscale', 'painted', 'smoke_test', 'doubts',
+           'say', 'wait', 'withdraw', 'deploy', 'rollback']
 
 # %% ../nbs/13_deploy.ipynb #124ecc8e
 @dataclass(frozen=True)
@@ -22,11 +26,11 @@ class Settings:
     "Where and how models are served."
 
     role_arn: str  # the role the endpoint's containers run under
-    capture_uri: str  # s3://... for captured requests and answers, which the monitors read
+    capture_uri: str  # s3://... for captured answers, which the monitors read
     kms_key: str = ""  # encrypts the instances' disks and the captured data
     endpoint: str = "skin-lesion-endpoint"
     instance_type: str = "ml.m5.xlarge"
-    instances: int = 2  # at the start; a canary is at most half of the fleet, so one cannot have one
+    instances: int = 2  # at least, at the start; a canary is at most half of the fleet, so one cannot have one
     min_instances: int = 1
     max_instances: int = 5
     invocations: int = 1000  # per instance and minute: more instances above
@@ -54,13 +58,25 @@ VARIANT = "AllTraffic"
 class NotApproved(SkinLesionError):
     "The registry does not say Approved."
 
+    status = 3  # of the command, as for a model that misses the gate
+
 
 class EndpointBusy(SkinLesionError):
     "Another deployment is under way; wait."
 
+    status = 4
+
+
+class NotServing(SkinLesionError):
+    "The deployment was taken back; what served before serves again."
+
+    status = 5
+
 
 class EndpointStuck(SkinLesionError):
     "SageMaker could not even roll back; a person has to look."
+
+    status = 6
 
 
 def plan(
@@ -76,33 +92,37 @@ def plan(
         raise NotApproved(
             f"model {version} is {status}", f"read its report, then `skin-lesion models approve {version}`"
         )
-    arn = package["ModelPackageArn"]
-    name = f"{settings.endpoint}-v{version}-{hash_text(arn, json.dumps(asdict(settings)))[:8]}"
-    vpc = dict(Subnets=list(settings.subnets), SecurityGroupIds=list(settings.security_groups))
-    model = dict(
-        ModelName=name,
-        Containers=[dict(ModelPackageName=arn)],
-        ExecutionRoleArn=settings.role_arn,
-        **(dict(VpcConfig=vpc) if settings.subnets else {}),
-    )
-    return Plan(settings.endpoint, model, _config(name, settings), _blue_green(settings))
+    model, config = _model(package["ModelPackageArn"], settings), _config(settings)
+    name = f"{settings.endpoint}-v{version}-{hash_text(json.dumps([model, config]))[:8]}"
+    config["ProductionVariants"][0]["ModelName"] = name
+    named = dict(model=dict(model, ModelName=name), config=dict(config, EndpointConfigName=name))
+    return Plan(settings.endpoint, **named, update=_blue_green(settings))
+
+
+def _model(
+    package_arn: str,  # a registered model
+    s: Settings,  # where and how to serve
+) -> dict[str, Any]:
+    "Arguments of CreateModel, but for the name."
+    vpc = dict(Subnets=list(s.subnets), SecurityGroupIds=list(s.security_groups))
+    containers = [dict(ModelPackageName=package_arn)]
+    return dict(Containers=containers, ExecutionRoleArn=s.role_arn, **(dict(VpcConfig=vpc) if s.subnets else {}))
 
 
 def _config(
-    name: str,  # of the model and of the config
     s: Settings,  # where and how to serve
 ) -> dict[str, Any]:
-    "Arguments of CreateEndpointConfig."
-    variant = dict(VariantName=VARIANT, ModelName=name, InstanceType=s.instance_type, InitialInstanceCount=s.instances)
+    "Arguments of CreateEndpointConfig, but for the names."
+    variant = dict(VariantName=VARIANT, InstanceType=s.instance_type, InitialInstanceCount=s.instances)
     capture = dict(
         EnableCapture=True,
         InitialSamplingPercentage=s.capture_percent,
         DestinationS3Uri=s.capture_uri,
-        CaptureOptions=[dict(CaptureMode="Input"), dict(CaptureMode="Output")],
+        CaptureOptions=[dict(CaptureMode="Output")],  # never Input: that would be the patient's picture
         CaptureContentTypeHeader=dict(JsonContentTypes=["application/json"], CsvContentTypes=["text/csv"]),
         **(dict(KmsKeyId=s.kms_key) if s.kms_key else {}),
     )
-    config = dict(EndpointConfigName=name, ProductionVariants=[variant], DataCaptureConfig=capture)
+    config: dict[str, Any] = dict(ProductionVariants=[variant], DataCaptureConfig=capture)
     return {**config, **(dict(KmsKeyId=s.kms_key) if s.kms_key else {})}
 
 
@@ -167,12 +187,23 @@ def start(
     if not _found(sm.describe_model, ModelName=plan.model["ModelName"]):
         sm.create_model(**plan.model)
     if not _found(sm.describe_endpoint_config, EndpointConfigName=config):
-        sm.create_endpoint_config(**plan.config)
+        sm.create_endpoint_config(**_sized(plan.config, now))
     if now:
         sm.update_endpoint(EndpointName=plan.endpoint, EndpointConfigName=config, DeploymentConfig=plan.update)
     else:
         sm.create_endpoint(EndpointName=plan.endpoint, EndpointConfigName=config)
     return Rollout("InProgress", now.get("EndpointConfigName", ""))
+
+
+def _sized(
+    config: dict[str, Any],  # arguments of CreateEndpointConfig
+    now: dict[str, Any],  # from `describe_endpoint`
+) -> dict[str, Any]:  # the same, for at least as many instances as there are now
+    "A busy fleet is not made smaller by a deployment."
+    running = max((v.get("DesiredInstanceCount", 0) for v in now.get("ProductionVariants", ())), default=0)
+    (variant,) = config["ProductionVariants"]
+    count = max(variant["InitialInstanceCount"], running)
+    return {**config, "ProductionVariants": [{**variant, "InitialInstanceCount": count}]}
 
 
 def _target(
@@ -280,8 +311,100 @@ def _quiet_alarm(
         AlarmActions=[action],
     )
 
-# %% ../nbs/13_deploy.ipynb #8c1b8f91
+# %% ../nbs/13_deploy.ipynb #ad6d014b
 Test = Callable[[str], str]  # endpoint -> what is wrong with it, "" when nothing is
+
+
+def painted(
+    side: int = 96,  # pixels
+) -> bytes:  # a PNG
+    "A lesion, more or less."
+
+    def _row(y: int) -> bytes:
+        inside = [(2 * x - side) ** 2 + (2 * y - side) ** 2 < side**2 / 4 for x in range(side)]
+        return b"\0" + b"".join(b"\x5a\x32\x28" if i else b"\xe0\xb4\xa0" for i in inside)
+
+    def _chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"".join(_row(y) for y in range(side)))
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
+
+
+def smoke_test(
+    runtime: Any,  # SageMaker runtime client
+    image: bytes = b"",  # a JPEG or PNG; painted when empty
+) -> Test:  # raises what botocore raises when the question does not get through
+    "A test for `deploy`: does the endpoint answer an image with a probability for each class?"
+    image = image or painted()
+    kind = "image/png" if image.startswith(b"\x89PNG") else "image/jpeg"
+
+    def _test(endpoint: str) -> str:
+        try:
+            answer = runtime.invoke_endpoint(
+                EndpointName=endpoint, ContentType=kind, Accept="application/json", Body=image
+            )
+        except runtime.exceptions.ModelError as e:
+            return str(e)[:300]
+        return doubts(answer["Body"].read())
+
+    return _test
+
+
+def doubts(
+    body: bytes,  # the endpoint's answer
+) -> str:  # what is wrong with it, "" when nothing is
+    "Look at an answer."
+    try:
+        found = json.loads(body)["predictions"][0]["probabilities"]
+        missing, total = sorted(set(CLASSES) - set(found)), sum(found.values())
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return f"the answer has no probabilities: {body[:100]!r}"
+    if missing:
+        return f"no probability for {', '.join(missing)}"
+    return "" if abs(total - 1) < 1e-3 else f"the probabilities add up to {total:.3f}"
+
+# %% ../nbs/13_deploy.ipynb #9e429b8a
+Tell = Callable[..., None]  # is told how it goes: (line, stay), where False is a line that the next one may replace
+
+
+def say(
+    line: str,  # how it goes
+    stay: bool = True,  # False: the next line may replace it
+) -> None:
+    "Print what stays."
+    if stay:
+        print(line)
+
+
+def wait(
+    sm: Any,  # SageMaker client
+    plan: Plan,  # from `plan`
+    every: float = 15,  # seconds between looks
+    tell: Tell = say,  # where progress goes
+) -> Rollout:
+    "Follow a deployment to its end."
+    begun = time.monotonic()
+    while (rollout := follow(sm, plan)).status == "InProgress":
+        tell(f"in progress for {time.monotonic() - begun:.0f} s; {rollout.serving or 'nothing'} serves", stay=False)
+        time.sleep(every)
+    return rollout
+
+
+def withdraw(
+    sm: Any,  # SageMaker client
+    plan: Plan,  # of a deployment that serves, and should not
+    before: str,  # the endpoint config that served before; "" when none did
+) -> str:  # what is done, in words
+    "Begin to take a deployment back."
+    if before == plan.config["EndpointConfigName"]:
+        return "it is not known what served before, so it still serves"
+    if not before:
+        sm.delete_endpoint(EndpointName=plan.endpoint)
+        return "nothing served before, so the endpoint is deleted"
+    sm.update_endpoint(EndpointName=plan.endpoint, EndpointConfigName=before)
+    return f"back to {before}"
 
 
 def deploy(
@@ -292,47 +415,49 @@ def deploy(
     settings: Settings,  # where and how to serve
     test: Test | None = None,  # the smoke test
     every: float = 15,  # seconds between looks
-    tell: Callable[[str], None] = print,  # where progress goes
-) -> Rollout:  # raises `SkinLesionError` when the model does not serve in the end
+    tell: Tell = say,  # where progress goes
+) -> Rollout:  # raises `NotServing` when the model was taken back, and what `start` raises
     "Deploy a model and wait until it serves."
     p = plan(sm, package_arn, settings)
-    before = describe_endpoint(sm, settings.endpoint).get("EndpointConfigName", "")
-    rollout = start(sm, p)
-    tell(f"{settings.endpoint} -> {p.config['EndpointConfigName']}")
-    while rollout.status == "InProgress":
-        rollout = follow(sm, p)
-        if rollout.status == "InProgress":
-            tell(f"{rollout.status}: {rollout.serving or 'nothing'} serves")
-            time.sleep(every)
+    config, before = p.config["EndpointConfigName"], describe_endpoint(sm, p.endpoint).get("EndpointConfigName", "")
+    tell(f"{p.endpoint} -> {config}")
+    start(sm, p)
+    rollout = wait(sm, p, every, tell)
+    wrong = test(p.endpoint) if test and rollout.status == "Deployed" else ""
+    if wrong and before == config:  # it has served for a while: not ours to decide
+        raise NotServing(f"{config} fails the smoke test: {wrong}", "`skin-lesion deploy rollback` takes it back")
+    if wrong:
+        tell(undone := f"the smoke test failed: {wrong}; {withdraw(sm, p, before)}")
+        wait(sm, p, every, tell)
+        rollout = Rollout("RolledBack", before, undone)
     if rollout.status != "Deployed":
         abandon(sm, p)
-        raise SkinLesionError(
-            f"{rollout.status}: {rollout.reason}", "see the endpoint's logs and alarms, then deploy again"
-        )
+        raise NotServing(f"{rollout.status}: {rollout.reason}", "see the endpoint's logs and alarms, then deploy again")
     autoscale(scaling, cloudwatch, settings)
-    wrong = test(settings.endpoint) if test else ""
-    if wrong:
-        undone = (
-            rollback(sm, settings.endpoint, before) if before not in ("", rollout.serving) else "nothing to go back to"
-        )
-        raise SkinLesionError(
-            f"the smoke test failed: {wrong} ({undone})", "mend the model or its image, then deploy again"
-        )
     return rollout
 
-
+# %% ../nbs/13_deploy.ipynb #543e725e
 def rollback(
     sm: Any,  # SageMaker client
     endpoint: str,  # its name
-    config: str = "",  # an endpoint config; the one created before the present one when empty
-) -> str:  # what was done, as a sentence
+    every: float = 15,  # seconds between looks
+    tell: Tell = say,  # where progress goes
+) -> Rollout:  # raises `SkinLesionError` when there is nothing to go back to
     "Move the endpoint back to an earlier endpoint config, all at once: it served before."
     now = describe_endpoint(sm, endpoint)
     if not now:
         raise SkinLesionError(f"there is no endpoint {endpoint}", "deploy a model first")
-    config = config or _previous(sm, endpoint, now["EndpointConfigName"])
-    sm.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
-    return f"{endpoint} goes back to {config}"
+    if now["EndpointStatus"] != "InService":
+        raise EndpointBusy(f"{endpoint} is {now['EndpointStatus']}", "wait until it rests, then roll back")
+    left = now["EndpointConfigName"]
+    back = Plan(endpoint, {}, dict(EndpointConfigName=_previous(sm, endpoint, left)), {})
+    tell(f"{endpoint} -> {back.config['EndpointConfigName']}")
+    sm.update_endpoint(EndpointName=endpoint, EndpointConfigName=back.config["EndpointConfigName"])
+    rollout = wait(sm, back, every, tell)
+    if rollout.status != "Deployed":
+        raise NotServing(f"{rollout.status}: {rollout.reason}", "see the endpoint's logs and alarms")
+    abandon(sm, Plan(endpoint, dict(ModelName=left), dict(EndpointConfigName=left), {}))
+    return rollout
 
 
 def _previous(
@@ -340,30 +465,26 @@ def _previous(
     endpoint: str,  # its name
     config: str,  # the present endpoint config
 ) -> str:
-    "The endpoint config created just before this one."
-    order = dict(SortBy="CreationTime", SortOrder="Descending")
-    names = [
-        c["EndpointConfigName"] for c in sm.list_endpoint_configs(NameContains=endpoint, **order)["EndpointConfigs"]
-    ]
+    "The endpoint config created before this one, of a model that is still approved."
+    pages = sm.get_paginator("list_endpoint_configs").paginate(
+        NameContains=endpoint, SortBy="CreationTime", SortOrder="Descending"
+    )
+    ours = re.compile(re.escape(endpoint) + r"-v\d+-[0-9a-f]{8}")
+    names = [c["EndpointConfigName"] for page in pages for c in page["EndpointConfigs"]]
+    names = [n for n in names if ours.fullmatch(n)]
     older = names[names.index(config) + 1 :] if config in names else []
-    if not older:
-        raise SkinLesionError(f"nothing was deployed before {config}", "deploy another version instead")
-    return older[0]
+    found = next((n for n in older if _is_approved(sm, n)), "")
+    if not found:
+        raise SkinLesionError(f"no approved model was deployed before {config}", "deploy another version instead")
+    return found
 
-# %% ../nbs/13_deploy.ipynb #7d890e28
-def smoke_test(
-    runtime: Any,  # SageMaker runtime client
-    image: bytes,  # a JPEG or PNG
-) -> Test:
-    "A test for `deploy`: does the endpoint answer an image with a probability for each class?"
 
-    def _test(endpoint: str) -> str:
-        answer = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="image/jpeg", Body=image)
-        found = json.loads(answer["Body"].read()).get("probabilities", {})
-        missing = sorted(set(CLASSES) - set(found))
-        if missing:
-            return f"no probability for {', '.join(missing)}"
-        total = sum(found.values())
-        return "" if abs(total - 1) < 1e-3 else f"the probabilities add up to {total:.3f}"
-
-    return _test
+def _is_approved(
+    sm: Any,  # SageMaker client
+    model: str,  # name of a model that `start` has created
+) -> bool:
+    "Is the registered model behind this one still approved?"
+    containers = _found(sm.describe_model, ModelName=model).get("Containers", [])
+    packages = [c["ModelPackageName"] for c in containers if "ModelPackageName" in c]
+    status = [sm.describe_model_package(ModelPackageName=p)["ModelApprovalStatus"] for p in packages]
+    return status == ["Approved"]

@@ -8,15 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
-from typing import Any, Callable, Iterator
+from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any, Callable, Iterator, cast
 
 from .core import SkinLesionError
 from .deploy import Settings
+from .events import Console, Event, span
 from .pipeline import PIPELINE, definition
 
 # %% auto #0
-__all__ = ['PLATFORM', 'read_platform', 'serving', 'localised', 'typed', 'differences', 'upsert', 'start', 'Seen', 'follow']
+__all__ = ['PLATFORM', 'GROUP', 'read_platform', 'serving', 'localised', 'typed', 'differences', 'upsert', 'start', 'executions',
+           'facts', 'follow', 'tell']
 
 # %% ../nbs/13d_remote.ipynb #3c6b6552
 PLATFORM = "/skin-lesion/platform"
@@ -40,15 +43,19 @@ def serving(
     platform: dict[str, Any],  # from `read_platform`
 ) -> Settings:  # for `deploy`
     "How models are served on this platform."
-    scaling = {k: v for k, v in (platform.get("scaling") or {}).items() if v is not None}
+    scaling = platform.get("scaling") or {}
+    least = int(scaling.get("min", 1))
     return Settings(
         role_arn=platform["roles"]["sagemaker"],
         capture_uri=platform["capture_uri"],
         kms_key=platform.get("kms_key", ""),
         endpoint=platform["endpoint"],
         instance_type=platform.get("inference_instance_type", "ml.m5.xlarge"),
-        min_instances=int(scaling.get("min_instances", 1)),
-        max_instances=int(scaling.get("max_instances", 5)),
+        instances=max(2, least),
+        min_instances=least,
+        max_instances=int(scaling.get("max", 5)),
+        invocations=int(scaling.get("target", 1000)),
+        quiet=int(scaling.get("scale_in_below", 500)),
         alarms=tuple(platform.get("rollback_alarms", ())),
         subnets=tuple(platform.get("subnets") or ()),
         security_groups=tuple(platform.get("security_groups") or ()),
@@ -68,7 +75,20 @@ def localised(
     for p in d["Parameters"]:
         if p["Name"] in values:
             p["DefaultValue"] = typed(p, values[p["Name"]])
+    for step in d["Steps"] if platform.get("subnets") else ():
+        step["Arguments"].update(_network(step["Type"], platform))
     return d
+
+
+def _network(
+    kind: str,  # of a step
+    platform: dict[str, Any],  # with subnets
+) -> dict[str, Any]:  # arguments of the job; empty for a step that is none
+    "In a private network jobs run in its subnets, and their containers reach nothing."
+    vpc = dict(Subnets=platform["subnets"], SecurityGroupIds=platform.get("security_groups") or [])
+    closed = dict(EnableNetworkIsolation=True, EnableInterContainerTrafficEncryption=True, VpcConfig=vpc)
+    arguments: dict[str, dict[str, Any]] = dict(Processing=dict(NetworkConfig=closed), Training=closed)
+    return arguments.get(kind, {})
 
 
 def typed(
@@ -79,7 +99,7 @@ def typed(
     kinds: dict[str, Callable[[Any], Any]] = dict(String=str, Integer=int, Float=float)
     try:
         return kinds[parameter["Type"]](value)
-    except ValueError:
+    except (ValueError, TypeError):
         raise SkinLesionError(
             f"{parameter['Name']}={value!r} is not of type {parameter['Type']}",
             f"e.g. {parameter.get('DefaultValue')!r}",
@@ -138,34 +158,103 @@ def start(
     return sm.start_pipeline_execution(PipelineName=name, PipelineParameters=values)["PipelineExecutionArn"]
 
 
-@dataclass(frozen=True)
-class Seen:
-    "A step's state, when it has changed."
+GROUP = "skin-lesion-models"
+_DONE = ("Succeeded", "Failed", "Stopped")
 
-    step: str  # "" for the execution as a whole
-    status: str  # as SageMaker calls it
-    reason: str = ""  # of a failure
-    seconds: float = 0.0  # how long it took, 0 while it runs
+
+def executions(
+    sm: Any,  # SageMaker client
+    pipeline: str,  # its name
+) -> list[str]:  # ARNs, newest first
+    "Every time that the pipeline was started."
+    pages = sm.get_paginator("list_pipeline_executions").paginate(
+        PipelineName=pipeline, SortBy="CreationTime", SortOrder="Descending"
+    )
+    return [s["PipelineExecutionArn"] for page in pages for s in page["PipelineExecutionSummaries"]]
+
+
+def facts(
+    sm: Any,  # SageMaker client
+    execution: str,  # ARN
+) -> dict[str, Any]:  # id, status, started, seconds, reason, parameters, steps, model
+    "How far an execution is; the names are those of a local run."
+    x = sm.describe_pipeline_execution(PipelineExecutionArn=execution)
+    pages = sm.get_paginator("list_pipeline_execution_steps").paginate(
+        PipelineExecutionArn=execution, SortOrder="Ascending"
+    )
+    raw = [s for page in pages for s in page["PipelineExecutionSteps"]]
+    given = sm.get_paginator("list_pipeline_parameters_for_execution").paginate(PipelineExecutionArn=execution)
+    status, begun = x["PipelineExecutionStatus"], x.get("CreationTime")
+    missed = any(s.get("Metadata", {}).get("Condition", {}).get("Outcome") == "False" for s in raw)
+    found = [s["Metadata"]["RegisterModel"]["Arn"] for s in raw if s.get("Metadata", {}).get("RegisterModel")]
+    failed: dict[str, Any] = next((s for s in raw if s["StepStatus"] == "Failed"), {})
+    return dict(
+        id=execution.rpartition("/")[2],
+        arn=execution,
+        status="NotRegistered" if status == "Failed" and missed else status,
+        started=begun.strftime("%Y-%m-%dT%H:%M:%SZ") if begun else "",
+        seconds=round(_seconds(begun, x.get("LastModifiedTime") if status in _DONE else None), 1),
+        reason=failed.get("FailureReason") or x.get("FailureReason", ""),
+        parameters={p["Name"]: p["Value"] for page in given for p in page["PipelineParameters"]},
+        steps=[_step(s) for s in raw],
+        model=dict(arn=found[-1], version=int(found[-1].rpartition("/")[2])) if found else None,
+    )
+
+
+def _seconds(
+    start: Any,  # a time with its zone, or None
+    end: Any,  # the same; None for now
+) -> float:
+    "How long something took, or has been taking."
+    return ((end or datetime.now(timezone.utc)) - start).total_seconds() if start else 0.0
+
+
+def _step(
+    s: dict[str, Any],  # as ListPipelineExecutionSteps answers
+) -> dict[str, Any]:  # name, status, seconds, cached, reason
+    "A step."
+    done = s["StepStatus"] in _DONE
+    return dict(
+        name=s["StepName"],
+        status=s["StepStatus"],
+        seconds=round(_seconds(s.get("StartTime"), s.get("EndTime")) if "EndTime" in s or not done else 0.0, 1),
+        cached=s.get("CacheHitResult", {}).get("SourcePipelineExecutionArn", "").rpartition("/")[2],
+        reason=s.get("FailureReason", ""),
+    )
 
 
 def follow(
     sm: Any,  # SageMaker client
     execution: str,  # ARN
     every: float = 15,  # seconds between looks
-) -> Iterator[Seen]:  # each change; the last one is the execution's end
+) -> Iterator[dict[str, Any]]:  # `facts`, at every look; the last one is the end
     "Watch a pipeline execution until it ends."
-    told: dict[str, str] = {}
     while True:
-        whole = sm.describe_pipeline_execution(PipelineExecutionArn=execution)
-        pages = sm.get_paginator("list_pipeline_execution_steps").paginate(
-            PipelineExecutionArn=execution, SortOrder="Ascending"
-        )
-        for s in (s for page in pages for s in page["PipelineExecutionSteps"]):
-            if told.get(s["StepName"]) != s["StepStatus"]:
-                told[s["StepName"]] = s["StepStatus"]
-                took = (s["EndTime"] - s["StartTime"]).total_seconds() if "EndTime" in s and "StartTime" in s else 0.0
-                yield Seen(s["StepName"], s["StepStatus"], s.get("FailureReason", ""), took)
-        if whole["PipelineExecutionStatus"] not in ("Executing", "Stopping"):
-            yield Seen("", whole["PipelineExecutionStatus"], whole.get("FailureReason", ""))
+        now = facts(sm, execution)
+        yield now
+        if now["status"] not in ("Executing", "Stopping"):
             return
         time.sleep(every)
+
+
+def tell(
+    now: dict[str, Any],  # `facts` at this look
+    before: dict[str, Any] | None,  # at the last one
+    console: Console,  # where to
+) -> None:
+    "Say what has changed, in the words of a local run."
+    if before is None:
+        console.line(f"execution {now['id']}")
+    known = {s["name"]: s["status"] for s in (before or {}).get("steps", ())}
+    kinds, run = dict(Succeeded="finished", Failed="failed", Stopped="failed"), cast(Any, SimpleNamespace(id=now["id"]))
+    for s in now["steps"]:
+        name, status = s["name"], s["status"]
+        if status not in _DONE:
+            line = f"  {name:14}{status.lower():9}{span(s['seconds']):>12}"
+            if console.out.isatty():
+                console.line(line, stay=False)
+            elif time.monotonic() - console.told >= console.every:
+                console.line(line)
+        elif status != known.get(name):
+            kind = "cached" if s["cached"] else kinds[status]
+            console(Event(kind, name, s["reason"] or s["cached"], seconds=s["seconds"]), run)

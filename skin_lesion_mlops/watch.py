@@ -19,6 +19,7 @@ import typer
 
 from .console import emit, table
 from .core import Files, SkinLesionError, ml_dir, read_json
+from .deploy import describe_endpoint
 from .launch import launch
 from .serving import GROUP, HOME, Group, Home, Json
 
@@ -93,7 +94,11 @@ def deployed(
     endpoint: str,  # its name
 ) -> dict[str, Any]:  # the model package; raises `SkinLesionError`
     "The registered version that an endpoint serves."
-    config = sm.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
+    config = describe_endpoint(sm, endpoint).get("EndpointConfigName")
+    if not config:
+        raise SkinLesionError(
+            f"there is no endpoint {endpoint}", "deploy one, or set enable_monitors = false in infra/"
+        )
     variants = sm.describe_endpoint_config(EndpointConfigName=config)["ProductionVariants"]
     model = sm.describe_model(ModelName=variants[0]["ModelName"])
     containers = model.get("Containers") or [model["PrimaryContainer"]]

@@ -1,6 +1,7 @@
 "What the command and the functions must agree on: one manifest, one way of serving, one platform."
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -98,7 +99,15 @@ def test_the_command_and_the_function_serve_alike(monkeypatch):
     "The function's environment and Terraform's parameter give the same deployment."
     f = function("deploy_model", monkeypatch)
     for k, v in dict(
-        ROLE_ARN="arn:role", CAPTURE_URI="s3://p/capture", KMS_KEY_ID="key", ALARM_NAMES="a,b", SUBNET_IDS="s1,s2"
+        ROLE_ARN="arn:role",
+        CAPTURE_URI="s3://p/capture",
+        KMS_KEY_ID="key",
+        ALARM_NAMES="a,b",
+        SUBNET_IDS="s1,s2",
+        MIN_INSTANCES="3",
+        MAX_INSTANCES="7",
+        SCALE_OUT_ABOVE="900",
+        SCALE_IN_BELOW="400",
     ).items():
         monkeypatch.setenv(k, v)
     platform = dict(
@@ -108,8 +117,28 @@ def test_the_command_and_the_function_serve_alike(monkeypatch):
         rollback_alarms=["a", "b"],
         subnets=["s1", "s2"],
         endpoint="skin-lesion-endpoint",
+        scaling=dict(min=3, max=7, target=900, scale_in_below=400),
     )
-    assert remote.serving(platform) == f.settings()
+    found = remote.serving(platform)
+    assert found == f.settings() and (found.instances, found.max_instances, found.quiet) == (3, 7, 400)
+
+
+def test_the_names_are_those_that_terraform_uses():
+    "What the function reads and what the parameter is read by, Terraform writes under these names."
+    main = (REPO / "infra" / "main.tf").read_text()
+    source = (REPO / "lambdas" / "deploy_model" / "handler.py").read_text()
+    for name in re.findall(r'env(?:\.get\(|\[)"([A-Z_]+)"', source):
+        assert re.search(rf"^ +{name} +=", main, re.M), name
+    variables = (REPO / "infra" / "variables.tf").read_text()
+    for key in ("min", "max", "target", "scale_in_below"):
+        assert re.search(rf"^ +{key} += optional", variables, re.M), key
+
+
+def test_no_picture_is_captured():
+    settings = deploy.Settings("arn:role", "s3://p/capture", kms_key="key")
+    capture = deploy._config(settings)["DataCaptureConfig"]
+    assert capture["EnableCapture"] and capture["KmsKeyId"] == "key"
+    assert [o["CaptureMode"] for o in capture["CaptureOptions"]] == ["Output"]
 
 
 def test_a_canary_is_possible():

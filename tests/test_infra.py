@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from skin_lesion_mlops import watch
+from skin_lesion_mlops.monitor import DIMENSION, METRICS
+from skin_lesion_mlops.watch import DEFAULT_NAMESPACE
+
 REPO = Path(__file__).resolve().parent.parent
 INFRA = REPO / "infra"
 EVENTS = Path(__file__).parent / "events"
@@ -141,9 +145,8 @@ PUBLISHED = {
     ("AWS/SageMaker", "ModelLatency"): (ENDPOINT, "Microseconds"),
     ("AWS/SageMaker", "InvocationsPerInstance"): (ENDPOINT, "None"),
     ("AWS/Events", "TriggeredRules"): ({"RuleName"}, "Count"),
-    ("SkinLesion/Monitoring", "DataDriftViolations"): ({"EndpointName"}, "Count"),
-    ("SkinLesion/Monitoring", "AccuracyDrop"): ({"EndpointName"}, "None"),
 }
+PUBLISHED.update({(DEFAULT_NAMESPACE, name): ({DIMENSION}, unit) for name, unit in METRICS.items()})
 LIMITS = {  # the six alarms: threshold in the metric's own unit, statistic, who is told
     "endpoint-errors": (10, "Sum", True),
     "latency-p95": (1_000_000, "p95", True),
@@ -230,6 +233,27 @@ def test_schedules(plan):
         "model-quality": "rate(6 hours)",
         "bias": "rate(1 day)",
     }
+
+
+def test_monitor_jobs_start_monitors_and_the_dashboard_shows_what_they_publish(plan, monkeypatch):
+    started = []
+    monkeypatch.setattr(watch, "watch", lambda *given: started.append(given))
+    for schedule in resources(plan, "aws_scheduler_schedule"):
+        text = schedule["values"]["target"][0].get("input")
+        if text is None:
+            continue  # known after apply: the VPC's subnets
+        job = json.loads(text)
+        app = job["AppSpecification"]
+        assert app["ContainerEntrypoint"][1:] == ["-m", watch.__name__]
+        monkeypatch.setenv(watch.NAMESPACE, job["Environment"][watch.NAMESPACE])
+        assert watch.main(app["ContainerArguments"]) == 0
+        kind, endpoint, capture, _, out, namespace, _ = started[-1]
+        assert kind in watch.WINDOWS and schedule["index"] == kind.replace("_", "-")
+        assert endpoint == "skin-lesion-endpoint" and capture.endswith("/capture") and namespace == DEFAULT_NAMESPACE
+        assert out == job["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"]
+        assert "ProcessingInputs" not in job, "a job with an empty input fails before its first line"
+    shown = re.findall(r'var\.metric_namespace, "(\w+)"', (INFRA / "modules/monitoring/dashboard.tf").read_text())
+    assert len(shown) == 3 and set(shown) <= set(METRICS)
 
 
 def test_monitor_jobs_are_what_sagemaker_accepts(plan):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("moto")
-from tests.standin import events, pipelines, platform, sagemaker, server, states  # noqa: E402
+from tests.standin import events, faults, pipelines, platform, sagemaker, server, states  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 EVENTS = REPO / "tests" / "events"
@@ -47,16 +47,70 @@ def aws():
 
 @pytest.fixture
 def make(aws, tmp_path):
-    "Create the platform, each time in an empty account."
+    "Create the platform, each time in an empty account; in the end, look at every state that was entered."
+    made = []
+
+    def look():
+        for p in made:
+            for name, given in p.entered():
+                ENTERED.add(name)
+                missing = [path for path in sorted(paths(ASL["States"][name])) if not resolves(path, given)]
+                assert not missing, f"{name} needs {missing}, which is not in {json.dumps(given)[:500]}"
+        made.clear()
 
     def make(pipeline=PIPELINE, **settings):
+        look()
         aws.reset()
         pipelines.reset()
         states.waits.clear()
         states.retries.clear()
-        return platform.create(aws, tmp_path, pipeline, **settings)
+        made.append(platform.create(aws, tmp_path, pipeline, **settings))
+        return made[-1]
 
-    return make
+    yield make
+    look()
+
+
+# ---- what a state needs of its input --------------------------------------------------------------------------------
+
+ASL = json.loads((REPO / "infra" / "retraining.asl.json").read_text())
+CONTEXT = {"Execution": {"Id": 0, "Name": 0, "StartTime": 0}, "State": {"EnteredTime": 0}}  # of AWS's, what we use
+ENTERED = set()  # names of states, over all tests of this file
+
+
+def paths(state):
+    "Every path that must be there when a state is entered; a Choice may ask first whether one is."
+    if state["Type"] == "Choice":
+        for rule in state["Choices"]:
+            tests = rule.get("And", [rule])
+            asked = {t["Variable"] for t in tests if "IsPresent" in t}
+            yield from (t["Variable"] for t in tests if not any(t["Variable"].startswith(a) for a in asked))
+        return
+    todo = [state.get("Parameters", {}), {f"{k}.$": state[k] for k in ("ErrorPath", "CausePath") if k in state}]
+    while todo:
+        for key, value in todo.pop().items():
+            if isinstance(value, dict):
+                todo.append(value)
+            elif key.endswith(".$"):
+                yield from re.findall(r"\$\$?[\w.]*", re.sub(r"'[^']*'", "", value))
+
+
+def resolves(path, given):
+    "Is there something at this path?"
+    root, *names = path.split(".")
+    found = CONTEXT if root == "$$" else given
+    for name in names:
+        if not isinstance(found, dict) or name not in found:
+            return False
+        found = found[name]
+    return True
+
+
+def test_a_missing_path_is_found():
+    needed = set(paths(ASL["States"]["Deployed"]))
+    assert needed == {"$.approval.summary", "$.deployment.summary"}
+    assert resolves("$.a.b", dict(a=dict(b=1))) and not resolves("$.a.c", dict(a=dict(b=1)))
+    assert "$.error.Cause" not in set(paths(ASL["States"]["Explain"])), "it asks before it looks"
 
 
 def record(p, execution):
@@ -101,7 +155,7 @@ def test_request_trains_and_waits_for_a_person_whose_approval_deploys(make, aws)
     change = record(p, execution)["change"]
     assert change["data"]["trigger"]["requested_by"] == "dermatology" and change["data"]["new"] == 4
     assert change["evaluation"]["after"]["accuracy"] == dict(value=0.9, low=0.88, high=0.92)
-    assert states.waits == [60]
+    assert set(states.waits) == {60}
 
     approve(p, change["approval"]["model_package_arn"])
     _, second = p.messages(2)
@@ -261,6 +315,110 @@ def test_a_deployment_that_ends_badly(make, aws, fate, outcome):
         assert endpoint(p)["EndpointConfigName"] == before
 
 
+def deployed_once(make):
+    "A platform with a model in service, and enough data for the next."
+    p = make(APPROVAL_MODE="automatic")
+    p.upload(4, completed="2999-01-01T00:00:00Z")
+    run(p, outcome="deployed")
+    p.seen.clear()
+    return p, endpoint(p)["EndpointConfigName"]
+
+
+def configs(p):
+    return [c["EndpointConfigName"] for c in p.aws.client("sagemaker").list_endpoint_configs()["EndpointConfigs"]]
+
+
+def broken(kind, body):
+    return 500, b"CUDA error"
+
+
+def test_a_model_that_serves_but_fails_the_smoke_test_is_taken_back(make):
+    p, before = deployed_once(make)
+    sagemaker.container = broken
+    _, change = run(p, outcome="rolled-back", status="FAILED", says="the smoke test failed")
+    assert "CUDA error" in change["deployment"]["reason"] or "500" in change["deployment"]["reason"]
+    assert endpoint(p)["EndpointConfigName"] == before and configs(p) == [before]
+
+
+def test_a_first_model_that_fails_the_smoke_test_serves_nobody(make, aws):
+    p = make(APPROVAL_MODE="automatic")
+    p.upload(4)
+    sagemaker.container = lambda kind, body: (200, b'{"predictions": [{"probabilities": {"mel": 1.0}}]}')
+    run(p, outcome="deployment-failed", status="FAILED", says="no probability for akiec")
+    assert not aws.client("sagemaker").list_endpoints()["Endpoints"] and not configs(p)
+
+
+def test_a_deployment_waits_for_the_one_before(make):
+    p, before = deployed_once(make)
+    sagemaker.hold("skin-lesion-endpoint", "Updating")
+    rest = threading.Timer(1, sagemaker.hold, ("skin-lesion-endpoint", "InService"))
+    rest.start()
+    run(p, outcome="deployed")
+    assert states.retries.count(60) >= 1 and endpoint(p)["EndpointConfigName"] != before
+
+
+@pytest.mark.parametrize(
+    "state, error", [("SystemUpdating", "EndpointBusy"), ("UpdateRollbackFailed", "EndpointStuck")]
+)
+def test_an_endpoint_that_cannot_be_moved(make, state, error):
+    "Busy for an hour and a half, or stuck at once: the model is approved, not deployed, and that is said."
+    p, before = deployed_once(make)
+    sagemaker.hold("skin-lesion-endpoint", state, "no capacity")
+    _, change = run(p, outcome="deployment-unfinished", status="FAILED", says=f"did not finish: {error}: ")
+    assert change["error"]["Error"] == error and configs(p) == [before]
+    assert states.retries.count(60) == (90 if error == "EndpointBusy" else 0)
+
+
+def test_a_call_that_never_returns(make):
+    "A state's time limit comes without a cause."
+    p = make(task_seconds=1)
+    p.upload(4)
+    faults.record.faults.append(faults.Fault("states", "StartPipelineExecution", "slow", times=100))
+    run(p, outcome="step-failed", status="FAILED", says="Stopped on States.Timeout: no cause was given")
+
+
+# ---- endings that no state can tell of ------------------------------------------------------------------------------
+
+
+def test_the_time_limit_is_told(make):
+    p = make(seconds=2)
+    p.upload(4)
+    pipelines.ending = "Running"
+    ended = p.start(SCHEDULE)
+    (message,) = p.messages(1)
+    assert ended["status"] == "TIMED_OUT" and "is TIMED_OUT and could not say more" in message["message"]
+    assert ended["executionArn"].split(":")[-1] in message["message"]
+
+
+def test_an_execution_that_somebody_stops_is_told(make, aws):
+    p = make()
+    p.upload(4)
+    pipelines.ending = "Running"
+    sfn = aws.client("stepfunctions")
+    arn = sfn.start_execution(stateMachineArn=p.machine, input=json.dumps(SCHEDULE), name="stopped")["executionArn"]
+    while "WaitForPipeline" not in p.path(arn):
+        time.sleep(0.05)
+    sfn.stop_execution(executionArn=arn)
+    assert "Retraining stopped is ABORTED" in p.messages(1)[0]["message"]
+
+
+def test_a_message_that_could_not_be_sent_is_made_up_for(make):
+    p = make()
+    p.upload(2)
+    faults.record.faults.append(faults.Fault("states", "Publish", "denied", times=100))
+    ended = p.start(SCHEDULE)
+    (message,) = p.messages(1)
+    assert (ended["status"], ended["error"]) == ("FAILED", "unnotified") and "is FAILED" in message["message"]
+    assert record(p, ended["executionArn"])["change"]["ending"]["outcome"] == "insufficient-data"
+
+
+def test_the_rule_that_speaks_is_terraforms():
+    text = (REPO / "infra" / "modules" / "orchestration" / "main.tf").read_text()
+    silent = text[text.index('"aws_cloudwatch_event_rule" "silent"') :]
+    for word in ("TIMED_OUT", "ABORTED", "unnotified", '"$or"', "$.detail.name", "$.detail.status", "States."):
+        assert word in silent, word
+
+
 def test_an_approval_that_was_withdrawn_meanwhile(make, aws):
     p = make()
     p.upload(4)
@@ -308,14 +466,13 @@ def test_of_many_triggers_at_once_one_starts(make, aws):
     assert [m["outcome"] for m in p.messages(3)] == ["already-running"] * 3
     (running,) = [x["executionArn"] for x in p.executions() if x["status"] == "RUNNING"]
     sfn.stop_execution(executionArn=running)
+    p.messages(4)  # which is told as well
     pipelines.ending = "Registered"
     p.seen.clear()
     run(p, SCHEDULE, "awaiting-approval")  # a stopped execution does not keep its turn
 
 
 # ---- the definition itself ------------------------------------------------------------------------------------------
-
-ASL = json.loads((REPO / "infra" / "retraining.asl.json").read_text())
 
 
 def following(state):
@@ -358,3 +515,13 @@ def test_every_ending_has_its_own_name_and_subject():
     for e in endings:
         text, *paths = re.findall(r"'([^']*)'|(\$[\w.$]*)", e["message.$"])
         assert text[0].count("{}") == len(paths), e["outcome"]
+
+
+def test_every_state_was_entered_by_a_test(request):
+    "The paths of a state are only known to exist where it was entered."
+    source = Path(__file__).read_text()
+    mine = {i.function.__name__ for i in request.session.items if i.path == request.path}
+    quick = set(re.findall(r"(?<!slow\n)^def (test_\w+)", source, re.M))
+    if quick - mine:
+        pytest.skip("only a part of this file was run")
+    assert ENTERED == set(ASL["States"])

@@ -85,9 +85,26 @@ def _transformed(
             event = event[part]
     if "InputTransformer" in target:
         t = target["InputTransformer"]
-        filled = EventTemplateParser.parse(t["InputTemplate"], t.get("InputPathsMap", {}), event)
+        timed: Any = {**event, "ingestion-time": time.time()}  # moto looks for it
+        filled = EventTemplateParser.parse(t["InputTemplate"], t.get("InputPathsMap", {}), timed)
         return filled if isinstance(filled, str) else json.dumps(filled)
     return json.dumps(event)
+
+
+def report(
+    source: str,  # of AWS, e.g. "aws.sagemaker"
+    kind: str,  # detail-type
+    detail: dict,
+    arn: str,  # the resource
+) -> None:
+    "Put an event of AWS on the default bus, as AWS does: a moment later, from outside."
+    entry = dict(Source=source, DetailType=kind, Detail=json.dumps(detail), Resources=[arn])
+
+    def put() -> None:
+        time.sleep(0.05)
+        faults.client("events", "aws").put_events(Entries=[entry])
+
+    threading.Thread(target=put, daemon=True).start()
 
 
 def tick(

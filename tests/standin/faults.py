@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,7 @@ PERMISSION = {
     "application-autoscaling:PutScalingPolicy": "application-autoscaling:PutScalingPolicy",
     "sfn:DescribeExecution": "states:DescribeExecution",
     "monitoring:PutMetricAlarm": "cloudwatch:PutMetricAlarm",
+    "runtime.sagemaker:InvokeEndpoint": "sagemaker:InvokeEndpoint",
 }
 KINDS = {
     "throttled": ("ThrottlingException", 400),
@@ -38,7 +40,7 @@ class Fault:
 
     caller: str  # a function's name, or "states" for the state machine itself
     operation: str  # e.g. "UpdateEndpoint"
-    kind: str  # throttled, denied, broken, timeout (never arrived) or lost (was done, but the answer got lost)
+    kind: str  # throttled, denied, broken, timeout (never arrived), lost (done, but the answer got lost) or slow
     times: int = 1  # in how many invocations
     hits: int = 0
 
@@ -129,6 +131,8 @@ def _fail(
     for w in wanted:
         if w["operation"] == operation:
             hits.append(operation)
+            if w["kind"] == "slow":
+                time.sleep(3)
             if w["kind"] in ("timeout", "lost") and not from_states:
                 raise ReadTimeoutError(endpoint_url=os.environ.get("AWS_ENDPOINT_URL", ""))
             code, status = KINDS.get(w["kind"], ("SdkClientException", 400))

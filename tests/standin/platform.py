@@ -58,7 +58,7 @@ class Platform:
     def messages(
         self,
         n: int = 1,  # how many to wait for
-        seconds: float = 300,
+        seconds: float = 60,
     ) -> list[dict]:  # {outcome, subject, message}
         "What the topic has published so far, once there is so much of it."
         sqs, end = self.aws.client("sqs"), time.monotonic() + seconds
@@ -66,7 +66,7 @@ class Platform:
             for m in sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
                 body = json.loads(m["Body"])
                 outcome = body.get("MessageAttributes", {}).get("outcome", {}).get("Value", "")
-                self.seen.append(dict(outcome=outcome, subject=body["Subject"], message=body["Message"]))
+                self.seen.append(dict(outcome=outcome, subject=body.get("Subject", ""), message=body["Message"]))
                 sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=m["ReceiptHandle"])
             time.sleep(0.05)
         return self.seen
@@ -74,7 +74,7 @@ class Platform:
     def ended(
         self,
         execution: str,  # ARN
-        seconds: float = 300,
+        seconds: float = 120,
     ) -> dict:  # as DescribeExecution answers
         "Wait for an execution."
         sfn, end = self.aws.client("stepfunctions"), time.monotonic() + seconds
@@ -91,7 +91,7 @@ class Platform:
         self,
         event: Any,  # the machine's input
         name: str = "",
-        seconds: float = 300,
+        seconds: float = 120,
     ) -> dict:  # as DescribeExecution answers, at its end
         "Run the machine."
         named = dict(name=name) if name else {}
@@ -107,6 +107,16 @@ class Platform:
         pages = self.aws.client("stepfunctions").get_paginator("get_execution_history").paginate(executionArn=execution)
         events = [e for page in pages for e in page["events"]]
         return [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
+
+    def entered(self) -> list[tuple[str, Any]]:  # name of a state and its input, over all executions
+        "Every state that was entered, and with what."
+        found = []
+        sfn = self.aws.client("stepfunctions")
+        for x in self.executions():
+            for page in sfn.get_paginator("get_execution_history").paginate(executionArn=x["executionArn"]):
+                seen = [e["stateEnteredEventDetails"] for e in page["events"] if "stateEnteredEventDetails" in e]
+                found += [(d["name"], json.loads(d["input"])) for d in seen]
+        return found
 
     def upload(
         self,
@@ -147,18 +157,24 @@ def environment(
 def definition(
     functions: dict[str, str],  # name -> ARN
     topic: str,  # ARN
+    seconds: int = 86400,  # time limit of an execution
+    task_seconds: int = 120,  # time limit of a task
 ) -> str:
     "The state machine's file, filled in as Terraform does."
     values = {f"{name}_arn": arn for name, arn in functions.items()}
     values.update(topic_arn=topic, pipeline_name="skin-lesion-training", models_bucket="models")
     text = (REPO / "infra" / "retraining.asl.json").read_text()
-    return re.sub(r"\$\{(\w+)\}", lambda m: values[m.group(1)], text)
+    filled = re.sub(r"\$\{(\w+)\}", lambda m: values[m.group(1)], text)
+    filled = filled.replace('"TimeoutSeconds": 86400', f'"TimeoutSeconds": {seconds}')
+    return filled.replace('"TimeoutSeconds": 120', f'"TimeoutSeconds": {task_seconds}')
 
 
 def create(
     aws: StandIn,
     zips: Path,  # folder for the zips
     pipeline: dict,  # definition of the pipeline
+    seconds: int = 86400,  # time limit of a retraining
+    task_seconds: int = 120,  # time limit of one of its tasks
     **settings: str,  # more environment, e.g. APPROVAL_MODE
 ) -> Platform:
     "Everything a retraining needs."
@@ -176,7 +192,9 @@ def create(
     _topic(p)
     functions = _functions(aws, zips, environment(**settings))
     p.machine = aws.client("stepfunctions").create_state_machine(
-        name="skin-lesion-retraining", definition=definition(functions, p.topic), roleArn=ROLE.format("states")
+        name="skin-lesion-retraining",
+        definition=definition(functions, p.topic, seconds, task_seconds),
+        roleArn=ROLE.format("states"),
     )["stateMachineArn"]
     _rules(p)
     _door(p)
@@ -223,6 +241,22 @@ def _rules(p: Platform) -> None:
         events.put_rule(Name=f"skin-lesion-{name}", **given)
         target = dict(Id="machine", Arn=p.machine, RoleArn=ROLE.format("events"))
         events.put_targets(Rule=f"skin-lesion-{name}", Targets=[target])
+    _speaker(p)
+
+
+def _speaker(p: Platform) -> None:
+    "The rule that speaks for a retraining that cannot, as it is in Terraform."
+    text = (REPO / "infra" / "modules" / "orchestration" / "main.tf").read_text()
+    template = json.loads('"%s"' % re.search(r'input_template = "(.*)"', text)[1])  # type: ignore[index]
+    ends = [dict(status=["TIMED_OUT", "ABORTED"])]
+    ends.append(dict(status=["FAILED"], error=["unnotified", {"prefix": "States."}]))
+    detail = {"stateMachineArn": [p.machine], "$or": ends}
+    pattern = {"source": ["aws.states"], "detail-type": ["Step Functions Execution Status Change"], "detail": detail}
+    paths = dict(name="$.detail.name", status="$.detail.status")
+    target = dict(Id="topic", Arn=p.topic, InputTransformer=dict(InputPathsMap=paths, InputTemplate=template))
+    events = p.aws.client("events")
+    events.put_rule(Name="skin-lesion-silent", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="skin-lesion-silent", Targets=[target])
 
 
 def _door(p: Platform) -> None:

@@ -7,17 +7,23 @@ import threading
 import time
 from typing import Any, Callable
 
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.sagemaker.exceptions import AWSValidationException
-from moto.sagemaker.models import ModelPackage, SageMakerModelBackend
+from moto.sagemaker.models import ModelPackage, SageMakerModelBackend, sagemaker_backends
 from moto.sagemaker.responses import SageMakerResponse
+from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
+from skin_lesion_mlops.core import CLASSES
 from tests.standin import faults
+from tests.standin.events import report
 
 Executor = Callable[[dict, dict, str], dict]  # (definition, parameters, execution id) -> {status, reason, steps}
+Container = Callable[[str, bytes], tuple[int, bytes]]  # (content type, body) -> status, answer
 
 executor: Executor | None = None  # runs a pipeline; None: moto's own "Succeeded"
 endpoint_fate = "Deployed"  # or RolledBack, Failed: what becomes of the next update
 endpoint_seconds = 0.0  # how long an update takes
+container: Container | None = None  # answers for the endpoint; None: every class is as likely as the other
 _steps: dict[str, dict[str, dict]] = {}  # execution ARN -> its steps
 _tokens: dict[str, str] = {}  # client request token -> execution ARN
 _installed = False
@@ -33,12 +39,13 @@ def install() -> None:
     _report_approvals()
     _run_pipelines()
     _update_endpoints()
+    _answer_pictures()
 
 
 def reset() -> None:
     "Forget what happened."
-    global endpoint_fate, endpoint_seconds
-    endpoint_fate, endpoint_seconds = "Deployed", 0.0
+    global endpoint_fate, endpoint_seconds, container
+    endpoint_fate, endpoint_seconds, container = "Deployed", 0.0, None
     _steps.clear()
     _tokens.clear()
 
@@ -75,24 +82,9 @@ def _report_approvals() -> None:
                 ModelApprovalStatus=model_approval_status,
                 UpdatedModelPackageFields=["ModelApprovalStatus"],
             )
-            report("SageMaker Model Package State Change", detail, self.arn)
+            report("aws.sagemaker", "SageMaker Model Package State Change", detail, self.arn)
 
     ModelPackage.set_model_approval_status = set_model_approval_status
-
-
-def report(
-    kind: str,  # detail-type
-    detail: dict,
-    arn: str,  # the resource
-) -> None:
-    "Put an event of SageMaker on the default bus, as AWS does: a moment later, from outside."
-    entry = dict(Source="aws.sagemaker", DetailType=kind, Detail=json.dumps(detail), Resources=[arn])
-
-    def put() -> None:
-        time.sleep(0.05)
-        faults.client("events", "aws").put_events(Entries=[entry])
-
-    threading.Thread(target=put, daemon=True).start()
 
 
 def _run_pipelines() -> None:
@@ -156,7 +148,7 @@ def _execute(
     if execution.pipeline_execution_status == "Executing":
         execution.pipeline_execution_status = ended["status"]
     detail = dict(pipelineExecutionArn=execution.arn, currentPipelineExecutionStatus=ended["status"])
-    report("SageMaker Model Building Pipeline Execution Status Change", detail, execution.arn)
+    report("aws.sagemaker", "SageMaker Model Building Pipeline Execution Status Change", detail, execution.arn)
 
 
 def _update_endpoints() -> None:
@@ -202,3 +194,54 @@ def _settle(
             endpoint.failure_reason, endpoint.endpoint_status = "The container did not pass the ping.", "Failed"
 
     threading.Thread(target=end, daemon=True).start()
+
+
+def hold(
+    name: str,  # an endpoint
+    status: str,  # e.g. "Updating", "UpdateRollbackFailed"
+    reason: str = "",
+) -> None:
+    "Put an endpoint into a state, and leave it there."
+    endpoint = sagemaker_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].endpoints[name]
+    endpoint.endpoint_status, endpoint.failure_reason = status, reason
+
+
+def _answer_pictures() -> None:
+    "An endpoint in service answers as its container does; moto answers even for an endpoint that is not there."
+
+    def invoke_endpoint(self: Any) -> tuple[int, dict, str | bytes]:
+        name = self.path.split("/")[2]
+        endpoint = sagemaker_backends[self.current_account][self.region].endpoints.get(name)
+        if endpoint is None or endpoint.endpoint_status in ("Creating", "Deleting", "Failed"):
+            return _no(400, "ValidationError", message=f"Endpoint {name} is not in service.")
+        status, body = (container or uniform)(self.headers.get("Content-Type", ""), self.body)
+        if status == 200:
+            return 200, {"Content-Type": "application/json"}, body
+        said = dict(OriginalStatusCode=status, OriginalMessage=body.decode())
+        return _no(424, "ModelError", Message=f"Received {status} from the model: {body.decode()}", **said)
+
+    setup = SageMakerRuntimeResponse.setup_class
+
+    def setup_class(self: Any, request: Any, full_url: str, headers: Any) -> None:
+        setup(self, request, full_url, headers, use_raw_body=True)  # moto takes a picture for text
+
+    SageMakerRuntimeResponse.setup_class = setup_class
+    SageMakerRuntimeResponse.invoke_endpoint = invoke_endpoint
+
+
+def _no(
+    status: int,  # HTTP
+    error: str,  # its name
+    **fields: Any,
+) -> tuple[int, dict, str]:
+    "A refusal, in the form in which moto takes one."
+    headers = {"x-amzn-ErrorType": error, "Content-Type": "application/json", "status": status}
+    return status, headers, json.dumps(dict(fields, __type=error))
+
+
+def uniform(
+    kind: str,  # content type
+    body: bytes,  # a picture
+) -> tuple[int, bytes]:  # status, answer
+    "A container that never knows."
+    return 200, json.dumps(dict(predictions=[dict(probabilities={c: 1 / 7 for c in CLASSES})])).encode()

@@ -16,9 +16,11 @@ from moto.core.config import default_user_config
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
 from moto.stepfunctions.parser.asl.utils import boto_client
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from tests.standin import faults
+from tests.standin.events import report
 
 scale = 0.01  # real seconds per second of Wait and Retry
 waits: list[float] = []  # seconds asked for by Wait states
@@ -36,6 +38,7 @@ def install() -> None:
     _name_executions()
     _write_json_bodies()
     _watch_calls()
+    _report_endings()
     aws_sdk._SERVICE_ERROR_NAMES.update(sagemaker="SageMaker", s3="S3")  # as AWS spells them in an error's name
 
 
@@ -84,6 +87,20 @@ def _write_json_bodies() -> None:
         evaluate(self, env, resource_runtime_part, normalised_parameters, **more)
 
     aws_sdk.StateTaskServiceAwsSdk._eval_service_task = eval_service_task
+
+
+def _report_endings() -> None:
+    "An execution's end is an event on the default bus; moto sends none."
+    terminated = BaseExecutionWorkerCommunication.terminated
+
+    def terminated_and_told(self: Any) -> None:
+        terminated(self)
+        x = self.execution
+        detail = dict(executionArn=x.exec_arn, stateMachineArn=x.state_machine.arn, name=x.name, status=x.exec_status)
+        detail.update(error=x.error, cause=x.cause)
+        report("aws.states", "Step Functions Execution Status Change", detail, x.exec_arn)
+
+    BaseExecutionWorkerCommunication.terminated = terminated_and_told
 
 
 def _watch_calls() -> None:

@@ -35,7 +35,7 @@ locals {
       MakeConfig  = { actions = ["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig", "sagemaker:DeleteEndpointConfig"], resources = [local.endpoint_config] }
       # Creating or updating an endpoint is checked against the endpoint and its configuration.
       MoveEndpoint = { actions = ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], resources = [local.endpoint, local.endpoint_config] }
-      SeeEndpoint  = { actions = ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint"], resources = [local.endpoint] }
+      SeeEndpoint  = { actions = ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:InvokeEndpoint"], resources = [local.endpoint] }
       Scale = {
         actions   = ["application-autoscaling:RegisterScalableTarget", "application-autoscaling:PutScalingPolicy"]
         resources = ["arn:${local.partition}:application-autoscaling:${local.region}:${local.account_id}:scalable-target/*"]

@@ -143,6 +143,13 @@ data "aws_iam_policy_document" "sagemaker" {
     resources = [local.package_group, local.packages]
   }
 
+  # A monitor compares with the baseline of the version that serves.
+  statement {
+    sid       = "SeeWhatServes"
+    actions   = ["sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"]
+    resources = [local.endpoint, local.endpoint_config, local.model]
+  }
+
   statement {
     sid       = "FindGroup"
     actions   = ["sagemaker:DescribeModelPackageGroup"]

@@ -1,5 +1,6 @@
-# The monitors are processing jobs that run the training image, one started by each schedule. They read captured requests,
-# write Model Monitor's files under monitor/, and publish the metrics the alarms watch.
+# The monitors are processing jobs that run the training image, one started by each schedule. They fetch the captures of
+# their window, the baseline of the version that serves and the diagnoses known by now, write Model Monitor's files under
+# monitor/, and publish the metrics the alarms watch. They have no inputs of their own: a job with an empty one fails.
 
 resource "aws_scheduler_schedule_group" "this" {
   name = "${var.name}-monitor"
@@ -46,21 +47,13 @@ locals {
       RoleArn           = var.sagemaker_role_arn
       AppSpecification = {
         ImageUri            = var.image_uri
-        ContainerEntrypoint = ["python3", "-m", "skin_lesion_mlops.launch", "monitor"]
-        ContainerArguments  = ["--out", "/opt/ml/processing/report", "-p", "kind", replace(kind, "-", "_"), "-p", "endpoint_name", var.endpoint_name]
+        ContainerEntrypoint = ["python3", "-m", "skin_lesion_mlops.watch"]
+        ContainerArguments = [
+          replace(kind, "-", "_"), "--endpoint", var.endpoint_name, "--out", "/opt/ml/processing/report",
+          "--capture", "s3://${var.processed_bucket}/capture", "--labels", "s3://${var.processed_bucket}/monitor/labels",
+        ]
       }
       Environment = { AWS_DEFAULT_REGION = local.region, METRIC_NAMESPACE = var.metric_namespace }
-      ProcessingInputs = [
-        for name, prefix in { capture = "capture", baseline = "monitor/baseline", labels = "monitor/labels" } : {
-          InputName                   = name
-          S3Input = {
-            S3Uri       = "s3://${var.processed_bucket}/${prefix}"
-            LocalPath   = "/opt/ml/processing/input/${name}"
-            S3DataType  = "S3Prefix"
-            S3InputMode = "File"
-          }
-        }
-      ]
       ProcessingOutputConfig = {
         KmsKeyId = var.kms_key_arn
         Outputs = [{

@@ -39,6 +39,23 @@ data "aws_iam_policy_document" "topic" {
   }
 
   statement {
+    sid       = "Rules"
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.this.arn]
+
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:${local.partition}:events:${local.region}:${local.account_id}:rule/${var.name}-*"]
+    }
+  }
+
+  statement {
     sid       = "Budget"
     actions   = ["sns:Publish"]
     resources = [aws_sns_topic.this.arn]

@@ -104,6 +104,45 @@ resource "aws_cloudwatch_event_target" "this" {
   }
 }
 
+# Every ending publishes its own message. An execution that its time limit or a person ends runs no state any more, and
+# one that fails in Step Functions itself catches nothing: this rule speaks for those.
+resource "aws_cloudwatch_event_rule" "silent" {
+  name        = "${var.machine_name}-silent"
+  description = "Tell of a retraining that ended without a message of its own"
+
+  event_pattern = jsonencode({
+    source        = ["aws.states"]
+    "detail-type" = ["Step Functions Execution Status Change"]
+    detail = {
+      stateMachineArn = [aws_sfn_state_machine.this.arn]
+      "$or" = [
+        { status = ["TIMED_OUT", "ABORTED"] },
+        { status = ["FAILED"], error = ["unnotified", { prefix = "States." }] },
+      ]
+    }
+  })
+}
+
+resource "aws_cloudwatch_event_target" "silent" {
+  rule      = aws_cloudwatch_event_rule.silent.name
+  target_id = "topic"
+  arn       = var.topic_arn
+
+  input_transformer {
+    input_paths    = { name = "$.detail.name", status = "$.detail.status" }
+    input_template = "\"Retraining <name> is <status> and could not say more. Look at its history in Step Functions, and at the pipeline and the endpoint: what it had started goes on without it.\""
+  }
+
+  retry_policy {
+    maximum_event_age_in_seconds = 86400
+    maximum_retry_attempts       = 185
+  }
+
+  dead_letter_config {
+    arn = var.queue_arn
+  }
+}
+
 resource "aws_apigatewayv2_api" "this" {
   name          = var.machine_name
   description   = "POST /retrain starts a retraining"

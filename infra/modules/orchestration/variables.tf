@@ -75,6 +75,11 @@ variable "event_source" {
   }
 }
 
+variable "topic_arn" {
+  description = "Topic that is told of a retraining that could not tell itself"
+  type        = string
+}
+
 variable "queue_arn" {
   description = "Queue of events that could not be delivered"
   type        = string

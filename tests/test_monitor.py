@@ -1,0 +1,735 @@
+"The monitors: what they read, when they speak up, what they write and publish."
+
+import base64
+import io
+import json
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import validate
+from PIL import Image
+from scipy.stats import ks_2samp
+
+from skin_lesion_mlops.bias import check_bias, facet_metrics, groups, same_at_same_truth
+from skin_lesion_mlops.capture import Capture, record
+from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.drift import ALPHA, FEATURES, beyond, categories, check_data, compare, ks, psi
+from skin_lesion_mlops.evaluate import simulate
+from skin_lesion_mlops.launch import launch
+from skin_lesion_mlops.messages import to_csv, to_json, to_lines
+from skin_lesion_mlops.models import create_contract, create_model, save_bundle
+from skin_lesion_mlops.monitor import (
+    DIMENSION,
+    METRICS,
+    Baseline,
+    holm,
+    join_labels,
+    load_baseline,
+    read_captures,
+    read_labels,
+    write_finding,
+)
+from skin_lesion_mlops.predictor import create_predictor, decode
+from skin_lesion_mlops.preprocess import STATISTICS, dataset_statistics, image_statistics, sketch, suggest_constraints
+from skin_lesion_mlops.quality import check_quality
+from skin_lesion_mlops.rehearsal import approve
+from skin_lesion_mlops.synthetic import create_dataset
+
+NOON = pd.Timestamp("2026-01-31 12:00", tz="UTC")
+
+# ---- Schemas, from the Model Monitor and Clarify chapters of the SageMaker developer guide
+
+NUMBER, TEXT = {"type": "number"}, {"type": "string"}
+COMMON = dict(type="object", required=["num_present", "num_missing"], properties=dict(num_present=NUMBER))
+NUMERICAL = dict(
+    type="object",
+    required=["common"],
+    properties=dict(common=COMMON, mean=NUMBER, sum=NUMBER, std_dev=NUMBER, min=NUMBER, max=NUMBER),
+)
+STRINGS = dict(type="object", required=["common", "distinct_count"], properties=dict(common=COMMON))
+FEATURE = dict(
+    type="object",
+    required=["name", "inferred_type"],
+    properties=dict(
+        name=TEXT,
+        inferred_type=dict(enum=["Fractional", "Integral", "String", "Unknown"]),
+        numerical_statistics=NUMERICAL,
+        string_statistics=STRINGS,
+    ),
+)
+STATISTICS_SCHEMA = dict(
+    type="object",
+    required=["version", "dataset", "features"],
+    properties=dict(dataset=dict(type="object", required=["item_count"]), features=dict(type="array", items=FEATURE)),
+)
+CONSTRAINTS_SCHEMA = dict(
+    type="object",
+    required=["version", "features", "monitoring_config"],
+    properties=dict(
+        features=dict(type="array", items=dict(type="object", required=["name", "inferred_type", "completeness"])),
+        monitoring_config=dict(type="object", required=["evaluate_constraints", "distribution_constraints"]),
+    ),
+)
+CHECKS = "data_type completeness baseline_drift missing_column extra_column categorical_values".split()
+
+
+def violations(*fields, **properties):
+    "Schema of constraint_violations.json."
+    one = dict(type="object", required=list(fields), properties={**{f: TEXT for f in fields}, **properties})
+    one["additionalProperties"] = False
+    return dict(type="object", required=["violations"], properties=dict(violations=dict(type="array", items=one)))
+
+
+VIOLATIONS = dict(
+    data_quality=violations(
+        *("feature_name", "constraint_check_type", "description"),
+        constraint_check_type=dict(enum=[f"{c}_check" for c in CHECKS]),
+    ),
+    model_quality=violations(
+        *("constraint_check_type", "description", "metric_name"),
+        constraint_check_type=dict(enum=["LessThanThreshold", "GreaterThanThreshold"]),
+    ),
+    bias=violations(
+        *("facet", "facet_value", "metric_name", "constraint_check_type", "description"),
+        constraint_check_type=dict(enum=["bias_drift_check"]),
+    ),
+)
+METRIC = dict(
+    type="object",
+    required=["MetricName", "Timestamp", "Dimensions", "Value", "Unit"],
+    properties=dict(MetricName=dict(enum=list(METRICS)), Value=NUMBER, Unit=dict(enum=["Count", "None"])),
+    additionalProperties=True,
+)
+ANALYSIS = dict(
+    type="object",
+    required=["version", "post_training_bias_metrics"],
+    properties=dict(
+        post_training_bias_metrics=dict(
+            type="object",
+            required=["label", "facets", "label_value_or_threshold"],
+            properties=dict(
+                facets=dict(
+                    additionalProperties=dict(
+                        type="array", items=dict(type="object", required=["value_or_threshold", "metrics"])
+                    )
+                )
+            ),
+        )
+    ),
+)
+
+
+# ---- What is read
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    model = create_model("tiny").eval()
+    save_bundle(folder / "bundle", model, create_contract(model, 64))
+    return create_predictor(folder / "bundle", version="7")
+
+
+@pytest.fixture(scope="module")
+def jpegs(tmp_path_factory):
+    return [p.read_bytes() for p in sorted(create_dataset(tmp_path_factory.mktemp("raw"), n=7).rglob("*.jpg"))]
+
+
+@pytest.fixture(scope="module")
+def line(predictor, jpegs):
+    "A request of two pictures as the server captures it."
+    pictures = [decode(b, predictor.size) for b in jpegs[:2]]
+    return record(predictor, pictures, predictor.predict(pictures), "lesion=L1", "visit-1")
+
+
+def captured(folder, *lines):
+    folder.mkdir(exist_ok=True)
+    (folder / "a.jsonl").write_bytes(b"\n".join(x if isinstance(x, bytes) else json.dumps(x).encode() for x in lines))
+    return read_captures(folder)
+
+
+def as_sagemaker(line, kind, body, answer, accept="application/json", id="from-sagemaker"):
+    "The same request as SageMaker captures it."
+    sides = dict(
+        endpointInput=dict(
+            observedContentType=kind, mode="INPUT", data=base64.b64encode(body).decode(), encoding="BASE64"
+        ),
+        endpointOutput=dict(observedContentType=accept, mode="OUTPUT", data=answer, encoding="JSON"),
+    )
+    return dict(captureData=sides, eventMetadata=dict(line["eventMetadata"], eventId=id), eventVersion="0")
+
+
+def test_our_captures_and_sagemakers_say_the_same(line, predictor, jpegs, tmp_path):
+    pictures = [decode(b, predictor.size) for b in jpegs[:2]]
+    answers = [(str(i), p) for i, p in enumerate(predictor.predict(pictures))]
+    body = json.dumps(dict(images=[base64.b64encode(b).decode() for b in jpegs[:2]])).encode()
+    forms = {
+        "application/json": json.dumps(to_json(answers, predictor.facts, "r")),
+        "application/jsonlines": to_lines(answers, predictor.facts, "r"),
+        "text/csv": to_csv(answers, predictor.facts, "r"),
+        "text/csv; header=absent": to_csv(answers, predictor.facts, "r", header=False),
+    }
+    others = [as_sagemaker(line, "application/json", body, text, kind, kind) for kind, text in forms.items()]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(x) for x in [line, *others]))
+    found = read_captures(tmp_path, size=64)
+    assert found.quarantine.empty and found.rows.event_id.value_counts().eq(2).all() and len(found.rows) == 10
+    mine, rest = found.rows[:2], found.rows[2:]
+    numbers = [*STATISTICS, "confidence", "malignant_probability", *(f"p_{c}" for c in CLASSES)]
+    for _, part in rest.groupby("event_id"):
+        np.testing.assert_allclose(part[numbers].astype(float), mine[numbers].astype(float), atol=2e-6)
+        assert part.predicted.tolist() == mine.predicted.tolist() and part.sha256.tolist() == mine.sha256.tolist()
+    assert set(found.rows.model_version) == {"7"} and set(found.rows.lesion_id) == {"L1"}
+
+
+@given(data=st.data())
+def test_no_line_is_lost(data, line, tmp_path_factory):
+    "Whatever becomes of a line, it is a row or in quarantine."
+    text = bytearray(json.dumps(line).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        i = data.draw(st.integers(0, len(text) - 1))
+        text[i : i + data.draw(st.integers(0, 40))] = data.draw(st.binary(max_size=4)).replace(b"\n", b" ")
+    found = captured(tmp_path_factory.mktemp("fuzz"), bytes(text) or b"{", dict(line, eventVersion="1"))
+    lines = found.rows.event_id.nunique() + len(found.quarantine)
+    assert lines == 2 and found.quarantine.reason.notna().all()
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda x: x.pop("captureData"), "no_output"),
+        (lambda x: x["captureData"].pop("endpointInput"), "no_input"),
+        (lambda x: x.pop("eventMetadata"), "not_a_record"),
+        (lambda x: x["eventMetadata"].update(inferenceTime="yesterday"), "bad_time"),
+        (lambda x: x["captureData"]["endpointOutput"].update(encoding="BASE64"), "not_base64"),
+        (lambda x: x["captureData"]["endpointOutput"].update(data='{"predictions": []}'), "mismatch"),
+        (lambda x: x["captureData"]["endpointOutput"].update(data='{"error": "busy"}'), "bad_answer"),
+        (
+            lambda x: x["captureData"]["endpointOutput"].update(
+                data=x["captureData"]["endpointOutput"]["data"].replace('"nv":0', '"nv":7')
+            ),
+            "bad_answer",
+        ),
+    ],
+)
+def test_a_bad_line_has_its_reason(change, reason, line, tmp_path):
+    bad = json.loads(json.dumps(line))
+    change(bad)
+    found = captured(tmp_path / "c", bad)
+    assert found.rows.empty and found.quarantine.reason.tolist() == [reason]
+
+
+def test_a_file_that_is_being_written_counts_as_far_as_it_is_complete(line, tmp_path):
+    capture = Capture(tmp_path)
+    capture.write(line)
+    (part,) = tmp_path.glob(".*.part")
+    with open(part, "ab") as f:
+        f.write(json.dumps(line).encode()[:100])
+    found = read_captures(tmp_path)
+    assert len(found.rows) == 2 and found.quarantine.empty
+
+
+def test_gaps_are_gaps_and_do_not_cost_the_row(line, tmp_path):
+    gap = json.loads(json.dumps(line))
+    side = gap["captureData"]["endpointInput"]
+    seen = json.loads(side["data"])
+    seen["images"][0]["statistics"].update(brightness=None, contrast="high")
+    del seen["images"][1]["statistics"]["sharpness"]
+    side["data"] = json.dumps(seen)
+    rows = captured(tmp_path / "c", gap).rows
+    assert rows[["brightness", "contrast", "sharpness"]].isna().sum().tolist() == [1, 1, 1] and len(rows) == 2
+
+
+def test_labels_join_by_inference_id_then_event_id_then_lesion(line, tmp_path):
+    anonymous = json.loads(json.dumps(line))
+    anonymous["eventMetadata"].update(eventId="e-2")
+    del anonymous["eventMetadata"]["inferenceId"]
+    rows = captured(tmp_path / "c", line, anonymous).rows
+    event = line["eventMetadata"]["eventId"]
+    labels = tmp_path / "labels"
+    labels.mkdir()
+
+    def truth(id, dx):
+        return json.dumps(dict(groundTruthData=dict(data=dx, encoding="CSV"), eventMetadata=dict(eventId=id)))
+
+    # an event id does not count where there is an inference id; two pictures have two labels
+    (labels / "1.jsonl").write_text("\n".join([truth("visit-1", "mel,nv"), truth(event, "df,df"), truth("e-2", "bcc")]))
+    joined = join_labels(rows, read_labels(labels).rows)
+    assert joined.dx.tolist() == ["mel", "nv", "bcc"]
+    (labels / "2.csv").write_text("lesion_id,dx,sex,age,localization\nL1,akiec,male,61,back\n")
+    (labels / "3.csv").write_text("inference_id,dx\nvisit-1,vasc\n")
+    found = read_labels(labels)
+    joined = join_labels(rows, found.rows)
+    assert joined.dx.tolist() == ["vasc", "nv", "bcc", "akiec"] and found.quarantine.reason.tolist() == ["superseded"]
+    assert joined.age.tolist()[-1] == 61 and joined.sex.tolist()[-1] == "male"
+
+
+# ---- Drift
+
+
+@pytest.fixture(scope="module")
+def pool():
+    "Statistics of eleven correlated features, as many as wanted."
+    rng = np.random.default_rng(1)
+    mix = rng.normal(size=(len(STATISTICS), len(STATISTICS))) * 0.1
+
+    def draw(n, seed):
+        x = 0.5 + np.random.default_rng(seed).normal(size=(n, len(STATISTICS))) @ mix
+        rows = pd.DataFrame(x, columns=STATISTICS)
+        r = np.random.default_rng(seed + 10**6)
+        rows["predicted"] = r.choice(CLASSES, n, p=(0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02))
+        return rows.assign(confidence=r.beta(8, 2, n), out_of_distribution=r.random(n) < 0.03, sha256="")
+
+    return draw
+
+
+def ground(rows):
+    statistics = dataset_statistics(rows[list(FEATURES)])
+    return Baseline({f["name"]: f for f in statistics["features"]}, suggest_constraints(statistics))
+
+
+@pytest.mark.parametrize("n, m", [(100, 50), (150, 2048), (1000, 700)])
+def test_ks_is_scipys(n, m):
+    rng = np.random.default_rng(n)
+    x, y = rng.normal(0.1, 1, n), rng.normal(size=m).round(2)  # ties, too
+    theirs = ks_2samp(y, x, method="asymp")
+    assert ks(x, sketch(y), m) == pytest.approx((theirs.statistic, theirs.pvalue))
+
+
+def test_ks_against_a_large_sketch_is_close_to_scipys():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0.1, 1, 400), rng.normal(size=20_000)
+    theirs = ks_2samp(y, x, method="asymp")
+    assert ks(x, sketch(y), len(y))[0] == pytest.approx(theirs.statistic, abs=0.004)
+
+
+def test_psi_is_the_textbooks():
+    rng = np.random.default_rng(0)
+    then, now = rng.normal(size=2000), rng.normal(0.5, 1, 20_000)
+    edges = np.quantile(then, np.arange(1, 10) / 10)
+    a, b = (np.bincount(np.searchsorted(edges, x), minlength=10) / len(x) for x in (then, now))
+    assert psi(now, sketch(then)) == pytest.approx(((b - a) * np.log(b / a)).sum(), rel=0.02)
+
+
+def test_holm_is_between_the_plain_and_bonferroni():
+    p = np.array([0.001, 0.02, 0.03, 0.4])
+    assert (holm(p) >= p).all() and (holm(p) <= np.minimum(1, 4 * p)).all()
+    assert holm([np.nan, np.nan]).shape == (2,) and np.isnan(holm([np.nan])).all()
+
+
+def test_false_alarms_are_as_rare_as_promised():
+    "Without drift, 1,000 windows of 100 pictures and 12 features: Holm at 5 % and at the monitor's own level."
+    rng = np.random.default_rng(2)
+    worst = []
+    for _ in range(20):
+        base = rng.normal(size=(12, 600))
+        sketches = [sketch(b) for b in base]
+        for window in rng.normal(size=(50, 12, 100)):
+            p = [ks(w, s, 600)[1] for w, s in zip(window, sketches)]
+            p += [beyond(w, b.min(), b.max(), 600)[1] for w, b in zip(window, base)]
+            worst.append(np.nanmin(holm(p)))
+    rates = {alpha: float(np.mean(np.array(worst) <= alpha)) for alpha in (0.05, ALPHA)}
+    assert rates[0.05] <= 0.05 + 4 * (0.05 * 0.95 / 1000) ** 0.5, rates
+    assert rates[ALPHA] <= ALPHA + 4 * (ALPHA / 1000) ** 0.5, rates
+
+
+def test_mixtures_without_change_raise_no_alarm():
+    rng = np.random.default_rng(3)
+    share = (0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02)
+    draws = rng.multinomial(150, share, 2000), rng.multinomial(1500, share, 2000)
+    p = [categories(dict(zip(CLASSES, a)), dict(zip(CLASSES, b)))[1] for a, b in zip(*map(np.ndarray.tolist, draws))]
+    assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07
+
+
+def test_no_drift_no_alarm_and_drift_an_alarm(pool):
+    baseline = ground(pool(1500, 0))
+    quiet = [check_data(pool(150, s), baseline).metrics["DataDriftViolations"] for s in range(1, 41)]
+    assert sum(quiet) <= 1
+    shifted = pool(150, 99).assign(brightness=lambda t: t.brightness + t.brightness.std())
+    found = check_data(shifted, baseline)
+    assert found.status == "CompletedWithViolations" and found.metrics["DataDriftViolations"] == 1
+    assert [v["feature_name"] for v in found.violations] == ["brightness"]
+    other = pool(150, 98).assign(predicted=lambda t: t.predicted.where(t.index % 2 == 0, "mel"))
+    assert [v["feature_name"] for v in check_data(other, baseline).violations] == ["predicted"]
+    cats = pool(150, 97).assign(out_of_distribution=lambda t: t.index % 3 == 0)
+    assert [v["feature_name"] for v in check_data(cats, baseline).violations] == ["out_of_distribution"]
+
+
+def test_a_difference_too_small_to_matter_is_none(pool):
+    baseline = ground(pool(20_000, 0))
+    slightly = pool(20_000, 5).assign(brightness=lambda t: t.brightness + 0.1 * t.brightness.std())
+    t = compare(slightly, baseline)
+    row = t[(t.feature == "brightness") & (t.test == "distribution")].iloc[0]
+    assert row.p_adjusted < 1e-6 and not row.drift
+
+
+def test_some_black_pictures_among_many_are_found(pool):
+    rows = pool(150, 4)
+    rows.loc[:5, "brightness"] = -5.0
+    (found,) = check_data(rows, ground(pool(1500, 0))).violations
+    assert found["feature_name"] == "brightness" and "outside the range" in found["description"]
+
+
+def test_one_picture_sent_often_is_one_picture(pool):
+    rows = pool(150, 6).assign(sha256=[str(i) for i in range(150)])
+    again = pd.concat([rows, *[rows[:1]] * 200], ignore_index=True)
+    found = check_data(again, ground(pool(1500, 0)))
+    assert found.metrics["DataDriftViolations"] == 0 and found.metrics["CapturedImages"] == 350
+
+
+def test_gaps_are_violations_but_do_not_start_a_retraining(pool):
+    rows = pool(150, 7)
+    rows.loc[:9, "contrast"] = np.nan
+    rows["sharpness"] = np.nan
+    found = check_data(rows, ground(pool(1500, 0)), unreadable=5)
+    kinds = {v["feature_name"]: v["constraint_check_type"] for v in found.violations}
+    assert kinds == dict(contrast="completeness_check", sharpness="missing_column_check", record="data_type_check")
+    assert found.metrics["DataDriftViolations"] == 0 and found.metrics["CompletenessViolations"] == 3
+
+
+def test_too_few_pictures_say_nothing(pool):
+    shifted = pool(60, 8).assign(brightness=9.0)
+    found = check_data(shifted, ground(pool(1500, 0)))
+    assert found.status == "NotEnoughData" and "DataDriftViolations" not in found.metrics
+
+
+# ---- Model quality
+
+
+def answers(n, skill=2.2, seed=0, **more):
+    p = simulate(n, skill, seed=seed)
+    t = pd.DataFrame(p.probabilities, columns=[f"p_{c}" for c in CLASSES])
+    ids = dict(event_id=[f"e{i}" for i in range(len(p))], inference_id="", image=0)
+    ids["lesion_id"] = [f"L{i}" for i in p.lesions]
+    truth = dict(dx=[CLASSES[i] for i in p.labels], sex="unknown", age=np.nan, localization="unknown")
+    return t.assign(threshold=p.threshold, flagged=p.flagged, **ids, **truth, **more)
+
+
+@pytest.fixture(scope="module")
+def approved():
+    "An evaluation.json, as the evaluate step writes it."
+    from skin_lesion_mlops.card import evaluation_json
+    from skin_lesion_mlops.evaluate import evaluate
+
+    p = simulate(1500, seed=9)
+    rows = pd.DataFrame(dict(sex="unknown", age=np.nan, localization="unknown"), index=range(len(p)))
+    return Baseline(evaluation=evaluation_json(evaluate(p, rows, dict(accuracy=0.5), bootstrap=100), {}, {}))
+
+
+def test_accuracy_drop_is_published_when_it_is_more_than_chance(approved):
+    worse = check_quality(answers(500, 1.3), approved)
+    assert worse.metrics["AccuracyDrop"] > 0.1 and "accuracy" in {v["metric_name"] for v in worse.violations}
+    steady = [check_quality(answers(150, seed=s), approved, bootstrap=60) for s in range(20)]
+    assert all(f.metrics["AccuracyDrop"] <= 0.05 and "accuracy" not in str(f.violations) for f in steady)
+
+
+def test_another_mixture_of_patients_is_no_fall(approved):
+    pool = answers(9000, seed=3)
+    take = dict(akiec=60, bcc=60, bkl=90, df=10, mel=250, nv=150, vasc=20)
+    joined = pd.concat([pool[pool.dx == c].drop_duplicates("lesion_id").head(n) for c, n in take.items()])
+    found = check_quality(joined.reset_index(drop=True), approved)
+    assert found.table["drop"]["accuracy"] > 0.05 and found.metrics["AccuracyDrop"] <= 0.05
+
+
+@pytest.mark.parametrize("joined", [answers(40), answers(300).query("dx == 'nv'"), answers(300)[:0]])
+def test_not_enough_labels_is_no_verdict(joined, approved):
+    found = check_quality(joined.reset_index(drop=True), approved, 999)
+    assert found.status == "NotEnoughData" and set(found.metrics) == {"LabelledImages"}
+
+
+def test_a_baseline_without_evaluation_is_refused(pool):
+    with pytest.raises(SkinLesionError, match="evaluation"):
+        check_quality(answers(300), ground(pool(200, 0)))
+
+
+# ---- Bias
+
+
+def clinic(n=1500, seed=0, missed=0.0):
+    rng = np.random.default_rng(seed)
+    t = pd.DataFrame(dict(sex=rng.choice(["female", "male", "unknown"], n), age=rng.integers(20, 90, n).astype(float)))
+    ill = rng.random(n) < 0.05 + 0.3 * (t.age > 60)
+    flagged = np.where(ill, rng.random(n) < 0.85, rng.random(n) < 0.15)
+    flagged &= ~((t.sex == "female") & ill & (rng.random(n) < missed))
+    site = rng.choice(["back", "face"], n)
+    ids = dict(lesion_id="", inference_id="", event_id=[str(i) for i in range(n)], image=0)
+    return t.assign(dx=np.where(ill, "mel", "nv"), flagged=flagged, localization=site, **ids)
+
+
+def test_clarifys_figures_by_hand():
+    flagged = np.array([1, 1, 0, 0, 1, 0, 0, 0], bool)
+    malignant = np.array([1, 1, 1, 0, 1, 1, 0, 0], bool)
+    group = np.array([0, 0, 0, 0, 1, 1, 1, 1], bool)
+    m = facet_metrics(flagged, malignant, group)
+    assert m == pytest.approx(dict(DPPL=2 / 4 - 1 / 4, DI=0.5, RD=2 / 3 - 1 / 2, SD=0.0, AD=3 / 4 - 3 / 4))
+
+
+def test_cmh_agrees_with_permutations():
+    rng = np.random.default_rng(0)
+    malignant, group = rng.random(300) < 0.4, rng.random(300) < 0.5
+    flagged = rng.random(300) < np.where(malignant, 0.7, 0.2) + 0.09 * group
+
+    def excess(g):
+        return sum((s & g & flagged).sum() - (s & g).sum() * flagged[s].mean() for s in (malignant, ~malignant))
+
+    shuffled, seen = [], abs(excess(group))
+    for _ in range(4000):
+        g = group.copy()
+        for s in (malignant, ~malignant):
+            g[s] = rng.permutation(g[s])
+        shuffled.append(abs(excess(g)) >= seen - 1e-9)
+    surplus = same_at_same_truth(flagged, malignant, group) - np.mean(shuffled)
+    assert -0.02 < surplus < 0.08  # the correction for continuity makes it somewhat cautious, never rash
+
+
+def test_a_fair_model_is_not_accused_because_the_old_are_ill_more_often():
+    found = [groups(clinic(800, s)) for s in range(40)]
+    assert max(t.set_index("group").DI["80+"] for t in found) > 1.25
+    assert sum((t.biased != "").any() for t in found) <= 2
+
+
+def test_women_whose_melanomas_are_passed_over_are_noticed():
+    found = check_bias(clinic(missed=0.5), Baseline())
+    assert {(v["facet"], v["facet_value"]) for v in found.violations if v["metric_name"] == "RD"} >= {("sex", "female")}
+    assert "unknown" not in set(found.table.group) and found.metrics["BiasViolations"] == len(found.violations)
+
+
+def test_small_groups_are_withheld():
+    found = check_bias(clinic(60), Baseline())
+    small = found.table[found.table.malignant < 10]
+    assert len(small) and small.RD.isna().all()
+
+
+# ---- Files
+
+
+@pytest.mark.parametrize("kind", VIOLATIONS)
+def test_files_have_the_documented_form(kind, pool, approved, tmp_path):
+    found = dict(
+        data_quality=lambda: check_data(pool(150, 9).assign(brightness=3.0, contrast=np.nan), ground(pool(900, 0)), 9),
+        model_quality=lambda: check_quality(answers(500, 1.3), approved),
+        bias=lambda: check_bias(clinic(missed=0.5), approved),
+    )[kind]()
+    nothing = pd.DataFrame(columns=["file", "line", "reason", "detail"])
+    write_finding(tmp_path, found, nothing, "skin-lesion-endpoint", NOON)
+    written = read_json(tmp_path / Files.VIOLATIONS)
+    validate(written, VIOLATIONS[kind])
+    assert written["violations"]
+    if kind == "data_quality":
+        validate(read_json(tmp_path / Files.STATISTICS), STATISTICS_SCHEMA)
+        validate(read_json(tmp_path / Files.CONSTRAINTS), CONSTRAINTS_SCHEMA)
+    if kind == "model_quality":
+        accuracy = read_json(tmp_path / Files.STATISTICS)["multiclass_classification_metrics"]["accuracy"]
+        assert accuracy["value"] == found.metrics["Accuracy"] and accuracy["standard_deviation"] > 0
+    if kind == "bias":
+        validate(read_json(tmp_path / Files.ANALYSIS), ANALYSIS)
+    for text in (tmp_path / Files.CLOUDWATCH).read_text().splitlines():
+        metric = json.loads(text)
+        validate(metric, METRIC)
+        assert metric["Unit"] == METRICS[metric["MetricName"]]
+        assert metric["Dimensions"] == [dict(Name=DIMENSION, Value="skin-lesion-endpoint")]
+
+
+# ---- From the server to the report, and to CloudWatch
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    "A toy model with its baseline, and what it captured while it was served: pictures under a weak lamp."
+    torch = pytest.importorskip("torch")
+    client = pytest.importorskip("fastapi.testclient")
+    from skin_lesion_mlops.serve import Limits, create_app
+
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("stage")
+    model, baseline = approve(root, n=210)
+    capture = Capture(root / "capture")
+    app = create_app(create_predictor(model, version="7"), Limits(), capture=capture)
+    table = pd.read_csv(next(create_dataset(root / "clinic", 120, 5, size=(120, 90)).rglob("*metadata.csv")))
+    files = {p.stem: p for p in (root / "clinic").rglob("*.jpg")}
+    with client.TestClient(app) as c:
+        for id in table.image_id:
+            dark, out = np.asarray(Image.open(files[id]), float) * 0.8, io.BytesIO()
+            Image.fromarray(dark.astype(np.uint8)).save(out, "JPEG", quality=95)
+            headers = {"Content-Type": "image/jpeg", "X-Amzn-SageMaker-Inference-Id": id}
+            assert c.post("/invocations", content=out.getvalue(), headers=headers).status_code == 200
+    (root / "labels").mkdir()
+    table.rename(columns=dict(image_id="inference_id")).to_csv(root / "labels" / "known.csv", index=False)
+    return root
+
+
+def report(stage, name, **more):
+    "Run the step."
+    given = dict(input_capture=str(stage / "capture"), input_baseline=str(stage / "baseline"))
+    out = stage / name
+    receipt = launch("monitor", out, {**given, "output_monitor": str(out / "files"), **more})
+    return receipt, out
+
+
+def test_what_the_server_captured_is_found_to_have_drifted(stage):
+    receipt, out = report(stage, "drift")
+    found = read_json(out / "files" / Files.FINDING)
+    drifted = {v["feature_name"] for v in read_json(out / "files" / Files.VIOLATIONS)["violations"]}
+    assert receipt["status"] == "Succeeded" and found["status"] == "CompletedWithViolations"
+    assert {"brightness", "mean_red"} <= drifted and found["metrics"]["CapturedImages"] == 120
+    page = (out / "monitor.html").read_text()
+    assert "Something has changed" in page and 'src="http' not in page
+    shown = [o for c in read_json(out / "monitor.ipynb")["cells"] for o in c.get("outputs", []) if "data" in o]
+    assert len([o for o in shown if "image/png" in o["data"]]) == 2
+
+
+@pytest.mark.parametrize("kind, file", [("model_quality", Files.STATISTICS), ("bias", Files.ANALYSIS)])
+def test_the_other_reports(stage, kind, file):
+    _, out = report(stage, kind, kind=kind, input_labels=str(stage / "labels"), min_images="80")
+    found = read_json(out / "files" / Files.FINDING)
+    assert found["metrics"]["LabelledImages"] == 120 and (out / "files" / file).exists()
+    assert found["status"] != "NotEnoughData"
+
+
+def test_a_report_without_captures_is_a_report(stage, tmp_path):
+    (tmp_path / "none").mkdir()
+    _, out = report(stage, "first day", input_capture=str(tmp_path / "none"), hours="1")
+    assert read_json(out / "files" / Files.FINDING)["status"] == "NotEnoughData"
+    assert "DataDriftViolations" not in (out / "files" / Files.CLOUDWATCH).read_text()
+
+
+def test_an_unknown_question_fails(stage):
+    with pytest.raises(SkinLesionError, match="there is no monitor 'weather'"):
+        report(stage, "weather", kind="weather")
+
+
+def test_the_command(stage, tmp_path):
+    from typer.testing import CliRunner
+
+    from skin_lesion_mlops.cli import app
+
+    words = ["monitor", "--captures", str(stage / "capture"), "--home", str(tmp_path)]
+    done = CliRunner().invoke(app, [*words, "--baseline", str(stage / "baseline"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["status"] == "CompletedWithViolations"
+    assert CliRunner().invoke(app, words).exit_code != 0  # no approved model, so no baseline
+
+
+@given(st.datetimes(datetime(2025, 12, 1), datetime(2026, 3, 5)), st.integers(1, 800))
+def test_every_hour_of_a_window_is_fetched_once(end, hours):
+    from skin_lesion_mlops.watch import folders
+
+    end = end.replace(tzinfo=timezone.utc)
+    found = folders(end, hours)
+    for h in range(hours + 1):
+        hour = (end - timedelta(hours=h)).strftime("%Y/%m/%d/%H")
+        assert sum(hour == f or hour.startswith(f + "/") for f in found) == 1
+
+
+def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
+    moto = pytest.importorskip("moto")
+    boto3 = pytest.importorskip("boto3")
+    from skin_lesion_mlops import watch
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv(watch.NAMESPACE, "SkinLesion/Monitoring")
+    endpoint, now = "skin-lesion-endpoint", datetime.now(timezone.utc)
+    with moto.mock_aws():
+        s3, sm = boto3.client("s3"), boto3.client("sagemaker")
+        s3.create_bucket(Bucket="processed")
+        _deploy(sm, endpoint)
+        words = [
+            "--endpoint",
+            endpoint,
+            "--capture",
+            "s3://processed/capture",
+            "--labels",
+            "s3://processed/monitor/labels",
+        ]
+        for f in (stage / "baseline").iterdir():
+            kind = "baseline" if f.name in (Files.STATISTICS, Files.CONSTRAINTS) else "evaluation"
+            s3.upload_file(str(f), "processed", f"runs/7/{kind}/{f.name}")
+        assert watch.main(["data_quality", *words, "--out", str(stage / "day one")]) == 0
+        assert _published(now, endpoint) == dict(CapturedImages=0.0, CompletenessViolations=0.0)
+
+        for i, f in enumerate(sorted((stage / "capture").rglob("*.jsonl"))):
+            hour = f"{datetime.now(timezone.utc):%Y/%m/%d/%H}"
+            s3.upload_file(str(f), "processed", f"capture/{endpoint}/AllTraffic/{hour}/{i}.jsonl")
+        assert watch.main(["data_quality", *words, "--out", str(stage / "day two")]) == 0
+        s3.upload_file(str(stage / "labels" / "known.csv"), "processed", "monitor/labels/known.csv")
+        assert watch.main(["model_quality", *words, "--out", str(stage / "day nine")]) == 0
+        sent = _published(now, endpoint)
+        assert sent["CapturedImages"] == 120 and sent["DataDriftViolations"] >= 2 and 0 <= sent["Accuracy"] <= 1
+        assert not list((stage / "day two").rglob("*.jsonl.*")) and not (stage / "day two" / "input").exists()
+        assert watch.main(["data_quality", *words, "--endpoint", "other", "--out", "x"]) == 1
+    said = capsys.readouterr()
+    assert "CompletedWithViolations" in said.out and "there is no endpoint other" in said.err
+
+
+def _deploy(sm, endpoint):
+    "An endpoint as 13_deploy makes it, of a version as the pipeline registers it."
+    uri = "s3://processed/runs/7"
+    source = {
+        n: dict(ContentType="application/json", S3Uri=f"{uri}/{f}")
+        for n, f in dict(
+            Statistics=f"baseline/{Files.STATISTICS}",
+            Constraints=f"baseline/{Files.CONSTRAINTS}",
+            Quality=f"evaluation/{Files.EVALUATION}",
+        ).items()
+    }
+    data = dict(Statistics=source["Statistics"], Constraints=source["Constraints"])
+    sm.create_model_package_group(ModelPackageGroupName="skin-lesion-models")
+    package = sm.create_model_package(
+        ModelPackageGroupName="skin-lesion-models",
+        ModelMetrics=dict(ModelQuality=dict(Statistics=source["Quality"]), ModelDataQuality=data),
+        DriftCheckBaselines=dict(ModelDataQuality=data),
+    )["ModelPackageArn"]
+    role = "arn:aws:iam::123456789012:role/r"
+    sm.create_model(ModelName="m-v1", Containers=[dict(ModelPackageName=package)], ExecutionRoleArn=role)
+    variant = dict(VariantName="AllTraffic", ModelName="m-v1", InstanceType="ml.m5.xlarge", InitialInstanceCount=1)
+    sm.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+    sm.create_endpoint(EndpointName=endpoint, EndpointConfigName="c")
+
+
+def _published(since, endpoint):
+    "Metric -> its largest value, asked for as the alarms ask."
+    import boto3
+
+    cloudwatch = boto3.client("cloudwatch")
+    found = {}
+    for name, unit in METRICS.items():
+        points = cloudwatch.get_metric_statistics(
+            Namespace="SkinLesion/Monitoring",
+            MetricName=name,
+            Dimensions=[dict(Name="EndpointName", Value=endpoint)],
+            StartTime=since - timedelta(hours=1),
+            EndTime=since + timedelta(hours=1),
+            Period=3600,
+            Statistics=["Maximum"],
+            Unit=unit,
+        )["Datapoints"]
+        if points:
+            found[name] = max(p["Maximum"] for p in points)
+    return found
+
+
+def test_statistics_are_measured_alike_in_training_and_monitoring(jpegs, predictor, tmp_path):
+    "The baseline's numbers and the window's come from one function at one size: else everything drifts."
+    from skin_lesion_mlops.preprocess import read_pixels
+
+    (tmp_path / "x.jpg").write_bytes(jpegs[0])
+    trained = image_statistics(read_pixels(tmp_path / "x.jpg", predictor.size)[None])
+    picture = decode(jpegs[0], predictor.size)
+    capture = Capture(tmp_path / "c")
+    capture.write(record(predictor, [picture], predictor.predict([picture])))
+    capture.close()
+    served = read_captures(tmp_path / "c").rows[list(STATISTICS)]
+    np.testing.assert_allclose(served.astype(float), trained, atol=1e-6)
+
+
+def test_the_baseline_is_what_preprocessing_and_evaluation_write(stage, tmp_path):
+    baseline = load_baseline(stage / "baseline")
+    assert set(baseline.features) == set(FEATURES) and baseline.constraints and baseline.evaluation
+    write_json(tmp_path / "x.json", {})
+    with pytest.raises(SkinLesionError, match="holds no baseline"):
+        load_baseline(tmp_path)
