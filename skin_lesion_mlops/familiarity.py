@@ -16,9 +16,9 @@ from .core import SkinLesionError, read_json, write_json
 from .engines import Run, spread
 
 # %% auto #0
-__all__ = ['SIDE', 'FEATURES', 'NETWORK', 'REASONS', 'AXES', 'FILE', 'AXES_FILE', 'FITTED_ON', 'thumbnail', 'features', 'Verdict',
-           'Familiarity', 'whitened', 'fit_familiarity', 'with_embeddings', 'save_familiarity', 'load_familiarity',
-           'learn_familiarity']
+__all__ = ['SIDE', 'FEATURES', 'NETWORK', 'REASONS', 'AXES', 'FILE', 'AXES_FILE', 'FITTED_ON', 'EMBEDDED', 'thumbnail',
+           'features', 'Verdict', 'Familiarity', 'whitened', 'fit_familiarity', 'with_embeddings', 'save_familiarity',
+           'load_familiarity', 'learn_familiarity']
 
 # %% ../nbs/04d_familiarity.ipynb #83f458d3
 SIDE = 64  # pixels of the thumbnail
@@ -237,7 +237,7 @@ def with_embeddings(
 
 # %% ../nbs/04d_familiarity.ipynb #b6201d41
 FILE, AXES_FILE = "familiarity.json", "familiarity.npy"
-FITTED_ON = 2048  # training images at most; a covariance needs no more
+FITTED_ON, EMBEDDED = 16384, 2048  # training images at most, for the numbers and for the embeddings
 
 
 def save_familiarity(
@@ -270,6 +270,5 @@ def learn_familiarity(
     source: str,  # what they are
 ) -> Familiarity:  # raises `SkinLesionError` for too few pictures
     "Describe the pictures that a model was trained on."
-    train, held = spread(training, FITTED_ON), spread(validation, FITTED_ON)
-    known = fit_familiarity(np.stack([thumbnail(x) for x in train]), source)
-    return with_embeddings(known, run(train)[1], run(held)[1])
+    known = fit_familiarity(np.stack([thumbnail(x) for x in spread(training, FITTED_ON)]), source)
+    return with_embeddings(known, run(spread(training, EMBEDDED))[1], run(spread(validation, EMBEDDED))[1])
