@@ -45,6 +45,7 @@ locals {
     ProcessingImage        = local.images["training"]
     TrainingImage          = local.images["training"]
     InferenceImage         = local.images["inference"]
+    CodeVersion            = var.image_tag
     ProcessingInstanceType = var.processing_instance_type
     TrainingInstanceType   = var.training_instance_type
     ModelPackageGroupName  = local.package_group

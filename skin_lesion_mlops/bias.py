@@ -14,7 +14,7 @@ from scipy.stats import chi2, fisher_exact
 from .card import without_nan
 from .core import MALIGNANT, Files
 from .evaluate import MINIMUM_LESIONS, age_band
-from .monitor import Baseline, Finding, holm
+from .monitor import Baseline, Finding, holm, lesion_of
 
 # %% auto #0
 __all__ = ['ALPHA', 'MAX_DIFFERENCE', 'FOUR_FIFTHS', 'NAMES', 'FACETS', 'facet_metrics', 'same_share', 'same_at_same_truth',
@@ -89,8 +89,7 @@ def _one_a_lesion(
     joined: pd.DataFrame,  # of `join_labels`
 ) -> pd.DataFrame:  # the first picture of each lesion: tests want independent rows
     "Rows that do not repeat each other."
-    own = joined.inference_id.where(joined.inference_id != "", joined.event_id) + "/" + joined.image.astype(str)
-    return joined[~joined.lesion_id.where(joined.lesion_id != "", own).duplicated()]
+    return joined[~lesion_of(joined).duplicated()]
 
 
 FACETS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {

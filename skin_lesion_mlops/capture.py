@@ -21,7 +21,7 @@ from .preprocess import image_statistics
 from .telemetry import log
 
 # %% auto #0
-__all__ = ['observed', 'record', 'Capture', 'read_capture']
+__all__ = ['observed', 'described', 'record', 'Capture', 'read_capture']
 
 # %% ../nbs/09d_capture.ipynb #816023f2
 def observed(
@@ -33,6 +33,14 @@ def observed(
     return dict(observedContentType="application/json", mode=mode, data=data, encoding="JSON")
 
 
+def described(
+    pictures: list[Picture],  # of one request
+) -> list[dict[str, Any]]:  # sha256, width, height, statistics
+    "What pictures are like, without showing them."
+    stats = image_statistics(_stack(pictures)).round(6).to_dict("records")
+    return [dict(sha256=p.sha256, width=p.width, height=p.height, statistics=s) for p, s in zip(pictures, stats)]
+
+
 def record(
     predictor: Predictor,  # that answered
     pictures: list[Picture],  # of one request
@@ -42,15 +50,12 @@ def record(
     pixels: bool = False,  # keep the model's inputs too? never without consent
 ) -> dict[str, Any]:  # a line of the capture file
     "Describe one request and its answer."
-    stats = image_statistics(_stack(pictures)).round(6).to_dict("records")
-    seen: list[dict[str, Any]] = []
-    for p, s, said in zip(pictures, stats, predictions):
-        entry: dict[str, Any] = dict(sha256=p.sha256, width=p.width, height=p.height, statistics=s)
+    seen = described(pictures)
+    for p, entry, said in zip(pictures, seen, predictions):
         if said.embedding is not None:
             entry["embedding"] = [float(f"{v:.5g}") for v in said.embedding]
         if pixels:
             entry["pixels"] = p.pixels.tolist()
-        seen.append(entry)
     answer = dict(model=predictor.facts, predictions=[p.to_dict() for p in predictions])
     event: dict[str, Any] = dict(eventId=str(uuid.uuid4()), inferenceTime=_now())
     if custom:

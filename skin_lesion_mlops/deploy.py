@@ -105,7 +105,7 @@ def _model(
 ) -> dict[str, Any]:
     "Arguments of CreateModel, but for the name."
     vpc = dict(Subnets=list(s.subnets), SecurityGroupIds=list(s.security_groups))
-    containers = [dict(ModelPackageName=package_arn)]
+    containers = [dict(ModelPackageName=package_arn, Environment=dict(SKIN_LESION_DESCRIBE="1"))]
     return dict(Containers=containers, ExecutionRoleArn=s.role_arn, **(dict(VpcConfig=vpc) if s.subnets else {}))
 
 
@@ -188,10 +188,13 @@ def start(
         sm.create_model(**plan.model)
     if not _found(sm.describe_endpoint_config, EndpointConfigName=config):
         sm.create_endpoint_config(**_sized(plan.config, now))
-    if now:
-        sm.update_endpoint(EndpointName=plan.endpoint, EndpointConfigName=config, DeploymentConfig=plan.update)
-    else:
-        sm.create_endpoint(EndpointName=plan.endpoint, EndpointConfigName=config)
+    named = dict(EndpointName=plan.endpoint, EndpointConfigName=config)
+    try:
+        sm.update_endpoint(**named, DeploymentConfig=plan.update) if now else sm.create_endpoint(**named)
+    except sm.exceptions.ClientError as e:
+        if re.search("in-progress|already existing", str(e)):  # somebody was quicker
+            raise EndpointBusy(f"{plan.endpoint} has just begun to move", "wait until it rests") from None
+        raise
     return Rollout("InProgress", now.get("EndpointConfigName", ""))
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import betabinom, binomtest, chi2_contingency, kstwo
 
 from .core import Files
-from .monitor import ANSWERS, Baseline, Finding, holm
+from .monitor import ANSWERS, Baseline, Finding, holm, lesion_of
 from .preprocess import STATISTICS, dataset_statistics, suggest_constraints, unfold
 
 # %% auto #0
@@ -30,6 +30,7 @@ def ks(
     values: np.ndarray,  # (n,) without NaN
     sketched: dict[str, Any],  # of the baseline's values
     total: int,  # how many values the sketch stands for
+    own: float = 1.0,  # share of the values that are independent: lesions per picture
 ) -> tuple[float, float]:  # distance in [0, 1], p value
     "The two-sample Kolmogorov-Smirnov test against a sketch."
     grid, share = unfold(sketched)
@@ -38,7 +39,8 @@ def ks(
     now = np.searchsorted(x, at, side="right") / len(x)
     then = np.concatenate([[0.0], share])[np.searchsorted(grid, at, side="right")]
     distance = float(np.abs(now - then).max())
-    return distance, float(kstwo.sf(distance, max(1, round(len(x) * total / (len(x) + total)))))
+    n = own * len(x)
+    return distance, float(kstwo.sf(distance, max(1, round(n * total / (n + total)))))
 
 # %% ../nbs/10a_drift.ipynb #bbe68849
 def psi(
@@ -61,20 +63,24 @@ def beyond(
     low: float,  # least value of the baseline
     high: float,  # greatest
     total: int,  # how many values the baseline had; at least 2
+    own: float = 1.0,  # share of the values that are independent
 ) -> tuple[float, float]:  # share outside, p value
     "Are more values outside the baseline's range than must be expected?"
     outside = int(((values < low) | (values > high)).sum())
-    return outside / len(values), float(betabinom.sf(outside - 1, len(values), 2, max(total, 2) - 1))
+    k, n = int(own * outside), max(1, round(own * len(values)))
+    return outside / len(values), float(betabinom.sf(k - 1, n, 2, max(total, 2) - 1))
 
 # %% ../nbs/10a_drift.ipynb #e03f7410
 def categories(
     now: dict[str, int],  # value -> count
     then: dict[str, int],  # the same of the baseline
+    own: float = 1.0,  # share of what is counted now that is independent
 ) -> tuple[float, float]:  # largest change of a share, p value
     "Has a mixture changed?"
     names = sorted(set(now) | set(then))
     counts = np.array([[side.get(n, 0) for n in names] for side in (now, then)], float)
     shares = counts / counts.sum(1, keepdims=True)
+    counts[0] *= own
     expected = counts.sum(0) * counts.sum(1).min() / counts.sum()
     rare = expected < 5
     merged = np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)]) if rare.any() else counts
@@ -90,12 +96,13 @@ def _numeric(
     x: np.ndarray,  # (n,) of the window, without NaN
     entry: dict[str, Any],  # of statistics.json
     threshold: float,  # largest distance that does not matter
+    own: float,  # lesions per picture
 ) -> list[dict[str, Any]]:  # two rows of `compare`
     "Tests of a number."
     s = entry["numerical_statistics"]
     sketched, total = s["distribution"]["kll"]["sketch"], s["common"]["num_present"]
-    distance, p = ks(x, sketched, total)
-    share, q = beyond(x, s["min"], s["max"], total)
+    distance, p = ks(x, sketched, total, own)
+    share, q = beyond(x, s["min"], s["max"], total, own)
     common = dict(feature=entry["name"], then=s["mean"], now=float(x.mean()))
     shape = dict(common, test="distribution", distance=distance, limit=threshold, p=p, psi=psi(x, sketched))
     return [shape, dict(common, test="range", distance=share, limit=TAIL, p=q)]
@@ -105,11 +112,22 @@ def _worded(
     x: pd.Series,  # of the window, without NaN
     entry: dict[str, Any],  # of statistics.json
     threshold: float,  # largest change of a share that does not matter
+    own: float,  # lesions per picture
 ) -> dict[str, Any]:  # a row of `compare`
     "Test of a mixture."
     then = {b["value"]: b["count"] for b in entry["string_statistics"]["distribution"]["categorical"]["buckets"]}
-    distance, p = categories({str(k): int(v) for k, v in x.value_counts().items()}, then)
+    distance, p = categories({str(k): int(v) for k, v in x.value_counts().items()}, then, own)
     return dict(feature=entry["name"], test="mixture", distance=distance, limit=threshold, p=p)
+
+
+def _unlike(
+    flags: pd.Series,  # (n,) bool, of the window: unlike dermoscopy
+    own: float,  # lesions per picture
+) -> dict[str, Any]:  # a row of `compare`
+    "Are too many pictures no dermoscopy?"
+    share, n = float(flags.mean()), max(1, round(own * len(flags)))
+    p = float(binomtest(int(share * n), n, MAX_ODD, alternative="greater").pvalue)
+    return dict(feature="out_of_distribution", test="share", distance=share, limit=MAX_ODD, p=p)
 
 
 def compare(
@@ -120,17 +138,17 @@ def compare(
     "Every test of a window."
     limits = baseline.constraints.get("monitoring_config", {}).get("distribution_constraints", {})
     found: list[dict[str, Any]] = []
+    own = lesion_of(rows).nunique() / max(len(rows), 1)
     for name in FEATURES:
         entry, x = baseline.features.get(name), rows[name].dropna()
         if not entry or not len(x):
             continue
         if "string_statistics" in entry:
-            found.append(_worded(x, entry, limits.get("categorical_comparison_threshold", 0.1)))
+            found.append(_worded(x, entry, limits.get("categorical_comparison_threshold", 0.1), own))
         elif "mean" in entry["numerical_statistics"]:
-            found += _numeric(x.to_numpy(float), entry, limits.get("comparison_threshold", 0.1))
-    odd = binomtest(int(rows.out_of_distribution.sum()), len(rows), MAX_ODD, alternative="greater")
-    share = float(rows.out_of_distribution.mean())
-    found.append(dict(feature="out_of_distribution", test="share", distance=share, limit=MAX_ODD, p=float(odd.pvalue)))
+            found += _numeric(x.to_numpy(float), entry, limits.get("comparison_threshold", 0.1), own)
+    if len(rows):
+        found.append(_unlike(rows.out_of_distribution, own))
     columns = ["feature", "test", "then", "now", "distance", "limit", "psi", "p"]
     t = pd.DataFrame(found, columns=columns)
     t["p_adjusted"] = holm(t.p)
@@ -182,7 +200,7 @@ def check_data(
     again = rows.duplicated("sha256") & (rows.sha256 != "")
     pictures = rows[~again]
     enough = len(pictures) >= fewest
-    t = compare(pictures, baseline, alpha) if enough else compare(rows[:0].reindex([0]), Baseline())[:0]
+    t = compare(pictures if enough else pictures[:0], baseline, alpha)
     gaps, drifted = _gaps(rows, baseline, unreadable), [_drifted(r) for r in t[t.drift].itertuples()]
     features = len({d["feature_name"] for d in drifted})
     metrics = dict(CapturedImages=float(len(rows)), CompletenessViolations=float(len(gaps)))

@@ -230,8 +230,8 @@ def entry(
     name: str,  # the client's id of the image
     p: Prediction,  # its answer
 ) -> dict[str, Any]:
-    "The answer for one picture, with its heat map where there is one."
-    out = dict(id=name, **p.to_dict())
+    "The answer for one picture, with its heat map and its description where there are some."
+    out = dict(id=name, **p.to_dict(), **(dict(image=p.image) if p.image else {}))
     if p.heat is not None:
         out["overlay_png"] = base64.b64encode(heat_png(p.heat)).decode()
     return out

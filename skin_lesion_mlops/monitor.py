@@ -24,8 +24,8 @@ from .preprocess import STATISTICS, dataset_statistics, image_statistics
 
 # %% auto #0
 __all__ = ['ROW', 'LABEL', 'ANSWERS', 'DIMENSION', 'METRICS', 'KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW', 'Unreadable',
-           'describe', 'Records', 'read_captures', 'newest', 'read_labels', 'join_labels', 'Baseline', 'load_baseline',
-           'Finding', 'known_kind', 'metric_lines', 'write_finding', 'holm']
+           'describe', 'Records', 'read_captures', 'newest', 'read_labels', 'join_labels', 'lesion_of', 'Baseline',
+           'load_baseline', 'Finding', 'known_kind', 'metric_lines', 'write_finding', 'holm']
 
 # %% ../nbs/10_monitor.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -128,11 +128,7 @@ def _seen(
 ) -> list[dict[str, Any]]:  # one entry a picture; raises `Unreadable`
     "What came in: as our server described it, or measured from the pictures themselves."
     if b'"statistics"' in body[:4096]:
-        seen = []
-        for image in json.loads(body)["images"]:
-            measured = {n: _number((image.get("statistics") or {}).get(n)) for n in STATISTICS}
-            seen.append(dict(sha256=image.get("sha256", ""), **measured, embedding=image.get("embedding")))
-        return seen
+        return [_described(image) for image in json.loads(body)["images"]]
     try:
         pictures = [p for _, p in read(content_type(kind), body, size)]
     except Refusal as e:
@@ -141,6 +137,14 @@ def _seen(
     return [
         dict(sha256=p.sha256, **{str(k): v for k, v in m.items()}, embedding=None) for p, m in zip(pictures, numbers)
     ]
+
+
+def _described(
+    image: dict[str, Any],  # sha256, statistics and, perhaps, embedding
+) -> dict[str, Any]:
+    "A picture as our server described it."
+    measured = {n: _number((image.get("statistics") or {}).get(n)) for n in STATISTICS}
+    return dict(sha256=image.get("sha256", ""), **measured, embedding=image.get("embedding"))
 
 
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
@@ -157,7 +161,12 @@ def describe(
         model, entries = _answers(*_payload(line, "endpointOutput"))
         said = [_said(e) for e in entries]
         side = int(model.get("image_size", size))
-        seen = _seen(*_payload(line, "endpointInput"), side) if measure else [{} for _ in said]
+        if not measure:
+            seen: list[dict[str, Any]] = [{} for _ in said]
+        elif "endpointInput" not in line["captureData"] and all("image" in e for e in entries):
+            seen = [_described(e["image"]) for e in entries]
+        else:
+            seen = _seen(*_payload(line, "endpointInput"), side)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unreadable("bad_answer", f"neither picture nor answer can be made out ({type(e).__name__})") from None
     if not seen or len(seen) != len(said):
@@ -341,6 +350,14 @@ def join_labels(
             truths.append({k: truth[k] for k in LABEL[2:]})
     beside = pd.DataFrame(truths, columns=list(LABEL[2:]))
     return pd.concat([rows.iloc[kept].reset_index(drop=True), beside], axis=1)
+
+
+def lesion_of(
+    rows: pd.DataFrame,  # of `read_captures`
+) -> pd.Series:  # a name for each picture's lesion
+    "Which lesion a picture shows; without its id, one of its own."
+    own = rows.inference_id.where(rows.inference_id != "", rows.event_id).astype(str) + "/" + rows.image.astype(str)
+    return rows.lesion_id.where(rows.lesion_id != "", own)
 
 # %% ../nbs/10_monitor.ipynb #a09b2b5b
 @dataclass(frozen=True)

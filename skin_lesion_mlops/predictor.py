@@ -91,6 +91,7 @@ class Prediction:
     odd: list[str] = field(default_factory=list)  # which features are unheard of
     heat: np.ndarray | None = None  # (size, size), 0 to 1: where the evidence was
     embedding: np.ndarray | None = None  # (d,), what the network's last layer saw
+    image: dict[str, Any] | None = None  # what the picture is like, without showing it
 
     @property
     def predicted(self) -> str | None:  # a code; None for an unfamiliar picture

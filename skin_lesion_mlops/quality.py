@@ -14,7 +14,7 @@ from scipy.stats import norm
 from .card import model_quality, without_nan
 from .core import CLASSES, Files, SkinLesionError
 from .evaluate import Evaluation, Predictions, constant, create_predictions, measure
-from .monitor import Baseline, Finding, holm
+from .monitor import Baseline, Finding, holm, lesion_of
 
 # %% auto #0
 __all__ = ['MAX_DROP', 'ALPHA', 'FEWEST', 'FIGURES', 'predictions', 'before', 'fall', 'comparable', 'standardised',
@@ -33,10 +33,8 @@ def predictions(
     "The answers whose truth is known, as evaluation takes them."
     if joined.dx.nunique() < 2:
         return None
-    single = joined.inference_id.where(joined.inference_id != "", joined.event_id) + "/" + joined.image.astype(str)
-    lesions = joined.lesion_id.where(joined.lesion_id != "", single)
     p = joined[[f"p_{c}" for c in CLASSES]].to_numpy(float)
-    return create_predictions(joined.dx, p, lesions, float(joined.threshold.iloc[-1]))
+    return create_predictions(joined.dx, p, lesion_of(joined), float(joined.threshold.iloc[-1]))
 
 # %% ../nbs/10b_quality.ipynb #4afc0b1c
 def before(

@@ -16,7 +16,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable
@@ -25,7 +25,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
-from .capture import Capture, record
+from .capture import Capture, described, record
 from .core import DIAGNOSES, SkinLesionError
 from .familiarity import REASONS
 from .messages import CSV, JSON, LINES, MAX_IMAGES, Refusal, accepted, content_type, read
@@ -145,6 +145,7 @@ class Service:
     metrics: Metrics
     token: str = ""  # that a client must present; empty for none
     capture: Capture | None = None  # where a sample of the requests is described
+    describe: bool = False  # also in the answer, for who captures answers only
     fresh: float = 5.0  # seconds for which a successful prediction proves that we are well
     worked: float = -math.inf  # when a prediction last succeeded
     failed: str = "starting"  # what was wrong when one last failed; empty when the last one succeeded
@@ -182,6 +183,8 @@ class Service:
         self.note()
         if self.capture and self.capture.wanted():
             self.keep(self.capture, pictures, predictions, custom, inference)
+        if self.describe:
+            predictions = [replace(p, image=d) for p, d in zip(predictions, described(pictures))]
         return [(name, p) for (name, _), p in zip(named, predictions)]
 
     def keep(
@@ -402,9 +405,10 @@ def create_app(
     limits: Limits = Limits(),  # how much is too much
     token: str = "",  # that clients must present as `Authorization: Bearer`; empty for none
     capture: Capture | None = None,  # where a sample of the requests is described
+    describe: bool = False,  # say in each answer what its picture is like
 ) -> FastAPI:
     "The web application around a predictor."
-    service = Service(predictor, Gate(limits), create_metrics(predictor), token, capture)
+    service = Service(predictor, Gate(limits), create_metrics(predictor), token, capture, describe)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -610,6 +614,7 @@ def run_server(
     token: str = "",  # that clients must present
     certificate: tuple[str, str, str] = ("", "", ""),  # files for TLS: certificate, key, and the CA clients must have
     capture: Capture | None = None,  # where a sample of the requests is described
+    describe: bool = False,  # say in each answer what its picture is like
     grace: int = 30,  # seconds to finish what is in flight
 ) -> None:  # returns after SIGTERM or SIGINT
     "Serve until told to stop."
@@ -622,7 +627,7 @@ def run_server(
     tls: dict[str, Any] = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_ca_certs=ca) if cert else {}
     if cert and ca:
         tls["ssl_cert_reqs"] = ssl.CERT_REQUIRED
-    app = create_app(predictor, limits, token, capture)
+    app = create_app(predictor, limits, token, capture, describe)
     options: dict[str, Any] = dict(log_config=None, access_log=False, server_header=False, timeout_keep_alive=30)
     options["http"] = create_protocol(limits)
     uvicorn.run(app, host=host, port=port, timeout_graceful_shutdown=grace, lifespan="on", **options, **tls)

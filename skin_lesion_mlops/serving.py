@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.predictor import Prediction, Predictor
 
 # %% auto #0
-__all__ = ['GROUP', 'HOME', 'Home', 'Group', 'Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Share', 'SERVE',
-           'BATCH', 'Images', 'ExplainTo', 'Json', 'Csv', 'find_model', 'serve_verb', 'find_pictures', 'predict_files',
-           'predict_verb']
+__all__ = ['GROUP', 'HOME', 'Home', 'Group', 'Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe',
+           'Share', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Json', 'Csv', 'find_model', 'serve_verb', 'find_pictures',
+           'predict_files', 'predict_verb']
 
 # %% ../nbs/13e_serving.ipynb #ab2eb323
 def find_model(
@@ -87,6 +87,10 @@ CaptureTo = Annotated[
     Optional[Path],
     typer.Option("--capture", envvar="SKIN_LESION_CAPTURE", metavar="DIR", help="describe requests there, no pictures"),
 ]
+Describe = Annotated[
+    bool,
+    typer.Option("--describe", envvar="SKIN_LESION_DESCRIBE", help="say in each JSON answer what its picture is like"),
+]
 Share = Annotated[float, typer.Option("--share", metavar="SHARE", min=0, max=1, help="of the requests to capture")]
 
 SERVE = """Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is at /, the metrics are at /metrics."""
@@ -101,6 +105,7 @@ def serve_verb(
     tls: Tls = None,  # certificate, key, CA
     capture: CaptureTo = None,  # where to describe requests
     share: Share = 1.0,  # how many of them
+    describe: Describe = False,  # in the answers, too?
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
 ) -> None:
@@ -121,7 +126,7 @@ def serve_verb(
     what = f"{predictor.contract['arch']} on {predictor.engine_name}"
     print(f"model {predictor.version} ({what}): {scheme}://{host}:{port}", file=sys.stderr)
     kept = Capture(capture, share) if capture else None
-    run_server(predictor, host, port, token=token or "", certificate=(cert, key, ca), capture=kept)
+    run_server(predictor, host, port, token=token or "", certificate=(cert, key, ca), capture=kept, describe=describe)
 
 # %% ../nbs/13e_serving.ipynb #83ecfb6c
 BATCH = 64  # pictures that may be under way at a time

@@ -164,11 +164,13 @@ def watch(
     out: str | Path,  # folder for report and files
     namespace: str,  # of the metrics
     session: Any,  # boto3's
+    until: str = "",  # end of the window, ISO 8601; "" for now
 ) -> dict[str, Any]:  # finding.json
     "Fetch, monitor, publish."
     if kind not in WINDOWS:
         raise SkinLesionError(f"there is no monitor {kind!r}", f"the monitors are {', '.join(WINDOWS)}")
-    s3, end = session.client("s3"), datetime.now(timezone.utc)
+    s3 = session.client("s3")
+    end = datetime.fromisoformat(until.replace("Z", "+00:00")) if until else datetime.now(timezone.utc)
     hours, most = WINDOWS[kind]
     with tempfile.TemporaryDirectory() as work:  # not below `out`, which is uploaded
         inputs = {d: Path(work, d) for d in ("capture", "baseline", "labels")}
@@ -199,9 +201,11 @@ def main(
     cli.add_argument("--capture", required=True, help="s3://... that the endpoint captures to")
     cli.add_argument("--labels", required=True, help="s3://... of confirmed diagnoses")
     cli.add_argument("--out", required=True, help="folder for the report and the files")
+    cli.add_argument("--until", default="", help="end of the window, ISO 8601  [default: now]")
     a = cli.parse_args(argv)
     try:
-        watch(a.kind, a.endpoint, a.capture, a.labels, a.out, os.environ.get(NAMESPACE, DEFAULT_NAMESPACE), boto3)
+        namespace = os.environ.get(NAMESPACE, DEFAULT_NAMESPACE)
+        watch(a.kind, a.endpoint, a.capture, a.labels, a.out, namespace, boto3, a.until)
     except SkinLesionError as e:
         print(f"{a.kind} failed: {e}", file=sys.stderr)
         if ml_dir("output").is_dir():
@@ -237,7 +241,7 @@ def monitor_verb(
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
-    "Has anything changed since the model was approved? Drift, accuracy, bias."
+    "Has anything changed since? Drift, accuracy, bias."
     if kind not in SHORT:
         raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(SHORT)}")
     if kind != "data" and labels is None:
@@ -269,7 +273,8 @@ def _tell(
     if found["unreadable"]:
         print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
     names = ("feature_name", "facet", "facet_value", "metric_name", "description")
-    print(table([{k: v[k] for k in names if k in v} for v in violations]))
+    if violations:
+        print(table([{k: v[k] for k in names if k in v} for v in violations]))
     print(report / "monitor.html")
 
 # %% ../nbs/13h_watch.ipynb #d543d706

@@ -145,3 +145,30 @@ def test_a_canary_is_possible():
     "A canary of one instance may be at most half of the fleet."
     settings = deploy.Settings("arn:role", "s3://p/capture")
     assert settings.instances >= 2 and settings.min_instances <= settings.instances <= settings.max_instances
+
+
+def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw(tmp_path):
+    "The real server, as the deployment configures it; of its answers alone a monitor makes the rows it needs."
+    pytest.importorskip("fastapi")
+    from fastapi.testclient import TestClient
+
+    from skin_lesion_mlops import serving
+    from skin_lesion_mlops.capture import observed
+    from skin_lesion_mlops.models import create_contract, create_model, save_bundle
+    from skin_lesion_mlops.monitor import describe
+    from skin_lesion_mlops.predictor import create_predictor
+    from skin_lesion_mlops.serve import create_app
+
+    model = deploy._model("arn:package", deploy.Settings("arn:role", "s3://p/capture"))
+    ((name, value),) = model["Containers"][0]["Environment"].items()
+    (option,) = (x for x in serving.Describe.__metadata__)
+    assert option.envvar == name and value == "1"
+    net = create_model("tiny").eval()
+    save_bundle(tmp_path, net, create_contract(net, 64))
+    with TestClient(create_app(create_predictor(tmp_path, version="3"), describe=True)) as client:
+        answer = client.post("/invocations", content=deploy.painted(), headers={"Content-Type": "image/png"})
+    assert deploy.doubts(answer.content) == ""
+    captured = dict(endpointOutput=observed("OUTPUT", answer.json()))
+    (row,) = describe(dict(captureData=captured, eventMetadata=dict(eventId="e", inferenceTime="2026-01-31T12:00:00Z")))
+    assert 0 < row["brightness"] < 1 and len(row["sha256"]) == 64 and row["model_version"] == "3"
+    assert deploy.painted() not in answer.content and b"pixels" not in answer.content

@@ -246,8 +246,10 @@ def test_monitor_jobs_start_monitors_and_the_dashboard_shows_what_they_publish(p
         app = job["AppSpecification"]
         assert app["ContainerEntrypoint"][1:] == ["-m", watch.__name__]
         monkeypatch.setenv(watch.NAMESPACE, job["Environment"][watch.NAMESPACE])
-        assert watch.main(app["ContainerArguments"]) == 0
-        kind, endpoint, capture, _, out, namespace, _ = started[-1]
+        given = [a.replace("<aws.scheduler.scheduled-time>", "2026-01-31T12:00:00Z") for a in app["ContainerArguments"]]
+        assert watch.main(given) == 0
+        kind, endpoint, capture, _, out, namespace, _, until = started[-1]
+        assert until == "2026-01-31T12:00:00Z", "the windows would leave gaps"
         assert kind in watch.WINDOWS and schedule["index"] == kind.replace("_", "-")
         assert endpoint == "skin-lesion-endpoint" and capture.endswith("/capture") and namespace == DEFAULT_NAMESPACE
         assert out == job["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"]

@@ -93,7 +93,7 @@ def evaluation(accuracy=0.9, balanced=0.8, half=0.02):
         n: dict(value=v, low=v - half, high=v + half, threshold=0, passed=True)
         for n, v in dict(accuracy=accuracy, balanced_accuracy=balanced, malignant_sensitivity=0.95, ece=0.03).items()
     }
-    return dict(gate=gate, lineage=dict(data_hash="d4ta", code="c0de"))
+    return dict(gate=gate, lineage=dict(data_hash="d4ta", code_version="c0de"))
 
 
 def register(aws, run="r1", status="PendingManualApproval", metadata=None, **scores):
@@ -315,7 +315,11 @@ def test_a_good_model_passes_with_its_numbers(aws):
     register(aws)
     found = judge(aws)
     assert found["passed"] and found["after"]["accuracy"] == dict(value=0.9, low=0.88, high=0.92)
-    assert found["before"] == {} and found["data_hash"] == "d4ta" and "No model was approved before" in found["summary"]
+    assert (
+        found["before"] == {}
+        and (found["data_hash"], found["code"]) == ("d4ta", "c0de")
+        and "No model was approved before" in found["summary"]
+    )
 
 
 def test_a_weak_model_does_not_pass(aws):

@@ -34,7 +34,14 @@ from skin_lesion_mlops.monitor import (
     write_finding,
 )
 from skin_lesion_mlops.predictor import create_predictor, decode
-from skin_lesion_mlops.preprocess import STATISTICS, dataset_statistics, image_statistics, sketch, suggest_constraints
+from skin_lesion_mlops.preprocess import (
+    STATISTICS,
+    dataset_statistics,
+    image_statistics,
+    read_pixels,
+    sketch,
+    suggest_constraints,
+)
 from skin_lesion_mlops.quality import check_quality
 from skin_lesion_mlops.rehearsal import approve
 from skin_lesion_mlops.synthetic import create_dataset
@@ -281,7 +288,8 @@ def pool():
         rows = pd.DataFrame(x, columns=STATISTICS)
         r = np.random.default_rng(seed + 10**6)
         rows["predicted"] = r.choice(CLASSES, n, p=(0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02))
-        return rows.assign(confidence=r.beta(8, 2, n), out_of_distribution=r.random(n) < 0.03, sha256="")
+        ids = dict(sha256="", lesion_id="", inference_id="", event_id=[str(i) for i in range(n)], image=0)
+        return rows.assign(confidence=r.beta(8, 2, n), out_of_distribution=r.random(n) < 0.03, **ids)
 
     return draw
 
@@ -358,6 +366,26 @@ def test_no_drift_no_alarm_and_drift_an_alarm(pool):
     assert [v["feature_name"] for v in check_data(cats, baseline).violations] == ["out_of_distribution"]
 
 
+def test_real_dermoscopy_is_quiet_and_a_weak_lamp_is_not(ham10000):
+    table = pd.read_csv(ham10000 / "HAM10000_metadata.csv")
+    lesions = table.lesion_id.drop_duplicates().sample(900, random_state=0).tolist()
+    files = {p.stem: p for p in ham10000.rglob("*.jpg")}
+    pixels, shown = [], []
+    for lesion, ids in table[table.lesion_id.isin(lesions)].groupby("lesion_id").image_id:
+        pixels += [read_pixels(files[i], 64) for i in ids]
+        shown += [lesion] * len(ids)
+    x, shown = np.stack(pixels), np.array(shown)
+    now = np.isin(shown, lesions[:250])
+    ids = dict(sha256="", inference_id="", event_id=range(now.sum()), image=0, lesion_id=shown[now])
+    said = dict(confidence=0.8, predicted="nv", out_of_distribution=False)
+    statistics = dataset_statistics(image_statistics(x[~now]))
+    baseline = Baseline({f["name"]: f for f in statistics["features"]}, suggest_constraints(statistics))
+    quiet = compare(image_statistics(x[now]).assign(**said, **ids), baseline)
+    assert not quiet.drift.any()
+    dark = compare(image_statistics((x[now] * 0.9).astype(np.uint8)).assign(**said, **ids), baseline)
+    assert "brightness" in set(dark.feature[dark.drift])
+
+
 def test_a_difference_too_small_to_matter_is_none(pool):
     baseline = ground(pool(20_000, 0))
     slightly = pool(20_000, 5).assign(brightness=lambda t: t.brightness + 0.1 * t.brightness.std())
@@ -378,6 +406,14 @@ def test_one_picture_sent_often_is_one_picture(pool):
     again = pd.concat([rows, *[rows[:1]] * 200], ignore_index=True)
     found = check_data(again, ground(pool(1500, 0)))
     assert found.metrics["DataDriftViolations"] == 0 and found.metrics["CapturedImages"] == 350
+
+
+def test_photographs_of_one_lesion_are_not_independent(pool):
+    baseline = ground(pool(1500, 0))
+    quiet = [pd.concat([pool(40, s)] * 5).assign(event_id=range(200)) for s in range(200, 230)]
+    named = [q.assign(lesion_id=[f"L{i % 40}" for i in range(200)]) for q in quiet]
+    alarms = [[(compare(w, baseline).p_adjusted <= 0.05).any() for w in windows] for windows in (quiet, named)]
+    assert sum(alarms[0]) > 10 and sum(alarms[1]) <= 5
 
 
 def test_gaps_are_violations_but_do_not_start_a_retraining(pool):
@@ -655,7 +691,8 @@ def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
         for i, f in enumerate(sorted((stage / "capture").rglob("*.jsonl"))):
             hour = f"{datetime.now(timezone.utc):%Y/%m/%d/%H}"
             s3.upload_file(str(f), "processed", f"capture/{endpoint}/AllTraffic/{hour}/{i}.jsonl")
-        assert watch.main(["data_quality", *words, "--out", str(stage / "day two")]) == 0
+        late = f"{now + timedelta(minutes=9):%Y-%m-%dT%H:%M:%SZ}"
+        assert watch.main(["data_quality", *words, "--out", str(stage / "day two"), "--until", late]) == 0
         s3.upload_file(str(stage / "labels" / "known.csv"), "processed", "monitor/labels/known.csv")
         assert watch.main(["model_quality", *words, "--out", str(stage / "day nine")]) == 0
         sent = _published(now, endpoint)
@@ -715,8 +752,6 @@ def _published(since, endpoint):
 
 def test_statistics_are_measured_alike_in_training_and_monitoring(jpegs, predictor, tmp_path):
     "The baseline's numbers and the window's come from one function at one size: else everything drifts."
-    from skin_lesion_mlops.preprocess import read_pixels
-
     (tmp_path / "x.jpg").write_bytes(jpegs[0])
     trained = image_statistics(read_pixels(tmp_path / "x.jpg", predictor.size)[None])
     picture = decode(jpegs[0], predictor.size)

@@ -77,7 +77,7 @@ def handler(
         after=after,
         difference=difference,
         data_hash=str(lineage.get("data_hash", "")),
-        code=str(lineage.get("code", "")),
+        code=str(lineage.get("code_version", "")),
         summary=describe(version, before, after, difference, reasons),
     )
 

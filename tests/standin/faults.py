@@ -23,6 +23,7 @@ PERMISSION = {
     "s3:HeadObject": "s3:GetObject",
     "s3:ListObjectsV2": "s3:ListBucket",
     "application-autoscaling:PutScalingPolicy": "application-autoscaling:PutScalingPolicy",
+    "lambda:Invoke": "lambda:InvokeFunction",
     "sfn:DescribeExecution": "states:DescribeExecution",
     "monitoring:PutMetricAlarm": "cloudwatch:PutMetricAlarm",
     "runtime.sagemaker:InvokeEndpoint": "sagemaker:InvokeEndpoint",
@@ -41,8 +42,14 @@ class Fault:
     caller: str  # a function's name, or "states" for the state machine itself
     operation: str  # e.g. "UpdateEndpoint"
     kind: str  # throttled, denied, broken, timeout (never arrived), lost (done, but the answer got lost) or slow
-    times: int = 1  # in how many invocations
+    times: int = 1  # how often
+    nth: int = 1  # from which call of this operation on, over all invocations
     hits: int = 0
+    seen: int = 0  # calls of this operation so far
+
+    def wanted(self) -> dict:  # what `_fail` needs
+        "The fault as it is now."
+        return dict(operation=self.operation, kind=self.kind, skip=max(0, self.nth - 1 - self.seen))
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Record:
     "What happened since the last reset."
 
     calls: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # caller -> permissions
+    counts: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))  # (caller, operation) -> calls
     faults: list[Fault] = field(default_factory=list)
 
 
@@ -59,6 +67,19 @@ record = Record()
 def reset() -> None:
     "No faults; the calls are kept, for they are compared with the policies at the end."
     record.faults.clear()
+    record.counts.clear()
+
+
+def note(
+    caller: str,  # a function's name, or "states"
+    call: str,  # e.g. "s3:HeadObject"
+) -> None:
+    "Remember a call."
+    operation = call.partition(":")[2]
+    record.calls[caller].add(permission(call))
+    record.counts[caller, operation] += 1
+    for f in record.faults:
+        f.seen += (f.caller, f.operation) == (caller, operation)
 
 
 def client(
@@ -93,25 +114,23 @@ def pending(
 
 
 def permission(
-    service: str,  # botocore's signing name
-    operation: str,
+    call: str,  # e.g. "s3:HeadObject"
 ) -> str:  # e.g. "s3:GetObject"
     "The IAM action of a call."
-    name = f"{service}:{operation}"
-    return PERMISSION.get(name, name)
+    return PERMISSION.get(call, call)
 
 
 def watch(
     events: Any,  # event system of a botocore session or client
-    calls: list[str],  # grows
-    wanted: list[dict],  # [{operation, kind}]
+    calls: list[str],  # grows: service:operation
+    wanted: list[dict],  # [{operation, kind, skip}]
     hits: list[str],  # operations that were made to fail; grows
     from_states: bool = False,  # does Step Functions make the calls? It reports a time-out as a failed task
 ) -> None:
     "Note each call, and make the chosen ones fail."
 
     def before(model: Any, **_: Any) -> None:
-        calls.append(permission(model.service_model.endpoint_prefix.replace("api.", ""), model.name))
+        calls.append(f"{model.service_model.endpoint_prefix.replace('api.', '')}:{model.name}")
         _fail(model.name, [w for w in wanted if w["kind"] != "lost"], hits, from_states)
 
     def after(model: Any, **_: Any) -> None:
@@ -123,13 +142,16 @@ def watch(
 
 def _fail(
     operation: str,
-    wanted: list[dict],  # [{operation, kind}]
+    wanted: list[dict],  # [{operation, kind, skip}]
     hits: list[str],
     from_states: bool,
 ) -> None:
     "Raise what botocore raises once its own retries are used up."
     for w in wanted:
         if w["operation"] == operation:
+            if w["skip"] > 0:
+                w["skip"] -= 1
+                continue
             hits.append(operation)
             if w["kind"] == "slow":
                 time.sleep(3)

@@ -103,9 +103,7 @@ def invoke(
     worker = worker or Worker(environment["LAMBDA_TASK_ROOT"], environment)
     wanted = faults.pending(self.function_name)
     context = dict(function_name=self.function_name, memory_limit_in_mb=self.memory_size, aws_request_id=_next_id())
-    message = dict(
-        event=event or {}, faults=[dict(operation=f.operation, kind=f.kind) for f in wanted], context=context
-    )
+    message = dict(event=event or {}, faults=[f.wanted() for f in wanted], context=context)
     try:
         answer = worker.call(message, float(self.timeout))
     except TimedOut:
@@ -114,7 +112,8 @@ def invoke(
     except Died as e:
         text = f"RequestId: {context['aws_request_id']} Error: Runtime exited: {e}"
         return json.dumps(dict(errorMessage=text, errorType="Lambda.Unknown")), True, text
-    faults.record.calls[self.function_name] |= set(answer["calls"])
+    for call in answer["calls"]:
+        faults.note(self.function_name, call)
     for f in wanted:
         f.hits += f.operation in answer["hits"]
     with _guard:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.standin import faults
+from tests.standin import faults, sagemaker
 
 scores = dict(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
 half = 0.02  # of each interval
@@ -30,7 +30,7 @@ def evaluation() -> dict[str, Any]:
     "An evaluation.json with what is read of it."
     gate = {n: dict(value=v, low=v - half, high=v + half, threshold=0, passed=True) for n, v in scores.items()}
     metrics = {n: dict(value=v, standard_deviation=half / 1.96) for n, v in scores.items()}
-    lineage = dict(data_hash="d4ta", model_hash="m0del", code="c0de")
+    lineage = dict(data_hash="d4ta", model_hash="m0del", code_version="c0de")
     return dict(version=0.0, multiclass_classification_metrics=metrics, gate=gate, lineage=lineage)
 
 
@@ -111,10 +111,12 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="pipeline-") as home:
         for bucket, prefix in ((buckets[0], values["RawPrefix"]), (buckets[2], values["WeightsPrefix"])):
             _download(bucket, f"{prefix}/", Path(home, "s3"))
-        ran = run_pipeline(definition, parameters, home, on_event=lambda *_: None)
+        ran = run_pipeline(
+            definition, parameters, home, on_event=lambda _, so_far: sagemaker.show(run, _listed(so_far))
+        )
         for bucket in buckets[1:]:
             _upload(bucket, Path(home, "s3", bucket), (ran.id, run))
-        steps = {s.name: dict(StepName=s.name, StepStatus=STEP.get(s.status, s.status)) for s in ran.steps}
+        steps = _listed(ran)
         if "Gate" in steps:
             steps["Gate"]["Metadata"] = dict(Condition=dict(Outcome=str(ran.status == "Succeeded")))
         if ran.model:
@@ -126,11 +128,23 @@ def execute(
     return dict(status=status, reason=ran.reason, steps=steps)
 
 
-STEP = dict(Running="Executing", Cached="Succeeded")  # the runner's word -> SageMaker's
 REQUEST = (  # what of a registered model CreateModelPackage takes
     *("ModelPackageGroupName", "ModelPackageDescription", "InferenceSpecification", "ModelApprovalStatus"),
     *("ModelMetrics", "CustomerMetadataProperties", "DriftCheckBaselines"),
 )
+
+
+def _listed(
+    run: Any,  # the local runner's
+) -> dict[str, dict]:
+    "The steps of a local run as SageMaker lists them."
+    found = {}
+    for s in run.steps:
+        if s.started:
+            times = dict(StartTime=s.started, **(dict(EndTime=s.ended) if s.ended else {}))
+            why = dict(FailureReason=s.reason) if s.reason else {}
+            found[s.name] = dict(StepName=s.name, StepStatus=s.status, **times, **why)
+    return found
 
 
 def _download(

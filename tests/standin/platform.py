@@ -218,19 +218,27 @@ def _functions(
     "The five functions, from the zips that are deployed."
     iam = aws.client("iam")
     iam.create_role(RoleName="lambda", AssumeRolePolicyDocument="{}")
-    found = {}
-    for name, memory in MEMORY.items():
-        found[name] = aws.client("lambda").create_function(
-            FunctionName=name,
-            Runtime="python3.11",
-            Role=ROLE.format("lambda"),
-            Handler="handler.handler",
-            Code=dict(ZipFile=build.build(name, zips).read_bytes()),
-            MemorySize=memory,
-            Timeout=60,
-            Environment=dict(Variables=settings),
-        )["FunctionArn"]
-    return found
+    return {name: function(aws, zips, name, memory, settings) for name, memory in MEMORY.items()}
+
+
+def function(
+    aws: StandIn,
+    zips: Path,  # folder for the zips
+    name: str,
+    memory: int,  # MB
+    settings: dict[str, str],  # environment
+) -> str:  # ARN
+    "A function, from the zip that is deployed."
+    return aws.client("lambda").create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Role=ROLE.format("lambda"),
+        Handler="handler.handler",
+        Code=dict(ZipFile=build.build(name, zips).read_bytes()),
+        MemorySize=memory,
+        Timeout=60,
+        Environment=dict(Variables=settings),
+    )["FunctionArn"]
 
 
 def _rules(p: Platform) -> None:

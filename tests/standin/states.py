@@ -125,15 +125,14 @@ class _Wanted:
     "The faults that wait for the state machine, whenever they are looked at."
 
     def __iter__(self) -> Iterator[dict]:
-        return iter([dict(operation=f.operation, kind=f.kind) for f in faults.pending("states")])
+        return iter([dict(f.wanted(), skip=max(0, f.nth - f.seen)) for f in faults.pending("states")])
 
 
 class _Calls(list):
     "A list whose additions go into the record."
 
-    def append(self, permission: str) -> None:
-        name = "lambda:InvokeFunction" if permission == "lambda:Invoke" else permission
-        faults.record.calls["states"].add(name)
+    def append(self, call: str) -> None:
+        faults.note("states", call)
 
 
 class _Hits(list):

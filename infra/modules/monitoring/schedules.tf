@@ -26,7 +26,8 @@ resource "aws_scheduler_schedule" "this" {
     arn      = "arn:${local.partition}:scheduler:::aws-sdk:sagemaker:createProcessingJob"
     role_arn = var.events_role_arn
 
-    # <aws.scheduler.execution-id> is replaced by the scheduler: every run has a name of its own.
+    # <aws.scheduler.execution-id> and <aws.scheduler.scheduled-time> are replaced by the scheduler: every run has a name of
+    # its own, and every window ends where the next begins.
     input = replace(replace(jsonencode(local.jobs[each.key]), "\\u003c", "<"), "\\u003e", ">")
 
     retry_policy {
@@ -51,6 +52,7 @@ locals {
         ContainerArguments = [
           replace(kind, "-", "_"), "--endpoint", var.endpoint_name, "--out", "/opt/ml/processing/report",
           "--capture", "s3://${var.processed_bucket}/capture", "--labels", "s3://${var.processed_bucket}/monitor/labels",
+          "--until", "<aws.scheduler.scheduled-time>",
         ]
       }
       Environment = { AWS_DEFAULT_REGION = local.region, METRIC_NAMESPACE = var.metric_namespace }
