@@ -241,7 +241,7 @@ def monitor_verb(
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
-    "Has anything changed since the model was approved? Drift, accuracy, bias."
+    "Has anything changed since? Drift, accuracy, bias."
     if kind not in SHORT:
         raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(SHORT)}")
     if kind != "data" and labels is None:
