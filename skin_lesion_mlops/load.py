@@ -176,35 +176,35 @@ class Server:
     port: int
     started: float  # seconds from its start to its first good answer
 
-    def memory(self) -> int:  # bytes, of the process and its children
-        "What it holds now."
-        import psutil
-
-        top = psutil.Process(self.process.pid)
-        held = 0
-        for p in [top, *top.children(recursive=True)]:
-            try:
-                full = p.memory_full_info()
-                held += getattr(full, "pss", 0) or full.rss
-            except psutil.Error:
-                continue  # it has just left
-        return held
-
-    def stop(self) -> None:
-        "End it and its children."
+    def family(self) -> list[Any]:  # of psutil.Process
+        "The process and its children."
         import psutil
 
         try:
-            family = psutil.Process(self.process.pid).children(recursive=True)
+            top = psutil.Process(self.process.pid)
+            return [top, *top.children(recursive=True)]
         except psutil.Error:
-            family = []
+            return []
+
+    def memory(self) -> int:  # bytes; pages shared between its processes are counted once
+        "What it holds now."
+        found = [p.memory_full_info() for p in self.family()]
+        return sum(getattr(m, "pss", 0) or m.rss for m in found)
+
+    def cpu(self) -> float:  # seconds of processor time
+        "What it has used so far, which does not depend on what else the machine was doing."
+        return sum(t.user + t.system for t in (p.cpu_times() for p in self.family()))
+
+    def stop(self) -> None:
+        "End it and its children."
+        family = self.family()
         self.process.terminate()
         try:
             self.process.wait(15)
         except subprocess.TimeoutExpired:
             self.process.kill()
         for p in family:
-            if p.is_running():
+            if p.is_running() and p.pid != self.process.pid:
                 p.kill()
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PATHS', 'CUSTOM', 'INFERENCE', 'ASSETS', 'Limits', 'Gate', 'receive', 'Service', 'create_metrics', 'Around',
-           'refusal', 'invoke', 'create_app', 'run_server']
+           'refusal', 'invoke', 'create_app', 'Impatient', 'create_protocol', 'run_server']
 
 # %% ../nbs/09e_serve.ipynb #c5eb75b1
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Limits:
     body: int = 25 << 20  # bytes in one request
     held: int = 200 << 20  # bytes of all requests being received or worked on
     seconds: float = 30.0  # to receive a body; a client that drips bytes is sent away
+    head_seconds: float = 10.0  # to receive the lines before the body
+    head: int = 64 << 10  # bytes of these lines
     workers: int = 0  # requests worked on at a time; 0 for one a core
     waiting: int = 32  # requests that may wait for a worker
 
@@ -527,6 +529,82 @@ def _people_routes(
         limits = dict(images=MAX_IMAGES, bytes=service.gate.limits.body, token=bool(service.token))
         return dict(model=service.predictor.facts, classes=classes, features=REASONS, notice=NOTICE, limits=limits)
 
+# %% ../nbs/09e_serve.ipynb #1654b06a
+class Impatient:
+    "What is put in front of uvicorn's HTTP protocol: an end to its patience."
+
+    limits: Limits
+    timer: Any = None  # runs while headers are awaited
+    heard = 0  # bytes of them
+
+    def await_head(self) -> None:
+        "Headers are to come: start the watch."
+        self.stop_waiting()
+        self.heard = 0
+        self.timer = self.loop.call_later(self.limits.head_seconds, self.hang_up, "408 Request Timeout")  # type: ignore
+
+    def stop_waiting(self) -> None:
+        "Stop the watch."
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = None
+
+    def hang_up(
+        self,
+        status: str,  # e.g. "408 Request Timeout"
+    ) -> None:
+        "Say why, and close the connection."
+        self.stop_waiting()
+        transport: Any = self.transport  # type: ignore[attr-defined]
+        if not transport.is_closing():
+            transport.write(f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+            transport.close()
+
+    def connection_made(
+        self,
+        transport: Any,  # of the connection
+    ) -> None:
+        "Somebody has connected."
+        super().connection_made(transport)  # type: ignore[misc]
+        self.await_head()
+
+    def connection_lost(
+        self,
+        exc: Exception | None,  # why
+    ) -> None:
+        "Somebody has left."
+        self.stop_waiting()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def on_message_begin(self) -> None:
+        "The first byte of a request is here."
+        super().on_message_begin()  # type: ignore[misc]
+        self.await_head()
+
+    def on_headers_complete(self) -> None:
+        "The body may follow; `receive` watches over that."
+        self.stop_waiting()
+        super().on_headers_complete()  # type: ignore[misc]
+
+    def data_received(
+        self,
+        data: bytes,  # from the client
+    ) -> None:
+        "Measure, and pass on."
+        super().data_received(data)  # type: ignore[misc]
+        self.heard += len(data)
+        if self.timer is not None and self.heard > self.limits.head:
+            self.hang_up("431 Request Header Fields Too Large")
+
+
+def create_protocol(
+    limits: Limits,  # how long the lines before a body may take, and be
+) -> Any:  # a protocol class for uvicorn
+    "uvicorn's HTTP protocol, watched."
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    return type("Protocol", (Impatient, HttpToolsProtocol), dict(limits=limits))
+
 # %% ../nbs/09e_serve.ipynb #dc295c9d
 def run_server(
     predictor: Predictor,  # from `create_predictor`
@@ -551,4 +629,5 @@ def run_server(
         tls["ssl_cert_reqs"] = ssl.CERT_REQUIRED
     app = create_app(predictor, limits, token, capture, describe)
     options: dict[str, Any] = dict(log_config=None, access_log=False, server_header=False, timeout_keep_alive=30)
+    options["http"] = create_protocol(limits)
     uvicorn.run(app, host=host, port=port, timeout_graceful_shutdown=grace, lifespan="on", **options, **tls)
