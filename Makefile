@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench soak format lint export lambdas infra-check clean
+.PHONY: help demo test test-all bench soak format lint export lambdas infra-check sandbox clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ lambdas:  ## the functions' zips, the same bytes every time
 
 infra-check: $(VENV)/.dev  ## Terraform: format, validate, tests with a mocked provider, checkov, contracts
 	PATH="$(CURDIR)/$(BIN):$$PATH" infra/check.sh
+
+sandbox: $(VENV)/.dev  ## the whole AWS side on this machine: Terraform, POST /retrain, the endpoint, and away again
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.sandbox
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) .skin-lesion build _docs _proc .pytest_cache .mypy_cache

@@ -5,6 +5,14 @@ cd "$(dirname "$0")"
 
 say() { printf '\n== %s\n' "$1"; }
 
+tools=$PWD/../build/infra-tools
+if ! cmp -s requirements.txt "$tools/requirements.txt"; then
+    say "scanners into build/infra-tools (once)"
+    python -m venv --clear "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt
+    cp requirements.txt "$tools/"
+fi
+
 say "functions' zips"
 python ../lambdas/build.py
 
@@ -21,7 +29,8 @@ say "terraform test (mocked provider)"
 ./terraform.sh test -no-color
 
 say "checkov"
-checkov --config-file .checkov.yaml
+"$tools/bin/checkov" --config-file .checkov.yaml
 
-say "plans, policies, contracts (pytest, parliament)"
-cd .. && python -m pytest -q tests/test_infra.py
+# The plan of each example: contracts, tf-nag (a second scanner), parliament (the policies).
+say "plans (pytest, tf-nag, parliament)"
+cd .. && PATH="$PATH:$tools/bin" python -m pytest -q tests/test_infra.py -m "not slow"

@@ -147,6 +147,11 @@ variable "pipeline_parameters" {
   description = "Defaults of further pipeline parameters, as { AccuracyThreshold = \"0.9\" }"
   type        = map(string)
   default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.pipeline_parameters), jsondecode(file(var.pipeline_definition)).Parameters[*].Name)) == 0
+    error_message = "The pipeline has no such parameter; `skin-lesion pipeline parameters` lists them."
+  }
 }
 
 variable "state_machine_definition" {
@@ -370,6 +375,11 @@ variable "lambda_zip_folder" {
   description = "Folder of the functions' zips, made by `make lambdas`"
   type        = string
   default     = "../build/lambdas"
+
+  validation {
+    condition     = fileexists("${var.lambda_zip_folder}/deploy_model.zip")
+    error_message = "The zips are not there: run `make lambdas` first."
+  }
 }
 
 variable "log_level" {

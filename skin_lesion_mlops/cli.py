@@ -44,6 +44,7 @@ from skin_lesion_mlops.console import (
     table,
 )
 from .core import CLASSES, Files, SkinLesionError, diagnosis, hash_file, read_json
+from .cost import cost_verb
 from .serving import SERVE, predict_verb, serve_verb
 from .watch import monitor_verb
 
@@ -51,10 +52,10 @@ from .watch import monitor_verb
 __all__ = ['GROUP', 'Home', 'Json', 'Group', 'Region', 'Workers', 'HOME', 'app', 'runs', 'models', 'data', 'pipeline', 'deploy',
            'ARCHS', 'STATUS', 'Folder', 'Arch', 'Epochs', 'Weights', 'Pairs', 'NoCache', 'Definition', 'EXIT', 'TYPED',
            'DEMO', 'Images', 'DemoEpochs', 'RunId', 'Version', 'By', 'Reason', 'Which', 'Share', 'Into', 'Source',
-           'Search', 'Limit', 'SERVED', 'MONITORED', 'STARTED', 'DEPLOY', 'take_weights', 'code_version', 'fill',
-           'facts', 'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare',
-           'models_list', 'models_show', 'models_approve', 'models_reject', 'check_facts', 'check_story', 'data_check',
-           'data_fetch', 'pipeline_definition', 'pipeline_parameters']
+           'Search', 'Limit', 'SERVED', 'MONITORED', 'ESTIMATED', 'STARTED', 'DEPLOY', 'take_weights', 'code_version',
+           'fill', 'facts', 'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show',
+           'runs_compare', 'models_list', 'models_show', 'models_approve', 'models_reject', 'check_facts',
+           'check_story', 'data_check', 'data_fetch', 'pipeline_definition', 'pipeline_parameters']
 
 # %% ../nbs/14_cli.ipynb #ba217975
 GROUP = "skin-lesion-models"
@@ -633,6 +634,10 @@ app.command("predict", epilog=example("skin-lesion predict images/ --csv > answe
 # %% ../nbs/14_cli.ipynb #ebc1862b
 MONITORED = ("skin-lesion monitor --captures DIR", "skin-lesion monitor --captures DIR --kind model --labels DIR")
 app.command("monitor", epilog=example(*MONITORED))(monitor_verb)
+
+# %% ../nbs/14_cli.ipynb #5fa6b075
+ESTIMATED = ("skin-lesion cost", "skin-lesion cost --example hipaa --load instances=3", "skin-lesion cost plan.json")
+app.command("cost", epilog=example(*ESTIMATED))(cost_verb)
 
 # %% ../nbs/14_cli.ipynb #db8a8118
 @pipeline.command("definition", epilog=example("skin-lesion pipeline definition | jq '.Steps[].Name'"))

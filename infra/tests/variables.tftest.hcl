@@ -161,7 +161,7 @@ run "two_private_subnets" {
 
 run "a_pipeline_parameter_exists_in_the_definition" {
   command         = plan
-  expect_failures = [module.models]
+  expect_failures = [var.pipeline_parameters]
 
   variables {
     pipeline_parameters = { Epoch = "5" }
@@ -170,7 +170,7 @@ run "a_pipeline_parameter_exists_in_the_definition" {
 
 run "zips_are_built_first" {
   command         = plan
-  expect_failures = [module.functions]
+  expect_failures = [var.lambda_zip_folder]
 
   variables {
     lambda_zip_folder = "tests/no-such-folder"

@@ -10,7 +10,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from tests.standin import alarms, events, faults, functions, gateway, sagemaker, states, storage, terraform
+from tests.standin import alarms, events, faults, functions, gateway, provider, sagemaker, states, storage
 
 
 @dataclass
@@ -58,10 +58,11 @@ def serve(
     before = {k: os.environ.get(k) for k in wanted}
     os.environ.update(wanted)
     faults.url = url
-    for part in (functions, states, events, sagemaker, alarms, storage, terraform):
+    for part in (functions, states, events, sagemaker, alarms, storage, provider):
         part.install()
     states.execute(True)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
+    logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     moto.start()
     front = gateway.serve(door)

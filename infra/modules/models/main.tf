@@ -18,8 +18,11 @@ locals {
   }
 
   definition = merge(local.committed, {
+    # A number stays a number: SageMaker refuses "20" as the default of an Integer.
     Parameters = [
-      for p in local.committed.Parameters : merge(p, { for k, v in var.pipeline_parameters : "DefaultValue" => v if k == p.Name })
+      for p in local.committed.Parameters : merge(p, {
+        for k, v in var.pipeline_parameters : "DefaultValue" => jsondecode(p.Type == "String" ? jsonencode(v) : v) if k == p.Name
+      })
     ]
     Steps = [
       for s in local.committed.Steps : merge(s, {

@@ -70,8 +70,9 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
   }
 }
 
-# S3 access logging and load balancers do not deliver into a bucket whose default is SSE-KMS, and say nothing about it.
-# CloudTrail encrypts its own files in this bucket with our key.
+# Not our key, and not by choice: server access logging delivers only into a bucket whose default encryption is SSE-S3 (S3
+# User Guide, "Enabling Amazon S3 server access logging"), and so do load balancers ("Access logs for your Application Load
+# Balancer", step 1). Neither reports what it drops. CloudTrail encrypts its own files in this bucket with our key.
 resource "aws_s3_bucket_server_side_encryption_configuration" "logs" {
   bucket = aws_s3_bucket.this["logs"].id
 

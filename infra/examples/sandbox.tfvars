@@ -1,0 +1,15 @@
+# On top of minimal or hipaa, to try everything at once: all of it may be destroyed, and a small model on few images is
+# good enough.
+environment = "dev"
+sandbox     = true
+
+min_new_samples = 100
+thresholds      = { accuracy_threshold = 0.2 }
+
+pipeline_parameters = {
+  Arch              = "tiny"
+  Weights           = "none"
+  ImageSize         = "64"
+  Epochs            = "12"
+  AccuracyThreshold = "0.2"
+}

@@ -1,0 +1,253 @@
+"""`make sandbox`: the whole platform on this machine, from `terraform apply` to a model behind an endpoint, and back.
+
+An AWS is started on a loopback port (`tests/standin`). Terraform applies `infra/` to it, twice: `minimal`, in which a
+retraining then runs from `POST /retrain` to the alert that the new model serves, and, meanwhile, `hipaa`. Functions,
+state machine, event rules and the pipeline are the real ones; what takes minutes on AWS takes seconds. What does
+not hold ends the program with an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from skin_lesion_mlops import synthetic
+from tests.standin import pipelines, sagemaker, server, states
+from tests.standin.terraform import Root
+
+BEGAN = time.monotonic()
+HURRY = 0.02  # seconds for a second of the state machine's waiting
+LESIONS = 240
+
+
+def tell(who: str, what: str) -> None:
+    "A line of the timeline."
+    print(f"{time.monotonic() - BEGAN:6.1f} s  {who:15} {what}", flush=True)
+
+
+def check(holds: Any, what: str) -> None:
+    "End the program where something does not hold."
+    if not holds:
+        raise SystemExit(f"sandbox: {what}")
+
+
+def main() -> None:
+    "The demonstration."
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as tmp, ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        private = pool.submit(rehearse_hipaa, f"{tmp}/hipaa")
+        aws = server.serve()
+        try:
+            tell("AWS", f"answers at {aws.url}, the HTTP API at {aws.door}")
+            sagemaker.executor, states.scale = pipelines.execute, HURRY
+            root = create(aws, Path(tmp, "minimal"))
+            story = retrain(aws, root, Path(tmp, "lesions"))
+            scale(root)
+            remove(aws, root)
+            report_hipaa(private)
+        finally:
+            aws.stop()
+    print(f"\n{story}\n\nall of it held, in {time.monotonic() - BEGAN:.0f} s")
+
+
+# ---- the platform
+
+
+def create(aws: server.StandIn, folder: Path) -> Root:
+    "Apply `minimal`, and see that a second plan has nothing to do."
+    root = Root(folder, aws.url)
+    root.given = ["-var-file=examples/minimal.tfvars", "-var-file=examples/sandbox.tfvars"]
+    tell("terraform", f"apply, minimal: {root.apply()} resources made")
+    check("is up to date" in user("pipeline", "upsert"), "Terraform and the command disagree about the pipeline")
+    check(root.settled(), "the second plan is not empty")
+    tell("terraform", "plan: no changes")
+    return root
+
+
+def scale(root: Root) -> None:
+    "The endpoint exists: take its scaling under Terraform, with what the deployment has set, name for name."
+    root.given.append("-var=endpoint_exists=true")
+    tell("terraform", f"apply, endpoint_exists: {root.apply()} resources taken over")
+    check(root.settled(), "Terraform and the deployment disagree about scaling")
+
+
+def remove(aws: server.StandIn, root: Root) -> None:
+    "Take everything away: first what the deployment made, then what Terraform made."
+    sm = aws.client("sagemaker")
+    for endpoint in sm.list_endpoints()["Endpoints"]:
+        sm.delete_endpoint(EndpointName=endpoint["EndpointName"])
+    for config in sm.list_endpoint_configs()["EndpointConfigs"]:
+        sm.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+    for model in sm.list_models()["Models"]:
+        sm.delete_model(ModelName=model["ModelName"])
+    for version in sm.list_model_packages(ModelPackageGroupName="skin-lesion-models")["ModelPackageSummaryList"]:
+        sm.delete_model_package(ModelPackageName=version["ModelPackageArn"])
+    tell("terraform", f"destroy: {root.destroy()} resources gone")
+    check(not remains(aws), f"destroy left {remains(aws)}")
+
+
+def remains(aws: server.StandIn) -> list[str]:
+    "What is still in the account."
+    c = aws.client
+    found = [b["Name"] for b in c("s3").list_buckets()["Buckets"]]
+    found += [f["FunctionName"] for f in c("lambda").list_functions()["Functions"]]
+    found += [r["RoleName"] for r in c("iam").list_roles()["Roles"]]
+    found += [g["logGroupName"] for g in c("logs").describe_log_groups()["logGroups"]]
+    found += [a["AlarmName"] for a in c("cloudwatch").describe_alarms()["MetricAlarms"]]
+    found += [r["Name"] for r in c("events").list_rules()["Rules"]]
+    found += [m["name"] for m in c("stepfunctions").list_state_machines()["stateMachines"]]
+    found += [t["TopicArn"] for t in c("sns").list_topics()["Topics"]]
+    found += [p["PipelineName"] for p in c("sagemaker").list_pipelines()["PipelineSummaries"]]
+    vpcs = c("ec2").describe_vpcs(Filters=[dict(Name="is-default", Values=["false"])])["Vpcs"]
+    return found + [v["VpcId"] for v in vpcs]
+
+
+def rehearse_hipaa(folder: str) -> tuple[int, int, float]:
+    "Apply, plan and destroy `hipaa` in an account of its own; resources made and gone, seconds. Another process."
+    began = time.monotonic()
+    aws = server.serve()
+    try:
+        root = Root(Path(folder), aws.url)
+        certificate = aws.client("acm").request_certificate(DomainName="predict.example.org")["CertificateArn"]
+        root.given = [f"-var-file=examples/{e}.tfvars" for e in ("hipaa", "sandbox")]
+        root.given += [f"-var=certificate_arn={certificate}"]
+        made = root.apply()
+        check(root.settled(), "the second plan of hipaa is not empty")
+        gone = root.destroy()
+        check(not remains(aws), f"destroy left {remains(aws)}")
+        return made, gone, time.monotonic() - began
+    finally:
+        aws.stop()
+
+
+def report_hipaa(private: Future) -> None:
+    "What came of `hipaa`; its error is this program's."
+    made, gone, seconds = private.result()
+    tell("terraform", f"meanwhile, hipaa: {made} resources made, then no changes, {gone} gone; {seconds:.0f} s")
+
+
+# ---- the retraining
+
+
+def retrain(aws: server.StandIn, root: Root, lesions: Path) -> str:
+    "From images to a model that serves; the team's last message."
+    topic, machine, pipeline = (str(root.output(n)) for n in ("topic_arn", "state_machine_arn", "pipeline"))
+    watch = Watch(aws, topic, machine, pipeline)
+    user("data", "upload", str(synthetic.create_dataset(lesions, n=LESIONS)))
+    request = dict(reason="a season's new images", requested_by="dermatology")
+    answer = post(aws, str(root.output("retrain_url")), request)
+    tell("POST /retrain", answer["executionArn"].split(":")[-1])
+    watch.until("awaiting-approval")
+    user("models", "list", "--region", "us-east-1")
+    user("models", "approve", "1", "--by", "ada", "--reason", "read the report", "--region", "us-east-1")
+    message = watch.until("deployed")
+    serves(aws, str(root.output("endpoint")))
+    return message
+
+
+def post(aws: server.StandIn, url: str, body: dict) -> dict:
+    "Send a signed request to the HTTP API, whose door here is a loopback port."
+    data = json.dumps(body)
+    signed = AWSRequest("POST", url, data=data, headers={"Content-Type": "application/json"})
+    SigV4Auth(Credentials("operator", "standin"), "execute-api", "us-east-1").add_auth(signed)
+    host, path = url.split("//")[1].split("/", 1)
+    door = f"{aws.door}/{host.split('.')[0]}/{path}"
+    with urllib.request.urlopen(urllib.request.Request(door, data.encode(), dict(signed.headers))) as response:
+        return json.load(response)
+
+
+def user(*words: str) -> str:
+    "What a person types, and what it says."
+    typed = " ".join(w if " " not in w else f'"{w}"' for w in words)
+    tell("person", f"$ skin-lesion {typed}")
+    command = [sys.executable, "-m", "skin_lesion_mlops.cli", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
+    check(done.returncode == 0, f"skin-lesion {typed}: {done.stdout}{done.stderr}")
+    print("".join(f"{'':27}{line}\n" for line in done.stdout.strip().splitlines()), end="", flush=True)
+    return done.stdout
+
+
+def serves(aws: server.StandIn, endpoint: str) -> None:
+    "The endpoint runs the version that was approved."
+    sm = aws.client("sagemaker")
+    found = sm.describe_endpoint(EndpointName=endpoint)
+    check(found["EndpointStatus"] == "InService", f"{endpoint} is {found['EndpointStatus']}")
+    config = sm.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
+    model = sm.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
+    containers = model.get("Containers") or [model["PrimaryContainer"]]
+    check(containers[0]["ModelPackageName"].endswith("/1"), "the endpoint serves something else")
+    tell("endpoint", f"{endpoint} is InService with {found['EndpointConfigName']}")
+
+
+class Watch:
+    "Looks at state machine, pipeline and topic, and tells what is new."
+
+    def __init__(self, aws: server.StandIn, topic: str, machine: str, pipeline: str):
+        self.aws, self.machine, self.pipeline = aws, machine, pipeline
+        self.told: set[tuple[str, str]] = set()
+        sqs = aws.client("sqs")
+        self.mailbox = sqs.create_queue(QueueName="team")["QueueUrl"]
+        arn = sqs.get_queue_attributes(QueueUrl=self.mailbox, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        aws.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+
+    def steps(self) -> None:
+        "What the steps of the pipeline's executions do."
+        sm = self.aws.client("sagemaker")
+        executions = sm.list_pipeline_executions(PipelineName=self.pipeline)["PipelineExecutionSummaries"]
+        for x in (x["PipelineExecutionArn"] for x in executions):
+            for step in sm.list_pipeline_execution_steps(PipelineExecutionArn=x)["PipelineExecutionSteps"]:
+                self.once("pipeline", x, f"{step['StepName']} {step['StepStatus']}")
+
+    def once(self, who: str, whose: str, what: str) -> None:
+        "Tell it, unless it has been told."
+        if (whose, what) not in self.told:
+            self.told.add((whose, what))
+            tell(who, what)
+
+    def states(self) -> None:
+        "The states that the machine's executions have entered."
+        sfn = self.aws.client("stepfunctions")
+        for x in sfn.list_executions(stateMachineArn=self.machine)["executions"]:
+            pages = sfn.get_paginator("get_execution_history").paginate(executionArn=x["executionArn"])
+            for event in (e for page in pages for e in page["events"] if "stateEnteredEventDetails" in e):
+                self.once("state machine", x["name"], event["stateEnteredEventDetails"]["name"])
+
+    def messages(self) -> dict[str, str]:
+        "What the topic has sent since the last look: outcome -> text."
+        sqs, found = self.aws.client("sqs"), {}
+        for m in sqs.receive_message(QueueUrl=self.mailbox, MaxNumberOfMessages=10).get("Messages", []):
+            body = json.loads(m["Body"])
+            sqs.delete_message(QueueUrl=self.mailbox, ReceiptHandle=m["ReceiptHandle"])
+            outcome = body.get("MessageAttributes", {}).get("outcome", {}).get("Value", "")
+            found[outcome] = f"{body['Subject']}\n\n{body['Message']}"
+            tell("SNS", f"{outcome}: {body['Subject']}")
+        return found
+
+    def until(self, outcome: str, seconds: float = 420) -> str:
+        "Look until this message comes; its text. Any other is an error."
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.states()
+            self.steps()
+            if found := self.messages():
+                check(set(found) == {outcome}, f"not {outcome}, but " + "\n".join(found.values()))
+                self.states()
+                return found[outcome]
+            time.sleep(0.2)
+        raise SystemExit(f"sandbox: no message {outcome} in {seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
