@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all format lint export lambdas infra-check sandbox clean
+.PHONY: help demo test test-all bench soak format lint export lambdas infra-check sandbox clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,13 @@ test: $(VENV)/.dev  ## every notebook and the tests, without the long end-to-end
 test-all: $(VENV)/.dev  ## everything, the long end-to-end runs too
 	$(BIN)/nbdev_test --flags slow
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.dev  ## measure serving against its peers: PEERS=python-of-their-environment (see the notebook)
+	mkdir -p build
+	$(BIN)/papermill --cwd nbs/benchmarks nbs/benchmarks/serving.ipynb build/serving.ipynb -p peers '$(PEERS)'
+
+soak: $(VENV)/.dev  ## fifty thousand mixed requests to the service: none lost, flat memory
+	$(BIN)/python -m pytest tests/test_serve_hostile.py -m slow -s
 
 export: $(VENV)/.dev  ## notebooks -> library, README and clean notebooks
 	$(BIN)/nbdev_clean
