@@ -1,0 +1,95 @@
+"Exported engines: the same answers as torch, or none; never a file that was changed, or made for other weights."
+
+import numpy as np
+import pytest
+import torch
+
+from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.engines import EXPORTED, TOLERANCES, choose_engine, export_engines, probes
+from skin_lesion_mlops.models import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.predictor import create_predictor, decode
+from skin_lesion_mlops.synthetic import create_dataset
+
+pytest.importorskip("onnx", reason="writing engines needs the train extra")
+pytest.importorskip("onnxruntime", reason="writing engines needs the train extra")
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    raw = create_dataset(tmp_path_factory.mktemp("engines") / "raw", n=12, seed=3)
+    return [decode(p.read_bytes(), SIZE) for p in sorted(raw.rglob("*.jpg"))]
+
+
+def write_bundle(folder, arch="tiny"):
+    "An untrained network, but one that has seen pictures and has opinions."
+    torch.manual_seed(0)
+    model, x = create_model(arch).train(), torch.from_numpy(probes(SIZE)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        for _ in range(20):  # the statistics of the normalisation
+            model(x)
+        model.eval().head.weight *= 3 / model(x).std(0).mean()
+    return save_bundle(folder, model, create_contract(model, SIZE, temperature=1.3, thresholds=dict(malignant=0.4)))
+
+
+def export(folder):
+    pixels = np.concatenate([probes(SIZE), probes(SIZE)[:, ::-1], probes(SIZE)[:, :, ::-1]])
+    return export_engines(folder, pixels, pixels, np.arange(len(pixels)) % 7)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_bundle(tmp_path / "bundle")
+    export(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_an_exported_engine_answers_like_evaluation(arch, pictures, tmp_path):
+    "The same pictures through evaluation's network and through ONNX Runtime, for every architecture."
+    where = write_bundle(tmp_path / "bundle", arch)
+    refused = export(where)
+    assert not refused["onnxruntime"], refused
+    served = create_predictor(where, engine="onnxruntime")
+    found = np.array([list(p.probabilities.values()) for p in served.predict(pictures)])
+    truth = load_bundle(where).probabilities(np.stack([p.pixels for p in pictures]))
+    assert served.engine_name == "onnxruntime" and len(truth) > 4 and np.ptp(truth) > 0.05
+    assert np.abs(found - truth).max() < TOLERANCES["fp32"].probability
+
+
+def test_an_engine_that_disagrees_is_refused_and_not_carried_about(tmp_path, monkeypatch):
+    where = write_bundle(tmp_path / "bundle")
+    monkeypatch.setattr("skin_lesion_mlops.engines.compare", lambda *found: dict(top1=0.5, probability=0.9))
+    refused = export(where)
+    assert all(refused.values()) and "only 50.00%" in refused["onnxruntime"]
+    assert not (where / Files.ONNX).exists() and not (where / Files.INT8).exists()
+    predictor = create_predictor(where)
+    assert predictor.engine_name == "torch" and set(predictor.passed_over) == set(EXPORTED)
+    with pytest.raises(SkinLesionError, match="onnxruntime cannot be used: only 50"):
+        create_predictor(where, engine="onnxruntime")
+
+
+def test_a_changed_file_is_not_run(folder):
+    (folder / Files.ONNX).write_bytes((folder / Files.ONNX).read_bytes() + b"\0")
+    name, _, _, why = choose_engine(folder, read_json(folder / Files.BUNDLE))
+    assert EXPORTED.get(name) is None or EXPORTED[name].file != Files.ONNX
+    with pytest.raises(SkinLesionError, match="is not the file that was written"):
+        create_predictor(folder, engine="onnxruntime")
+
+
+def test_engines_of_other_weights_are_not_run(folder):
+    contract = read_json(folder / Files.BUNDLE)
+    name, run, _, why = choose_engine(folder, {**contract, "weights_hash": "0" * 64})
+    assert (name, run) == ("torch", None) and why["onnxruntime"] == "the engines were made for other weights"
+
+
+def test_an_engine_that_computes_otherwise_on_this_machine_is_not_run(folder):
+    book = read_json(folder / Files.ENGINES)
+    book["probes"] = [row[::-1] for row in book["probes"]]
+    write_json(folder / Files.ENGINES, book)
+    assert choose_engine(folder, read_json(folder / Files.BUNDLE))[0] == "torch"
+
+
+def test_an_engine_that_there_is_not(folder):
+    with pytest.raises(SkinLesionError, match="there is no engine 'tensorrt'.*\n?.*openvino"):
+        create_predictor(folder, engine="tensorrt")
