@@ -141,6 +141,7 @@ module "functions" {
   source = "./modules/functions"
 
   name                = var.name
+  verbs               = local.verbs
   functions           = { for v in local.verbs : v => local.functions[v] }
   role_arns           = module.identity.function_role_arns
   environment         = { LOG_LEVEL = var.log_level }

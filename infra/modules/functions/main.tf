@@ -3,7 +3,7 @@ data "aws_partition" "this" {}
 data "aws_region" "this" {}
 
 locals {
-  names = { for verb, f in var.functions : verb => "${var.name}-${replace(verb, "_", "-")}" }
+  names = { for verb in var.verbs : verb => "${var.name}-${replace(verb, "_", "-")}" }
   rules = "arn:${data.aws_partition.this.partition}:events:${data.aws_region.this.name}:${data.aws_caller_identity.this.account_id}:rule/${var.name}-*"
 }
 

@@ -3,6 +3,11 @@ variable "name" {
   type        = string
 }
 
+variable "verbs" {
+  description = "The functions, by the verbs that name their zips; alone, so that the logs depend on nothing that can be destroyed without them"
+  type        = set(string)
+}
+
 variable "functions" {
   description = "What each function needs, by the verb that names its zip: memory (MB), timeout (s), reserved concurrency (-1: none), own environment, whether it joins the VPC"
   type = map(object({
