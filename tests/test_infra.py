@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ MODULES = sorted(p.name for p in (INFRA / "modules").iterdir())
 pytest.importorskip("moto.server", reason="moto[server] is not installed: pip install -e '.[dev]'")
 from tests import sandbox  # noqa: E402
 from tests.standin import server  # noqa: E402
-from tests.standin.terraform import Root  # noqa: E402
+from tests.standin.terraform import Refused, Root  # noqa: E402
 
 
 def make_plan(example: str, folder: str) -> dict:
@@ -532,6 +533,114 @@ def test_the_sandbox_holds():
     sandbox.main()
 
 
+@pytest.mark.slow
+def test_the_bucket_of_the_state_is_made_and_settled(tmp_path):
+    "`infra/bootstrap`: applied, no second thoughts, the backend it prints is what it made, and a state stops destroy."
+    running = server.serve()
+    try:
+        root = Root(tmp_path, running.url, "bootstrap")
+        assert root.apply() > 0 and root.settled()
+        backend = dict(re.findall(r'(\w+) += "(.+)"', str(root.output("backend"))))
+        s3 = running.client("s3")
+        assert [b["Name"] for b in s3.list_buckets()["Buckets"]] == [backend["bucket"]]
+        assert s3.get_bucket_versioning(Bucket=backend["bucket"])["Status"] == "Enabled"
+        (rule,) = s3.get_bucket_encryption(Bucket=backend["bucket"])["ServerSideEncryptionConfiguration"]["Rules"]
+        assert rule["ApplyServerSideEncryptionByDefault"]["KMSMasterKeyID"] == backend["kms_key_id"]
+        s3.put_object(Bucket=backend["bucket"], Key="skin-lesion.tfstate", Body=b"{}")
+        with pytest.raises(Refused, match="BucketNotEmpty"):
+            root.destroy()
+    finally:
+        running.stop()
+
+
+@pytest.mark.slow
+def test_the_platform_starts_again_as_its_readme_says(tmp_path):
+    "The commands of `infra/README.md`, word for word, in an account that is no sandbox: version 2 serves as before."
+    running = server.serve()
+    try:
+        root = Root(tmp_path, running.url)
+        (root.folder / "prod.tfvars").write_text('environment = "prod"\nalert_emails = ["team@example.com"]\n')
+        root.given = ["-var-file=prod.tfvars"]
+        root.apply()
+        sm, s3 = running.client("sagemaker"), running.client("s3")
+        image = str(root.output("repositories")["inference"]) + ":1"
+        bucket = next(b["Name"] for b in s3.list_buckets()["Buckets"] if "models" in b["Name"])
+        for status in ("Approved", "Approved", "Rejected"):
+            register(sm, bucket, image, status)
+        s3.put_object(Bucket=bucket, Key="model.tar.gz", Body=b"weights")
+        assert shell(root, "skin-lesion deploy --every 0.2").endswith("version 2 serves\n")
+        before, group = serving(sm), sm.list_model_packages(ModelPackageGroupName="skin-lesion-models")
+        with pytest.raises(Refused, match="is not empty"):  # a registry with versions is not deleted
+            root.destroy("-target=module.models.aws_sagemaker_model_package_group.this")
+        lose_the_endpoint(sm)
+        logs = running.client("logs")
+        key, groups = root.output("kms_key_arn"), logs.describe_log_groups()["logGroups"]
+
+        readme = (INFRA / "README.md").read_text().partition("## Starting again")[2]
+        shell(root, re.search(r"```sh\n(.*?)```", readme, re.S)[1])
+
+        gone = (root.folder / "gone.txt").read_text()
+        assert "module.functions.aws_lambda_function" in gone and "module.identity.aws_iam_role" in gone
+        assert not re.search("s3_bucket|kms_key|ecr_repository|model_package_group|log_group", gone)
+        assert serving(sm) == before and before.endswith("/2")
+        after = sm.list_model_packages(ModelPackageGroupName="skin-lesion-models")
+        assert after["ModelPackageSummaryList"] == group["ModelPackageSummaryList"]
+        assert s3.get_object(Bucket=bucket, Key="model.tar.gz")["Body"].read() == b"weights"
+        assert root.output("kms_key_arn") == key
+        assert running.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
+        created = {g["arn"]: g["creationTime"] for g in logs.describe_log_groups()["logGroups"]}
+        assert {g["arn"]: g["creationTime"] for g in groups}.items() <= created.items()
+        assert root.settled("-var=endpoint_exists=true")
+    finally:
+        running.stop()
+
+
+def register(sm, bucket: str, image: str, status: str) -> None:
+    "One more version."
+    container = dict(Image=image, ModelDataUrl=f"s3://{bucket}/model.tar.gz")
+    types = dict(SupportedContentTypes=["image/jpeg"], SupportedResponseMIMETypes=["application/json"])
+    sm.create_model_package(
+        ModelPackageGroupName="skin-lesion-models",
+        ModelApprovalStatus=status,
+        InferenceSpecification=dict(Containers=[container], **types),
+    )
+
+
+def serving(sm) -> str:
+    "ARN of the version behind the endpoint."
+    found = sm.describe_endpoint(EndpointName="skin-lesion-endpoint")
+    assert found["EndpointStatus"] == "InService"
+    config = sm.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
+    model = sm.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
+    return (model.get("Containers") or [model["PrimaryContainer"]])[0]["ModelPackageName"]
+
+
+def lose_the_endpoint(sm) -> None:
+    "The disaster, as far as it is not Terraform's: nothing that a deployment made is left."
+    sm.delete_endpoint(EndpointName="skin-lesion-endpoint")
+    for config in sm.list_endpoint_configs()["EndpointConfigs"]:
+        sm.delete_endpoint_config(EndpointConfigName=config["EndpointConfigName"])
+    for model in sm.list_models()["Models"]:
+        sm.delete_model(ModelName=model["ModelName"])
+
+
+def shell(root: Root, commands: str) -> str:
+    "Type commands into bash in a root's folder: every question is answered with yes; what they say."
+    command = root.folder / "bin" / "skin-lesion"
+    if not command.exists():
+        command.parent.mkdir()
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m skin_lesion_mlops.cli "$@"\n')
+        command.chmod(0o755)
+    quick = "-auto-approve -input=false -no-color -parallelism=30"
+    env = {**root.env, "TF_CLI_ARGS_apply": quick, "TF_CLI_ARGS_destroy": quick, "PYTHONPATH": str(REPO)}
+    env["PATH"] = f"{command.parent}{os.pathsep}{env['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands], cwd=root.folder, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 # ---- The diagram
 
 
@@ -555,6 +664,15 @@ def test_the_diagram_shows_every_module_and_nothing_else():
         for item in box.items:
             assert f'resource "{item.resource}"' in code, f"{name}: {item.label}"
             assert item.shape in diagram.GLYPHS
+
+
+def test_the_diagram_counts_what_the_plan_has(plans):
+    shown = {
+        i.label: (name, i.resource) for name, b in _diagram().BOXES.items() for i in b.items if i.label[0].isdigit()
+    }
+    for label, (module, kind) in shown.items():
+        made = [r for r in resources(plans["minimal"], kind) if r["address"].startswith(f"module.{module}.")]
+        assert len(made) == int(label.split()[0]), label
 
 
 def test_no_arrow_crosses_a_box():

@@ -119,7 +119,7 @@ BOXES = {
         400,
         170,
         (
-            Item("4 rules", "aws_cloudwatch_event_rule", "eventbridge"),
+            Item("5 rules", "aws_cloudwatch_event_rule", "eventbridge"),
             Item("POST /retrain", "aws_apigatewayv2_api", "api_gateway"),
             Item("retraining", "aws_sfn_state_machine", "step_functions"),
         ),

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from moto.iam import access_control
+from moto.s3.models import FakeBucket
 from moto.s3.responses import S3Response
 
 _installed = False
@@ -19,6 +20,7 @@ def install() -> None:
     _installed = True
     _one_conditional_write_at_a_time()
     _conditions_of_bucket_policies()
+    _versions_that_outlive_their_days()
 
 
 def _one_conditional_write_at_a_time() -> None:
@@ -45,3 +47,21 @@ def _conditions_of_bucket_policies() -> None:
         return permitted(self, *given, **named)
 
     access_control.IAMPolicyStatement.is_action_permitted = is_action_permitted
+
+
+def _versions_that_outlive_their_days() -> None:
+    "A lifecycle rule may keep the newest noncurrent versions; moto forgets how many."
+    put, serialized = FakeBucket.set_lifecycle, S3Response.serialized
+
+    def set_lifecycle(self: Any, rules: list[dict[str, Any]]) -> None:
+        put(self, rules)
+        self.kept = [(r.get("NoncurrentVersionExpiration") or {}).get("NewerNoncurrentVersions") for r in rules]
+
+    def with_kept(self: Any, answer: Any) -> Any:
+        if self.data.get("Action") == "GetBucketLifecycleConfiguration" and isinstance(answer.result, dict):
+            for rule, kept in zip(answer.result["Rules"], self.backend.get_bucket(self.bucket_name).kept):
+                rule.get("NoncurrentVersionExpiration", {}).update(dict(NewerNoncurrentVersions=kept) if kept else {})
+        return serialized(self, answer)
+
+    FakeBucket.set_lifecycle = set_lifecycle
+    S3Response.serialized = with_kept
