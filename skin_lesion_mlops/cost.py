@@ -22,7 +22,7 @@ __all__ = ['DATED', 'HOURS', 'INSTANCES', 'PRICES', 'EXAMPLES', 'METRICS', 'Plan
            'runs_a_month', 'inventory', 'Item', 'hourly', 'estimate', 'total', 'read_load', 'cost_verb']
 
 # %% ../nbs/13g_cost.ipynb #e685edc7
-DATED = "2025-06"  # AWS's public price pages, https://aws.amazon.com/<service>/pricing/
+DATED = "2025-06"  # approximate: compare with https://aws.amazon.com/<service>/pricing/ before budgeting
 HOURS = 730  # a month
 
 INSTANCES = {  # USD an hour
@@ -285,4 +285,4 @@ def cost_verb(
     ]
     print(table(rows + [dict(service="a month", what="", quantity="", unit="", usd=f"{total(items):,.2f}")]))
     assumed = ", ".join(f"{k} {v:,g}" for k, v in asdict(load).items())
-    print(f"\nOn demand in us-east-1, prices of {DATED}, without free tiers and tax. Assumed: {assumed}.")
+    print(f"\nOn demand in us-east-1, approximate prices of {DATED}, without free tiers and tax. Assumed: {assumed}.")
