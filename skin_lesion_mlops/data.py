@@ -23,8 +23,8 @@ from .core import CLASSES, DEFAULT_SEED, DIAGNOSES, SPLITS, SkinLesionError, has
 
 # %% auto #0
 __all__ = ['SCHEMA', 'SUFFIXES', 'SYNONYMS', 'ALIASES', 'MAX_PIXELS', 'MIN_SIDE', 'NEAR', 'SHARES', 'find_images',
-           'read_diagnosis', 'read_source', 'BadImage', 'open_image', 'perceptual_hash', 'near_duplicates', 'Checked',
-           'inspect_image', 'cpus', 'check', 'assign_groups', 'split', 'shares']
+           'read_diagnosis', 'read_source', 'BadImage', 'decode_image', 'open_image', 'perceptual_hash',
+           'near_duplicates', 'Checked', 'inspect_image', 'cpus', 'check', 'assign_groups', 'split', 'shares']
 
 # %% ../nbs/01_data.ipynb #0c903433
 SCHEMA = ("image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization", "source")
@@ -248,6 +248,7 @@ def _listed(
 # %% ../nbs/01_data.ipynb #8757e0c8
 MAX_PIXELS = 100_000_000  # a 100-megapixel picture needs 300 MB; dermoscopes make 1 to 24
 MIN_SIDE = 32  # pixels; less shows no structure
+_ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
 class BadImage(Exception):
@@ -266,11 +267,12 @@ class BadImage(Exception):
         return BadImage, (self.reason, self.detail)
 
 
-def open_image(
+def decode_image(
     source: Any,  # a path, or a binary file object
     max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
-) -> Image.Image:  # mode RGB, upright, without metadata; raises `BadImage`
-    "Decode one image into plain RGB pixels."
+    side: int = 0,  # a JPEG may be decoded at half, a quarter or an eighth, as long as both sides keep so many pixels
+) -> Image.Image:  # mode RGB, upright; raises `BadImage`
+    "Decode one image. Its metadata still hangs on it: for who takes the pixels out of it and lets go of the rest."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own warnings: we judge the size ourselves
         try:
@@ -279,8 +281,10 @@ def open_image(
                     raise BadImage("too_large", f"{im.width}x{im.height} is over {max_pixels:,} pixels")
                 if min(im.size) < MIN_SIDE:
                     raise BadImage("too_small", f"{im.width}x{im.height} is under {MIN_SIDE} pixels")
+                if side:
+                    im.draft(None, (side, side))
                 im.load()
-                rgb = _to_rgb(ImageOps.exif_transpose(im))
+                return _to_rgb(ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im)
         except BadImage:
             raise
         except UnidentifiedImageError:
@@ -289,7 +293,17 @@ def open_image(
             raise BadImage("too_large", str(e)) from None
         except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
             raise BadImage("truncated", f"the file breaks off or is damaged ({type(e).__name__})") from None
-    return Image.frombytes("RGB", rgb.size, rgb.tobytes())
+
+
+def open_image(
+    source: Any,  # a path, or a binary file object
+    max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
+) -> Image.Image:  # mode RGB, upright, without metadata; raises `BadImage`
+    "Decode one image into plain RGB pixels."
+    image = decode_image(source, max_pixels)
+    bare = Image.new("RGB", image.size)
+    bare.paste(image)
+    return bare
 
 
 def _to_rgb(
@@ -303,7 +317,7 @@ def _to_rgb(
     if im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info:
         rgba = im.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", im.size, "white"), rgba).convert("RGB")
-    return im.convert("RGB")
+    return im if im.mode == "RGB" else im.convert("RGB")
 
 # %% ../nbs/01_data.ipynb #330aba08
 _N, _KEEP = 32, 16
@@ -390,7 +404,7 @@ def inspect_image(
     try:
         if os.path.getsize(path) == 0:
             raise BadImage("empty_file", "zero bytes")
-        im = open_image(path)
+        im = decode_image(path)
         return "", hash_file(path), perceptual_hash(im), str(im.width), str(im.height)
     except BadImage as e:
         return e.reason, e.detail, "", "", ""

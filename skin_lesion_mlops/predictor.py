@@ -17,10 +17,10 @@ from PIL import Image
 
 from .bundle import check_contract, open_bundle
 from .core import BY_CODE, CLASSES, MALIGNANT, Files, SkinLesionError, read_json
-from .data import BadImage, open_image
+from .data import BadImage
 from .engines import AUTO, Run, check_engine, choose_engine, softmax, torch_engine
 from .familiarity import Familiarity, load_familiarity, thumbnail
-from .preprocess import resize
+from .preprocess import read_pixels, resize
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.models import Bundle
@@ -41,8 +41,8 @@ class Picture:
     pixels: np.ndarray  # (size, size, 3), uint8: the model's input
     thumb: np.ndarray  # (64, 64, 3), uint8: for the question whether it is dermoscopy
     sha256: str  # of the bytes that arrived
-    width: int  # pixels, upright
-    height: int  # pixels, upright
+    width: int  # pixels, as the file has them
+    height: int  # pixels, as the file has them
 
 
 def decode(
@@ -55,7 +55,9 @@ def decode(
         raise BadImage("empty", "there are no bytes")
     if not data.startswith(SIGNATURES):
         raise BadImage("not_jpeg_or_png", "the bytes do not begin as a JPEG or PNG file does")
-    return _keep(open_image(io.BytesIO(data), max_pixels), size, data)
+    pixels = read_pixels(io.BytesIO(data), size, max_pixels)
+    with Image.open(io.BytesIO(data)) as head:
+        return _keep(pixels, data, head.size)
 
 
 def from_array(
@@ -63,17 +65,17 @@ def from_array(
     size: int,  # side of the model's input, pixels
 ) -> Picture:
     "Take a picture that somebody has decoded already."
-    return _keep(Image.fromarray(pixels), size, pixels.tobytes())
+    height, width, _ = pixels.shape
+    return _keep(resize(Image.fromarray(pixels), size), pixels.tobytes(), (width, height))
 
 
 def _keep(
-    image: Image.Image,  # upright, RGB
-    size: int,  # side of the model's input, pixels
+    pixels: np.ndarray,  # (size, size, 3), uint8: the model's input
     data: bytes,  # what arrived
+    extent: tuple[int, int],  # width and height of the picture, pixels
 ) -> Picture:
-    "Keep what is needed of a picture, and let go of the rest."
-    pixels = resize(image, size)
-    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *image.size)
+    "Keep what is needed of a picture."
+    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *extent)
 
 # %% ../nbs/09a_predictor.ipynb #c6e73bb9
 NOTICE = "Decision support for research, not a diagnosis."

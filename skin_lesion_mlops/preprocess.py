@@ -20,31 +20,36 @@ from PIL import Image, ImageDraw
 
 from .core import CLASSES, SPLITS, Files, SkinLesionError, hash_text, progress, read_json, versions
 from .core import write_json
-from .data import BadImage, open_image
+from .data import MAX_PIXELS, BadImage, decode_image
 
 # %% auto #0
-__all__ = ['MEAN', 'STD', 'CHANNELS', 'STATISTICS', 'VERSION', 'SHARD_BYTES', 'CHUNK', 'SCHEMA', 'SKETCH_K', 'SKETCH_C', 'resize',
-           'read_pixels', 'contact_sheet', 'image_statistics', 'lesion_share', 'Chunk', 'fill', 'cores', 'run_ordered',
-           'write_shards', 'data_hash', 'describe_dataset', 'write_dataset', 'Shards', 'sketch', 'unfold',
-           'column_statistics', 'dataset_statistics', 'suggest_constraints', 'write_baseline']
+__all__ = ['SHRINK', 'MEAN', 'STD', 'CHANNELS', 'STATISTICS', 'VERSION', 'SHARD_BYTES', 'CHUNK', 'SCHEMA', 'SKETCH_K', 'SKETCH_C',
+           'resize', 'read_pixels', 'contact_sheet', 'image_statistics', 'lesion_share', 'Chunk', 'fill', 'cores',
+           'run_ordered', 'write_shards', 'data_hash', 'describe_dataset', 'write_dataset', 'Shards', 'sketch',
+           'unfold', 'column_statistics', 'dataset_statistics', 'suggest_constraints', 'write_baseline']
 
 # %% ../nbs/03_preprocess.ipynb #193a3d3c
 def resize(
-    image: Image.Image,  # any mode; what `open_image` returns is RGB
+    image: Image.Image,  # any mode; what `decode_image` returns is RGB
     size: int = 224,  # side of the square, pixels
 ) -> np.ndarray:  # (size, size, 3) uint8
     "The one way a picture becomes a model's input, in training and in serving."
     if size < 1:
         raise SkinLesionError(f"image size {size} is not positive", "use e.g. 224")
-    return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR))
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return np.asarray(rgb.resize((size, size), Image.Resampling.BILINEAR))
+
+
+SHRINK = 2  # a JPEG may be decoded at a fraction that leaves this many times the side
 
 
 def read_pixels(
-    source: Any,  # a path, or whatever else `open_image` opens
+    source: Any,  # a path, or whatever else `decode_image` opens
     size: int = 224,  # side of the square, pixels
+    max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
 ) -> np.ndarray:  # (size, size, 3) uint8; raises `BadImage`
     "Open, turn upright, make RGB, resize."
-    return resize(open_image(source), size)
+    return resize(decode_image(source, max_pixels, SHRINK * size), size)
 
 # %% ../nbs/03_preprocess.ipynb #d87d368d
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, in [0, 1]

@@ -306,7 +306,8 @@ def choose_precision(
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
-    native = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    asks = [getattr(torch.cpu, f"_is_{i}_supported", lambda: False) for i in ("amx_tile", "avx512_bf16")]
+    native = any(supported() for supported in asks)
     return "bf16" if native and not architecture(arch).depthwise and arch != "tiny" else "fp32"
 
 

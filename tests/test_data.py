@@ -12,10 +12,12 @@ from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES, SPLITS, SkinLesionError
 from skin_lesion_mlops.data import (
+    MIN_SIDE,
     NEAR,
     BadImage,
     assign_groups,
     check,
+    decode_image,
     near_duplicates,
     open_image,
     perceptual_hash,
@@ -144,8 +146,9 @@ def test_broken_files_go_to_quarantine_with_their_reason(tmp_path, reason):
 
 @pytest.mark.parametrize("cut", range(2, len(JPEG), 97))
 def test_no_cut_of_a_file_escapes(cut):
-    with pytest.raises(BadImage):
-        open_image(io.BytesIO(JPEG[:cut]))
+    for side in (0, MIN_SIDE):
+        with pytest.raises(BadImage):
+            decode_image(io.BytesIO(JPEG[:cut]), side=side)
 
 
 @settings(max_examples=200, deadline=None)

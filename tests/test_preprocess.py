@@ -16,6 +16,7 @@ from PIL import Image
 
 from skin_lesion_mlops import preprocess as P
 from skin_lesion_mlops.core import CLASSES, SPLITS, Files, SkinLesionError, read_json
+from skin_lesion_mlops.data import decode_image, open_image
 from skin_lesion_mlops.launch import parameters_of
 from skin_lesion_mlops.synthetic import create_dataset
 
@@ -201,6 +202,26 @@ def test_resize_is_antialiased_and_keeps_the_whole_picture():
 def test_a_path_and_the_bytes_of_a_request_give_the_same_pixels(rows):
     for path in rows.path[rows.image_id.str.startswith("ODD")]:
         assert (P.read_pixels(path, 40) == P.read_pixels(io.BytesIO(Path(path).read_bytes()), 40)).all()
+
+
+def off_by(source, size):
+    "How far the one route is from decoding in full, in levels of 256, pixel by pixel."
+    full = P.resize(open_image(source), size).astype(int)
+    return np.abs(P.read_pixels(source, size) - full)
+
+
+def test_a_large_jpeg_is_decoded_small_and_gives_the_same_pixels(rows, tmp_path):
+    photo = Image.open(rows.path[0]).convert("RGB").resize((2400, 1800))
+    grain = Image.effect_noise(photo.size, 60).convert("RGB")
+    Image.blend(photo, grain, 0.15).save(tmp_path / "large.jpg", quality=92)
+    assert decode_image(tmp_path / "large.jpg", side=448).size == (600, 450)
+    off = off_by(tmp_path / "large.jpg", 224)
+    assert 0 < off.max() <= 8 and (off <= 2).mean() > 0.999
+
+
+def test_real_dermoscopy_decoded_small_gives_the_same_pixels(ham10000_600x450):
+    off = np.stack([off_by(p, 112) for p in sorted(ham10000_600x450.rglob("*.jpg"))[:40]])
+    assert 0 < off.max() <= 12 and (off <= 2).mean() > 0.999
 
 
 def test_training_pixels_are_not_normalised(dataset):
