@@ -35,9 +35,9 @@ test-all: $(VENV)/.dev  ## everything, the long end-to-end runs too
 	$(BIN)/nbdev_test --flags slow
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-bench: $(VENV)/.dev  ## measure serving against its peers: PEERS=python-of-their-environment (see the notebook)
+bench: $(VENV)/.dev  ## measure serving against its peers: PEERS=their python, TRAINED=bundles (see the notebook)
 	mkdir -p build
-	$(BIN)/papermill --cwd nbs/benchmarks nbs/benchmarks/serving.ipynb build/serving.ipynb -p peers '$(PEERS)'
+	$(BIN)/papermill --cwd nbs/benchmarks nbs/benchmarks/serving.ipynb build/serving.ipynb -p peers '$(PEERS)' -p trained '$(TRAINED)'
 
 soak: $(VENV)/.dev  ## fifty thousand mixed requests to the service: none lost, flat memory
 	$(BIN)/python -m pytest tests/test_serve_hostile.py -m slow -s

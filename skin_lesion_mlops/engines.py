@@ -193,6 +193,7 @@ def _one_by_one(
 
 def _onnxruntime(
     file: Path,  # an ONNX graph
+    precision: str,  # not used: ONNX Runtime computes as the graph says
 ) -> tuple[Run, str]:  # the engine, its precision
     "Open a graph in ONNX Runtime."
     import onnxruntime
@@ -207,12 +208,15 @@ def _onnxruntime(
 
 def _openvino(
     file: Path,  # an ONNX graph
+    precision: str,  # "fp32" to compute in float32 in any case; else the processor's own choice
 ) -> tuple[Run, str]:  # the engine, its precision
     "Compile a graph with OpenVINO."
     import openvino
 
     n, mine = cores(), threading.local()
     settings = dict(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=n, INFERENCE_NUM_THREADS=n)
+    if precision == "fp32":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = openvino.Core().compile_model(str(file), "CPU", settings)
 
     def run(x: np.ndarray) -> list[np.ndarray]:
@@ -231,6 +235,7 @@ _OPENERS = dict(onnxruntime=_onnxruntime, openvino=_openvino)
 def open_engine(
     name: str,  # a key of `EXPORTED`
     folder: Path,  # of the bundle
+    precision: str = "",  # in which it was admitted; empty for the best that this processor has
 ) -> tuple[Run, str]:  # the engine, its precision; raises `SkinLesionError`
     "Open an exported engine, admitted or not."
     row = EXPORTED[check_engine(name)]
@@ -239,7 +244,7 @@ def open_engine(
     if not (folder / row.file).exists():
         raise SkinLesionError(f"the bundle has no {row.file}", "train again with onnx and onnxruntime installed")
     try:
-        run, precision = _OPENERS[row.runtime](folder / row.file)
+        run, precision = _OPENERS[row.runtime](folder / row.file, precision)
     except Exception as e:
         reason = str(e).strip().splitlines()[0][:200] if str(e).strip() else type(e).__name__
         raise SkinLesionError(f"{name} cannot open {row.file} ({reason})", "use another engine") from e
@@ -371,7 +376,7 @@ def passed_over(
     if not (folder / row["file"]).exists() or hash_file(folder / row["file"]) != row["sha256"]:
         return f"{row['file']} is not the file that was written", None, ""
     try:
-        run, precision = open_engine(name, folder)
+        run, precision = open_engine(name, folder, row["precision"])
     except SkinLesionError as e:
         return e.problem, None, ""
     found = softmax(run(probes(contract["image_size"]))[0], contract["temperature"])

@@ -90,6 +90,17 @@ def test_an_engine_that_computes_otherwise_on_this_machine_is_not_run(folder):
     assert choose_engine(folder, read_json(folder / Files.BUNDLE))[0] == "torch"
 
 
+def test_what_was_admitted_in_float32_computes_in_float32(folder):
+    "Also on a processor that would rather use bfloat16."
+    pytest.importorskip("openvino", reason="needs the openvino extra")
+    book = read_json(folder / Files.ENGINES)
+    book["engines"]["openvino"] = {**book["engines"]["onnxruntime"]}
+    write_json(folder / Files.ENGINES, book)
+    served, exact = (create_predictor(folder, engine=e) for e in ("openvino", "onnxruntime"))
+    assert served.precision == "fp32"
+    assert np.abs(served.engine(probes(SIZE))[0] - exact.engine(probes(SIZE))[0]).max() < 1e-4
+
+
 def test_an_engine_that_there_is_not(folder):
     with pytest.raises(SkinLesionError, match="there is no engine 'tensorrt'.*\n?.*openvino"):
         create_predictor(folder, engine="tensorrt")
