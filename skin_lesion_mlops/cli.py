@@ -89,7 +89,7 @@ def _root(
 # %% ../nbs/14_cli.ipynb #90f7eca6
 def take_weights(
     home: Path,  # folder of the local runtime
-    weights: str,  # "none", "imagenet" or the path of a file
+    weights: str,  # "none", "imagenet", or the path of a file or of a bundle's folder
     bucket: str,  # the models bucket
 ) -> dict[str, str]:  # the parameters Weights and, for a file, WeightsPrefix
     "Put the weights to start from where the training job finds them."
@@ -97,11 +97,10 @@ def take_weights(
 
     if weights in ("none", "imagenet"):
         return dict(Weights=weights)
-    path = Path(weights)
+    path = Path(weights) / Files.WEIGHTS if Path(weights).is_dir() else Path(weights)
     if not path.is_file():
-        raise SkinLesionError(
-            f"there are no weights at {weights}", "give --weights a file, or the word none or imagenet"
-        )
+        remedy = "give --weights a file, the folder of a bundle, or the word none or imagenet"
+        raise SkinLesionError(f"there are no weights at {path}", remedy)
     prefix = f"weights/{hash_file(path)}"
     target = s3_path(home, f"s3://{bucket}/{prefix}/{path.name}")
     if not target.exists():
@@ -217,7 +216,7 @@ Epochs = Annotated[
 Weights = Annotated[
     Optional[str],
     typer.Option(
-        "--weights", metavar="PATH", help="start from this file, or from none or imagenet  [default: imagenet]"
+        "--weights", metavar="PATH", help="start from this file or bundle, or from none or imagenet  [default: imagenet]"
     ),
 ]
 Pairs = Annotated[

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Run', 'EXPORTED', 'ENGINES', 'AUTO', 'INSTALL', 'TOLERANCES', 'CALIBRATION', 'PROBES', 'VALIDATION', 'Row',
-           'check_engine', 'Tolerance', 'compare', 'objection', 'write_onnx', 'write_int8', 'open_engine',
+           'check_engine', 'Tolerance', 'compare', 'objection', 'write_onnx', 'kept_exact', 'write_int8', 'open_engine',
            'torch_engine', 'probes', 'softmax', 'missing', 'spread', 'export_engines', 'passed_over', 'choose_engine']
 
 # %% ../nbs/04c_engines.ipynb #ece847f1
@@ -146,15 +146,26 @@ def write_onnx(
         torch.onnx.export(Both(bundle.model).eval(), (pixels,), str(path), **options)
 
 # %% ../nbs/04c_engines.ipynb #3747d2c7
-CALIBRATION = 64  # training images that set the range of the activations
+CALIBRATION = 256  # training images that set the range of the activations
+_TAIL = ("GlobalAveragePool", "ReduceMean", "Flatten", "Gemm")  # what follows the last convolution
+
+
+def kept_exact(
+    nodes: Any,  # of an ONNX graph, in order
+) -> list[str]:  # names of nodes
+    "What of a network is not rounded."
+    convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
+    tail = [node.name for node in nodes[convolutions[-1] :] if node.op_type in _TAIL]
+    return [nodes[convolutions[0]].name, *tail]
 
 
 def write_int8(
     path: Path,  # where to
-    onnx: Path,  # from `write_onnx`
+    graph: Path,  # from `write_onnx`
     images: np.ndarray,  # (n, size, size, 3), uint8: pictures of the training split
 ) -> None:
     "The same graph with weights and activations in eight bits."
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -173,8 +184,10 @@ def write_int8(
     try:
         with tempfile.TemporaryDirectory() as tmp:
             merged = Path(tmp) / Files.ONNX
-            quant_pre_process(str(onnx), str(merged), skip_symbolic_shape=True)
-            quantize_static(str(merged), str(path), Reader(), quant_format=QuantFormat.QDQ, **kinds)
+            quant_pre_process(str(graph), str(merged), skip_symbolic_shape=True)
+            exact = kept_exact(onnx.load(str(merged)).graph.node)
+            options = dict(quant_format=QuantFormat.QDQ, nodes_to_exclude=exact)
+            quantize_static(str(merged), str(path), Reader(), **options, **kinds)
     finally:
         logging.root.setLevel(level)
 

@@ -13,7 +13,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from skin_lesion_mlops.cli import ARCHS, DEMO, app
+from skin_lesion_mlops.cli import ARCHS, DEMO, app, take_weights
 from skin_lesion_mlops.core import Files, write_json
 from skin_lesion_mlops.registry import GROUP, create_registry, s3_path
 
@@ -333,8 +333,19 @@ def test_a_missing_folder_and_missing_weights_are_named(place):
     )
     done = skin_lesion(place, "run", "--data", "lesions", "--weights", "nothing.pt", status=1)
     assert "there are no weights at nothing.pt" in done.stderr
+    (place / "empty").mkdir()
+    done = skin_lesion(place, "run", "--data", "lesions", "--weights", "empty", status=1)
+    assert "there are no weights at empty/model.pt" in done.stderr
     assert "Traceback" in skin_lesion(place, "--debug", "run", "--data", "nowhere", status=1).stderr
     assert "Traceback" in skin_lesion(place, "run", "--data", "nowhere", "--debug", status=1).stderr
+
+
+def test_training_goes_on_from_a_bundle(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / Files.WEIGHTS).write_bytes(b"weights")
+    found = take_weights(tmp_path, str(tmp_path / "bundle"), "models")
+    assert found == take_weights(tmp_path, str(tmp_path / "bundle" / Files.WEIGHTS), "models")
+    assert (tmp_path / "s3" / "models" / found["WeightsPrefix"] / Files.WEIGHTS).read_bytes() == b"weights"
 
 
 def test_the_approved_model_becomes_the_champion(place):

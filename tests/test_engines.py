@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.engines import EXPORTED, TOLERANCES, choose_engine, export_engines, probes
+from skin_lesion_mlops.engines import (
+    EXPORTED,
+    TOLERANCES,
+    choose_engine,
+    export_engines,
+    kept_exact,
+    probes,
+    write_onnx,
+)
 from skin_lesion_mlops.models import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.predictor import create_predictor, decode
 from skin_lesion_mlops.synthetic import create_dataset
@@ -55,6 +63,22 @@ def test_an_exported_engine_answers_like_evaluation(arch, pictures, tmp_path):
     truth = load_bundle(where).probabilities(np.stack([p.pixels for p in pictures]))
     assert served.engine_name == "onnxruntime" and len(truth) > 4 and np.ptp(truth) > 0.05
     assert np.abs(found - truth).max() < TOLERANCES["fp32"].probability
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, tmp_path):
+    import onnx
+
+    write_onnx(tmp_path / Files.ONNX, load_bundle(write_bundle(tmp_path / "bundle", arch)))
+    nodes = onnx.load(str(tmp_path / Files.ONNX)).graph.node
+    kept = {n.name: n for n in nodes if n.name in kept_exact(nodes)}
+    assert "pixels" not in {
+        i for n in nodes if n.op_type == "Conv" for i in n.input
+    }  # a node casts and normalises first
+    assert [n.op_type for n in kept.values()].count("Conv") == 1 and list(kept.values())[0].op_type == "Conv"
+    makes = {o: n.name for n in nodes for o in n.output}
+    assert {makes["logits"], makes["embedding"]} & set(kept), "the last layer or the embedding is rounded"
+    assert [n.op_type for n in kept.values()].count("GlobalAveragePool") <= 1, "squeeze and excitation is inside"
 
 
 def test_an_engine_that_disagrees_is_refused_and_not_carried_about(tmp_path, monkeypatch):
