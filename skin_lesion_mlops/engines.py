@@ -155,8 +155,8 @@ def kept_exact(
 ) -> list[str]:  # names of nodes
     "What of a network is not rounded."
     convolutions = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
-    tail = [node.name for node in nodes[convolutions[-1] :] if node.op_type in _TAIL]
-    return [nodes[convolutions[0]].name, *tail]
+    head, tail = nodes[: convolutions[0] + 1], nodes[convolutions[-1] :]
+    return [node.name for node in (*head, *(t for t in tail if t.op_type in _TAIL))]
 
 
 def write_int8(
