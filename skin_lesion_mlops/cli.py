@@ -216,7 +216,9 @@ Epochs = Annotated[
 Weights = Annotated[
     Optional[str],
     typer.Option(
-        "--weights", metavar="PATH", help="start from this file or bundle, or from none or imagenet  [default: imagenet]"
+        "--weights",
+        metavar="PATH",
+        help="start from this file or bundle, or from none or imagenet  [default: imagenet]",
     ),
 ]
 Pairs = Annotated[
