@@ -178,7 +178,7 @@ def write_int8(
         def get_next(self) -> Any:
             return next(self.items, None)
 
-    kinds = dict(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True)
+    kinds = dict(activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, quant_format=QuantFormat.QDQ)
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)  # the quantiser warns of what has been done already
     try:
@@ -186,8 +186,7 @@ def write_int8(
             merged = Path(tmp) / Files.ONNX
             quant_pre_process(str(graph), str(merged), skip_symbolic_shape=True)
             exact = kept_exact(onnx.load(str(merged)).graph.node)
-            options = dict(quant_format=QuantFormat.QDQ, nodes_to_exclude=exact)
-            quantize_static(str(merged), str(path), Reader(), **options, **kinds)
+            quantize_static(str(merged), str(path), Reader(), per_channel=True, nodes_to_exclude=exact, **kinds)
     finally:
         logging.root.setLevel(level)
 

@@ -306,8 +306,8 @@ def choose_precision(
         return asked
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability(device)[0] >= 8 else "fp16"
-    asks = [getattr(torch.cpu, f"_is_{i}_supported", lambda: False) for i in ("amx_tile", "avx512_bf16")]
-    native = any(supported() for supported in asks)
+    asked_of = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    native = any(getattr(torch.cpu, name, lambda: False)() for name in asked_of)
     return "bf16" if native and not architecture(arch).depthwise and arch != "tiny" else "fp32"
 
 

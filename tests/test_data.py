@@ -12,7 +12,6 @@ from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES, SPLITS, SkinLesionError
 from skin_lesion_mlops.data import (
-    MIN_SIDE,
     NEAR,
     BadImage,
     assign_groups,
@@ -146,9 +145,14 @@ def test_broken_files_go_to_quarantine_with_their_reason(tmp_path, reason):
 
 @pytest.mark.parametrize("cut", range(2, len(JPEG), 97))
 def test_no_cut_of_a_file_escapes(cut):
-    for side in (0, MIN_SIDE):
-        with pytest.raises(BadImage):
-            decode_image(io.BytesIO(JPEG[:cut]), side=side)
+    with pytest.raises(BadImage):
+        open_image(io.BytesIO(JPEG[:cut]))
+    with pytest.raises(BadImage):
+        decode_image(io.BytesIO(JPEG[:cut]), side=30)
+
+
+def test_the_whole_file_is_decoded_at_half_its_size():
+    assert decode_image(io.BytesIO(JPEG), side=30).size == (40, 30)
 
 
 @settings(max_examples=200, deadline=None)

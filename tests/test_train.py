@@ -417,3 +417,11 @@ def test_the_log_is_short(undisturbed: tuple[Path, str]) -> None:
     refused = [w for w in lines if w.startswith("no ")]
     assert len(lines) - len(refused) == len(curve(root)) + 4, log
     assert json.dumps(log).count("\\r") == 0
+
+
+@pytest.mark.parametrize("amx, avx512, want", [(False, False, "fp32"), (True, False, "bf16"), (False, True, "bf16")])
+def test_bfloat16_where_the_processor_multiplies_it(monkeypatch, amx, avx512, want):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    assert T.choose_precision("auto", "resnet50", torch.device("cpu")) == want
+    assert T.choose_precision("auto", "efficientnet_lite0", torch.device("cpu")) == "fp32"  # depthwise: nothing gained
