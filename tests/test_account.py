@@ -43,7 +43,6 @@ def aws():
 def account(aws, tmp_path):
     "What Terraform makes, empty, and its parameter."
     aws.reset()
-    pipelines.reset()
     known = dict(
         roles=dict(sagemaker=platform.ROLE.format("sagemaker")),
         buckets=dict(raw="raw", processed="processed", models="models"),

@@ -61,7 +61,6 @@ def make(aws, tmp_path):
     def make(pipeline=PIPELINE, **settings):
         look()
         aws.reset()
-        pipelines.reset()
         states.waits.clear()
         states.retries.clear()
         made.append(platform.create(aws, tmp_path, pipeline, **settings))

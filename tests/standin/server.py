@@ -10,7 +10,7 @@ import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
-from tests.standin import alarms, events, faults, functions, gateway, provider, sagemaker, states, storage
+from tests.standin import alarms, events, faults, functions, gateway, pipelines, provider, sagemaker, states, storage
 
 
 @dataclass
@@ -32,6 +32,7 @@ class StandIn:
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")).read()
         sagemaker.reset()
         faults.reset()
+        pipelines.reset()
 
     def stop(self) -> None:
         "Shut down, and leave the process as it was."
@@ -48,7 +49,7 @@ def serve(
     port: int = 0,  # 0: any free one
     door: int = 0,  # the same for the HTTP API
 ) -> StandIn:
-    "Start an AWS."
+    "Start an AWS, its account empty whatever this process did in an earlier one."
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     port = port or _free_port()
@@ -66,7 +67,9 @@ def serve(
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     moto.start()
     front = gateway.serve(door)
-    return StandIn(url, f"http://127.0.0.1:{front.server_port}", moto, front, before)
+    running = StandIn(url, f"http://127.0.0.1:{front.server_port}", moto, front, before)
+    running.reset()
+    return running
 
 
 def _free_port() -> int:
