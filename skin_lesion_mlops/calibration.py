@@ -67,11 +67,11 @@ def fit_threshold(
     labels: np.ndarray,  # (n,)
     sensitivity: float = 0.95,  # part of the malignant images that must be found
 ) -> float:  # call it malignant when its probability is at least this; 0.5 when no image is malignant
-    "The highest threshold that finds enough of the malignant images."
+    "The highest threshold, up to one half, that finds enough of the malignant images."
     found = np.sort(malignant_probability(probabilities)[is_malignant(labels)])[::-1]
     if len(found) == 0:
         return 0.5
-    return float(np.clip(found[math.ceil(sensitivity * len(found) - 1e-9) - 1], 0, 1))
+    return float(min(found[math.ceil(sensitivity * len(found) - 1e-9) - 1], 0.5))
 
 # %% ../nbs/04b_calibration.ipynb #015d4dad
 def calibrate(
