@@ -310,7 +310,7 @@ def _progress() -> Any:  # a function of an event and a run
     return _tell
 
 # %% ../nbs/14_cli.ipynb #bd63e7cf
-DEMO: dict[str, Any] = dict(Arch="efficientnet_lite0", Weights="imagenet", ImageSize=96, Epochs=8)
+DEMO: dict[str, Any] = dict(Arch="efficientnet_lite0", Weights="imagenet", ImageSize=96, Epochs=6)
 
 Images = Annotated[int, typer.Option("--images", metavar="N", min=100, help="generated lesions")]
 DemoEpochs = Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="passes over them, at most")]
@@ -318,7 +318,7 @@ DemoEpochs = Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="p
 
 @app.command("demo", epilog=example("skin-lesion demo", "skin-lesion demo --images 2000 --epochs 30"))
 def demo_verb(
-    images: Images = 1000,  # to generate
+    images: Images = 900,  # to generate
     epochs: DemoEpochs = DEMO["Epochs"],  # passes over them
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?

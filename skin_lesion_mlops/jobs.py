@@ -159,7 +159,8 @@ def environment_of(
     job: Job,  # the job
 ) -> dict[str, str]:
     "The process's environment."
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SM_")}
+    # with IN_TEST, which nbdev_test sets, a module does not run its `main`
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
     here = str(Path(__file__).resolve().parent.parent)
     env.update(
         SAGEMAKER_BASE_DIR=str(job.ml),
