@@ -32,7 +32,7 @@ test: $(VENV)/.dev  ## every notebook and the tests, without the long end-to-end
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev  ## everything, the long end-to-end runs too
-	$(BIN)/nbdev_test --flags slow
+	$(BIN)/nbdev_test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev  ## measure serving against its peers: PEERS=their python, TRAINED=bundles (see the notebook)
