@@ -50,7 +50,7 @@ export: $(VENV)/.dev  ## notebooks -> library, README and clean notebooks
 
 format: $(VENV)/.dev  ## black, notebooks included (it would write `# |` for nbdev's `#|`)
 	$(BIN)/black --quiet nbs tests lambdas setup.py
-	sed -i 's/^\( *"\)# | /\1#| /' nbs/*.ipynb
+	sed -i 's/^\( *"\)# | /\1#| /' nbs/*.ipynb nbs/*/*.ipynb
 
 lint: $(VENV)/.dev  ## black, flake8, mypy, bandit
 	$(BIN)/black --quiet --check tests lambdas setup.py

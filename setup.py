@@ -3,7 +3,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 config = ConfigParser(delimiters=["="])
@@ -32,9 +32,12 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     # The step notebooks travel with the package: a job runs them wherever it is installed.
-    packages=["skin_lesion_mlops", "skin_lesion_mlops.steps"],
+    packages=[*find_packages(include=["skin_lesion_mlops*"]), "skin_lesion_mlops.steps"],
     package_dir={"skin_lesion_mlops": "skin_lesion_mlops", "skin_lesion_mlops.steps": "nbs/steps"},
-    package_data={"skin_lesion_mlops": ["py.typed", "*.json", "page/*"], "skin_lesion_mlops.steps": ["*.ipynb"]},
+    package_data={
+        "skin_lesion_mlops": ["py.typed", "*.json", "page/*", "model/*.json"],
+        "skin_lesion_mlops.steps": ["*.ipynb"],
+    },
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split()},

@@ -12,7 +12,9 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIBRARY = {"deploy_model": ("__init__", "core", "deploy")}  # modules of skin_lesion_mlops that a function uses
+LIBRARY = {
+    "deploy_model": ("__init__", "core", "aws/__init__", "aws/deploy")
+}  # modules of skin_lesion_mlops that a function uses
 
 
 def functions() -> list[str]:

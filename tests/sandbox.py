@@ -24,7 +24,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from skin_lesion_mlops import synthetic
+from skin_lesion_mlops.data import synthetic
 from tests.standin import pipelines, sagemaker, server, states
 from tests.standin.terraform import Root
 
@@ -172,7 +172,7 @@ def user(*words: str) -> str:
     "What a person types, and what it says."
     typed = " ".join(w if " " not in w else f'"{w}"' for w in words)
     tell("person", f"$ skin-lesion {typed}")
-    command = [sys.executable, "-m", "skin_lesion_mlops.cli", *words]
+    command = [sys.executable, "-m", "skin_lesion_mlops.cli.app", *words]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"})
     check(done.returncode == 0, f"skin-lesion {typed}: {done.stdout}{done.stderr}")
     print("".join(f"{'':27}{line}\n" for line in done.stdout.strip().splitlines()), end="", flush=True)

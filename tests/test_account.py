@@ -19,9 +19,10 @@ pytest.importorskip("moto")
 from PIL import Image  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
-from skin_lesion_mlops import pipeline, remote  # noqa: E402
-from skin_lesion_mlops.cli import app  # noqa: E402
-from skin_lesion_mlops.registry import create_registry, s3_path, s3_uris  # noqa: E402
+from skin_lesion_mlops.aws import remote  # noqa: E402
+from skin_lesion_mlops.cli.app import app  # noqa: E402
+from skin_lesion_mlops.pipeline import definition as pipeline  # noqa: E402
+from skin_lesion_mlops.pipeline.registry import create_registry, s3_path, s3_uris  # noqa: E402
 from tests.standin import pipelines, platform, sagemaker, server, states  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
@@ -64,7 +65,7 @@ def program(*line, status=0, **environment):
     "Run `skin-lesion` as a process: what it prints on stdout and stderr."
     environment = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
     done = subprocess.run(
-        [sys.executable, "-m", "skin_lesion_mlops.cli", *line], capture_output=True, text=True, env=environment
+        [sys.executable, "-m", "skin_lesion_mlops.cli.app", *line], capture_output=True, text=True, env=environment
     )
     assert done.returncode == status, f"{line} -> {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skin_lesion_mlops.card import evaluation_json, model_card, write_evaluation
 from skin_lesion_mlops.core import CLASSES, Files, read_json
-from skin_lesion_mlops.evaluate import Champion, evaluate, simulate
+from skin_lesion_mlops.evaluation.card import evaluation_json, model_card, write_evaluation
+from skin_lesion_mlops.evaluation.conclusion import evaluate
+from skin_lesion_mlops.evaluation.gate import Champion
+from skin_lesion_mlops.evaluation.predictions import simulate
 
 CONTRACT = dict(
     arch="resnet50",

@@ -13,9 +13,9 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from skin_lesion_mlops.cli import ARCHS, DEMO, app, take_weights
+from skin_lesion_mlops.cli.app import ARCHS, DEMO, app, take_weights
 from skin_lesion_mlops.core import Files, write_json
-from skin_lesion_mlops.registry import GROUP, create_registry, s3_path
+from skin_lesion_mlops.pipeline.registry import GROUP, create_registry, s3_path
 
 
 def evaluation(accuracy, threshold=0.85):
@@ -143,7 +143,7 @@ def environment(place):
 
 def command(*arguments):
     "The command line of a verb."
-    return [sys.executable, "-m", "skin_lesion_mlops.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "skin_lesion_mlops.cli.app", *map(str, arguments)]
 
 
 def skin_lesion(place, *arguments, status=0):
@@ -210,21 +210,21 @@ def test_a_list_of_verbs_cuts_nobody_short(group):
 
 @pytest.mark.parametrize("option,parameter", [("--arch", "Arch"), ("--epochs", "Epochs"), ("--weights", "Weights")])
 def test_defaults_in_the_help_are_those_of_the_pipeline(option, parameter):
-    from skin_lesion_mlops.pipeline import PARAMETERS
+    from skin_lesion_mlops.pipeline.definition import PARAMETERS
 
     told = _help_of(CliRunner(env=dict(COLUMNS="80")).invoke(app, ["run", "--help"]).output, option)
     assert f"[default: {PARAMETERS[parameter][0]}]" in told
 
 
 def test_architectures_in_the_help_are_those_of_the_models():
-    from skin_lesion_mlops.models import ARCHITECTURES
+    from skin_lesion_mlops.model.networks import ARCHITECTURES
 
     assert sorted(ARCHS) == sorted(ARCHITECTURES) and DEMO["Arch"] in ARCHS
 
 
 def test_help_is_quick_and_needs_nothing_heavy(tmp_path):
     heavy = ("torch", "numpy", "pandas", "PIL", "boto3", "sagemaker", "papermill")
-    block = f"import sys\nfor m in {heavy}: sys.modules[m] = None\nfrom skin_lesion_mlops.cli import app\n"
+    block = f"import sys\nfor m in {heavy}: sys.modules[m] = None\nfrom skin_lesion_mlops.cli.app import app\n"
     times = []
     for _ in range(3):
         start = time.perf_counter()
@@ -237,7 +237,9 @@ def test_help_is_quick_and_needs_nothing_heavy(tmp_path):
 
 
 def test_models_and_runs_work_without_torch(tmp_path):
-    block = "import sys\nsys.modules['torch'] = sys.modules['boto3'] = None\nfrom skin_lesion_mlops.cli import app\n"
+    block = (
+        "import sys\nsys.modules['torch'] = sys.modules['boto3'] = None\nfrom skin_lesion_mlops.cli.app import app\n"
+    )
     for line in (["models", "list"], ["runs"], ["runs", "--json"], ["pipeline", "parameters"]):
         done = subprocess.run(
             [sys.executable, "-c", block + f"app({line})"], env=environment(tmp_path), capture_output=True
@@ -455,7 +457,7 @@ def test_the_same_verbs_work_on_sagemaker(monkeypatch):
 
 
 def test_data_check_counts_before_anything_is_trained(tmp_path):
-    from skin_lesion_mlops.synthetic import create_dataset
+    from skin_lesion_mlops.data.synthetic import create_dataset
 
     create_dataset(tmp_path / "lesions", n=60, bad=1)
     done = skin_lesion(tmp_path, "data", "check", "lesions", "--json", "--max-quarantine-share", "0.9")
@@ -473,7 +475,7 @@ def test_data_check_counts_before_anything_is_trained(tmp_path):
 
 
 def test_an_unknown_source_is_refused(tmp_path):
-    pytest.importorskip("skin_lesion_mlops.fetch")
+    pytest.importorskip("skin_lesion_mlops.data.fetch")
     done = skin_lesion(tmp_path, "data", "fetch", "--source", "attic", "ham", status=1)
     assert "unknown source 'attic'" in done.stderr and not (tmp_path / "ham").exists()
 
@@ -486,7 +488,7 @@ def test_the_definition_is_the_committed_one(tmp_path, repo):
 
 
 def test_two_folders_of_the_same_name_do_not_share_a_place(tmp_path):
-    from skin_lesion_mlops.local import link_data
+    from skin_lesion_mlops.pipeline.local import link_data
 
     for parent in ("x", "y"):
         (tmp_path / parent / "ham").mkdir(parents=True)

@@ -11,19 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES, SPLITS, SkinLesionError
-from skin_lesion_mlops.data import (
-    NEAR,
-    BadImage,
-    assign_groups,
-    check,
-    decode_image,
-    near_duplicates,
-    open_image,
-    perceptual_hash,
-    read_source,
-    shares,
-    split,
-)
+from skin_lesion_mlops.data.check import NEAR, check, near_duplicates
+from skin_lesion_mlops.data.pictures import BadImage, decode_image, open_image, perceptual_hash
+from skin_lesion_mlops.data.sources import read_source
+from skin_lesion_mlops.data.split import assign_groups, shares, split
 
 
 def photo(seed: int = 0, size: tuple = (80, 60)) -> Image.Image:

@@ -12,7 +12,7 @@ import pytest
 moto = pytest.importorskip("moto")
 from PIL import Image  # noqa: E402
 
-from skin_lesion_mlops import deploy, remote, upload  # noqa: E402
+from skin_lesion_mlops.aws import deploy, remote, upload  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -152,12 +152,12 @@ def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
-    from skin_lesion_mlops import serving
-    from skin_lesion_mlops.capture import observed
-    from skin_lesion_mlops.models import create_contract, create_model, save_bundle
-    from skin_lesion_mlops.monitor import describe
-    from skin_lesion_mlops.predictor import create_predictor
-    from skin_lesion_mlops.serve import create_app
+    from skin_lesion_mlops.cli import serve as serving
+    from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+    from skin_lesion_mlops.monitor.captures import describe
+    from skin_lesion_mlops.serve.app import create_app
+    from skin_lesion_mlops.serve.capture import observed
+    from skin_lesion_mlops.serve.predictor import create_predictor
 
     model = deploy._model("arn:package", deploy.Settings("arn:role", "s3://p/capture"))
     ((name, value),) = model["Containers"][0]["Environment"].items()

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.engines import (
+from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.engines import (
     EXPORTED,
     TOLERANCES,
     choose_engine,
@@ -14,9 +15,8 @@ from skin_lesion_mlops.engines import (
     probes,
     write_onnx,
 )
-from skin_lesion_mlops.models import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
-from skin_lesion_mlops.predictor import create_predictor, decode
-from skin_lesion_mlops.synthetic import create_dataset
+from skin_lesion_mlops.model.networks import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 pytest.importorskip("onnx", reason="writing engines needs the train extra")
 pytest.importorskip("onnxruntime", reason="writing engines needs the train extra")
@@ -81,7 +81,7 @@ def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, tm
 
 def test_an_engine_that_disagrees_is_refused_and_not_carried_about(tmp_path, monkeypatch):
     where = write_bundle(tmp_path / "bundle")
-    monkeypatch.setattr("skin_lesion_mlops.engines.compare", lambda *found: dict(top1=0.5, probability=0.9))
+    monkeypatch.setattr("skin_lesion_mlops.model.engines.compare", lambda *found: dict(top1=0.5, probability=0.9))
     refused = export(where)
     assert all(refused.values()) and "only 50.00%" in refused["onnxruntime"]
     assert not (where / Files.ONNX).exists() and not (where / Files.INT8).exists()

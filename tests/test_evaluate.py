@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,13 +13,16 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from skin_lesion_mlops import evaluate as ev
 from skin_lesion_mlops.core import CLASSES, SkinLesionError
+from skin_lesion_mlops.evaluation import conclusion, gate, metrics
+from skin_lesion_mlops.evaluation import predictions as ev_predictions
 
 seeds = st.integers(0, 10_000)
 
 
-def predictions(seed: int, n: int = 60, absent: int = 0, coarse: bool = False, sharp: float = 2.0) -> ev.Predictions:
+def predictions(
+    seed: int, n: int = 60, absent: int = 0, coarse: bool = False, sharp: float = 2.0
+) -> ev_predictions.Predictions:
     "Random predictions; `absent` classes are missing from the truth, `coarse` makes tied scores."
     rng = np.random.default_rng(seed)
     present = rng.permutation(7)[: 7 - absent]
@@ -27,12 +31,12 @@ def predictions(seed: int, n: int = 60, absent: int = 0, coarse: bool = False, s
     if coarse:
         logits = np.round(logits)
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return ev.create_predictions(labels, p, rng.integers(0, n // 2 + 1, n), threshold=float(rng.random()))
+    return ev_predictions.create_predictions(labels, p, rng.integers(0, n // 2 + 1, n), threshold=float(rng.random()))
 
 
-def value(p: ev.Predictions) -> dict:
+def value(p: ev_predictions.Predictions) -> dict:
     "Every figure, as plain numbers."
-    return {k: float(v[0]) for k, v in ev.figures(p).items()}
+    return {k: float(v[0]) for k, v in metrics.figures(p).items()}
 
 
 def same(a: float, b: float) -> bool:
@@ -123,7 +127,7 @@ def test_figures_agree_with_an_independent_scorer(seed, absent, coarse):
 
 
 def test_figures_agree_with_torchmetrics():
-    from skin_lesion_mlops.models import create_model
+    from skin_lesion_mlops.model.networks import create_model
 
     create_model("resnet18")  # makes torchvision, which torchmetrics imports, work beside a CPU torch
     import torch
@@ -138,7 +142,7 @@ def test_figures_agree_with_torchmetrics():
         assert abs(v["macro_f1"] - float(tm.multiclass_f1_score(probs, y, **kw))) < 1e-6
         assert abs(v["auc_macro"] - float(tm.multiclass_auroc(probs, y, **kw))) < 1e-6
         assert abs(v["ece"] - float(tm.multiclass_calibration_error(probs, y, num_classes=7, n_bins=15))) < 1e-6
-        ours = ev.confusion(p.labels, p.predicted, 7)[0]
+        ours = metrics.confusion(p.labels, p.predicted, 7)[0]
         assert (ours == tm.multiclass_confusion_matrix(probs, y, num_classes=7).numpy()).all()
 
 
@@ -146,7 +150,7 @@ def test_figures_agree_with_torchmetrics():
 def test_wilson_agrees_with_scipy(n, share):
     hits = round(share * n)
     expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
-    assert np.allclose(ev.wilson(hits / n, n), (expected.low, expected.high), atol=1e-4)
+    assert np.allclose(metrics.wilson(hits / n, n), (expected.low, expected.high), atol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
@@ -158,7 +162,7 @@ def test_weights_mean_repetition(seed):
     repeated = p[np.repeat(np.arange(len(p)), times)]
     if len(set(repeated.labels)) < len(set(p.labels)):
         return
-    weighted = ev.figures(p, times[None].astype(float))
+    weighted = metrics.figures(p, times[None].astype(float))
     for name, v in value(repeated).items():
         assert same(float(weighted[name][0]), v), name
 
@@ -174,11 +178,11 @@ def test_order_of_images_does_not_matter(seed):
 
 def test_resamples_keep_lesions_together_and_classes_whole():
     truth = np.repeat([0, 1, 2, 3, 4, 5, 6], 6)
-    p = ev.create_predictions(truth, np.full((42, 7), 1 / 7), np.arange(42) // 2)
-    for w in ev.resamples(p, 50):
+    p = ev_predictions.create_predictions(truth, np.full((42, 7), 1 / 7), np.arange(42) // 2)
+    for w in metrics.resamples(p, 50):
         assert (w[:, ::2] == w[:, 1::2]).all()
         assert all((w[:, truth == c].sum(1) == 6).all() for c in range(7))
-    a, b = (np.concatenate(list(ev.resamples(p, 250, seed=s))) for s in (1, 1))
+    a, b = (np.concatenate(list(metrics.resamples(p, 250, seed=s))) for s in (1, 1))
     assert a.shape == (250, 42) and (a == b).all()
 
 
@@ -188,16 +192,16 @@ def _clinic(rng, lesions=150):
     right = rng.random(lesions) < np.where(truth == 4, 0.6, 0.9)
     image = np.repeat(np.arange(lesions), rng.integers(1, 4, lesions))
     answer = np.where(right, truth, 9 - truth)[image]
-    return ev.create_predictions(truth[image], np.eye(7)[answer] * 0.9 + 0.1 / 7, image)
+    return ev_predictions.create_predictions(truth[image], np.eye(7)[answer] * 0.9 + 0.1 / 7, image)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
-    tables = [ev.measure(_clinic(rng), bootstrap=200) for _ in range(250)]
+    tables = [metrics.measure(_clinic(rng), bootstrap=200) for _ in range(250)]
     for name, truth in (("balanced_accuracy", 0.75), ("recall.mel", 0.6), ("recall.nv", 0.9), ("accuracy", 0.8)):
         covered = np.mean([t.low[name] <= truth <= t.high[name] for t in tables])
         assert 0.90 <= covered <= 0.985, f"{name}: {covered:.3f}"
-    by_image = [ev.measure(ev.replace(p, lesions=np.arange(len(p))), 200) for p in (_clinic(rng) for _ in range(150))]
+    by_image = [metrics.measure(replace(p, lesions=np.arange(len(p))), 200) for p in (_clinic(rng) for _ in range(150))]
     naive = np.mean([t.low["balanced_accuracy"] <= 0.75 <= t.high["balanced_accuracy"] for t in by_image])
     assert naive < 0.90  # what the lesions are for
 
@@ -209,7 +213,7 @@ def test_intervals_stay_honest_for_a_handful_of_lesions():
     for _ in range(250):
         right = rng.random(len(truth)) < 0.75
         answer = np.where(right, truth, (truth + 1) % 7)
-        tables.append(ev.measure(ev.create_predictions(truth, np.eye(7)[answer]), bootstrap=100))
+        tables.append(metrics.measure(ev_predictions.create_predictions(truth, np.eye(7)[answer]), bootstrap=100))
     for name in ("recall.df", "recall.vasc", "recall.mel", "balanced_accuracy"):
         covered = np.mean([t.low[name] <= 0.75 <= t.high[name] for t in tables])
         assert covered >= 0.91, f"{name}: {covered:.3f}"
@@ -220,16 +224,16 @@ def test_a_thousand_resamples_of_a_thousand_images_take_seconds():
 
     p = predictions(1, n=1000)
     start = time.perf_counter()
-    t = ev.measure(p, 1000)
+    t = metrics.measure(p, 1000)
     assert time.perf_counter() - start < 15 and t.loc["accuracy", "low"] < t.loc["accuracy", "high"]
 
 
 def test_perfect_and_absent_classes_are_not_overstated():
-    p = ev.create_predictions(["mel"] * 10 + ["nv"] * 30, np.eye(7)[[4] * 10 + [5] * 30])
-    t = ev.measure(p, 100)
+    p = ev_predictions.create_predictions(["mel"] * 10 + ["nv"] * 30, np.eye(7)[[4] * 10 + [5] * 30])
+    t = metrics.measure(p, 100)
     assert t.loc["recall.mel", ["value", "high"]].tolist() == [1, 1] and 0.7 < t.low["recall.mel"] < 0.75
     assert t.loc["recall.vasc", ["value", "low", "high"]].isna().all()
-    assert "no image of akiec, bcc, bkl, df, vasc" in " ".join(ev.conclusion(p, t, ev.gate(t, {})))
+    assert "no image of akiec, bcc, bkl, df, vasc" in " ".join(conclusion.conclusion(p, t, gate.gate(t, {})))
 
 
 @pytest.mark.parametrize(
@@ -245,18 +249,20 @@ def test_perfect_and_absent_classes_are_not_overstated():
 )
 def test_bad_input_is_refused_with_a_reason(labels, probabilities, said):
     with pytest.raises(SkinLesionError, match=said):
-        ev.create_predictions(labels, probabilities)
+        ev_predictions.create_predictions(labels, probabilities)
 
 
 def test_an_unknown_lesion_is_one_of_its_own():
-    p = ev.create_predictions([0, 1, 1, 1, 1], np.full((5, 7), 1 / 7), ["a", "a", "unknown", "unknown", np.nan])
+    p = ev_predictions.create_predictions(
+        [0, 1, 1, 1, 1], np.full((5, 7), 1 / 7), ["a", "a", "unknown", "unknown", np.nan]
+    )
     assert p.lesions.tolist() == [0, 0, 1, 2, 3]
 
 
 def test_subgroups_add_up_and_withhold_small_ones():
     p = predictions(3, n=200)
     rows = pd.DataFrame(dict(sex=["female"] * 150 + ["male"] * 47 + [np.nan] * 3, age=[35.0] * 100 + [np.nan] * 100))
-    g = ev.subgroups(p, rows.assign(localization="back"), bootstrap=50).set_index(["attribute", "group"])
+    g = metrics.subgroups(p, rows.assign(localization="back"), bootstrap=50).set_index(["attribute", "group"])
     assert g.loc[("sex", "unknown"), "images"] == 3 and math.isnan(g.loc[("sex", "unknown"), "accuracy"])
     assert g.loc[("site", "back"), "accuracy"] == pytest.approx(value(p)["accuracy"])
     assert g.loc[("sex", "female"), "accuracy"] == pytest.approx(value(p[np.arange(150)])["accuracy"])
@@ -265,20 +271,20 @@ def test_subgroups_add_up_and_withhold_small_ones():
 
 @pytest.fixture(scope="module")
 def table():
-    return ev.measure(predictions(5, n=300), 200)
+    return metrics.measure(predictions(5, n=300), 200)
 
 
 @pytest.mark.parametrize("guard", ["accuracy", "balanced_accuracy", "malignant_sensitivity", "ece"])
 def test_each_guard_blocks_on_its_own_side_of_the_threshold(table, guard):
     v, step = table.value[guard], (-0.01 if guard == "ece" else 0.01)
-    assert ev.passes(ev.gate(table, {guard: v})) and ev.passes(ev.gate(table, {guard: v - step}))
-    g = ev.gate(table, {guard: v + step})
-    assert not ev.passes(g) and g[guard]["blocks"] and sum(not x["passed"] for x in g.values()) == 1
+    assert gate.passes(gate.gate(table, {guard: v})) and gate.passes(gate.gate(table, {guard: v - step}))
+    g = gate.gate(table, {guard: v + step})
+    assert not gate.passes(g) and g[guard]["blocks"] and sum(not x["passed"] for x in g.values()) == 1
 
 
 def test_guards_that_are_off_are_reported_and_never_block(table):
-    g = ev.gate(table, {})
-    assert set(g) == set(ev.OFF) and ev.passes(g) and not any(x["blocks"] for x in g.values())
+    g = gate.gate(table, {})
+    assert set(g) == set(gate.OFF) and gate.passes(g) and not any(x["blocks"] for x in g.values())
     assert all({"value", "low", "high", "threshold", "passed", "blocks"} <= set(x) for x in g.values())
     json.dumps(g, allow_nan=False)
 
@@ -286,10 +292,10 @@ def test_guards_that_are_off_are_reported_and_never_block(table):
 def test_the_champion_guard_blocks_beyond_noise_only(table):
     mine, error = table.value["balanced_accuracy"], table.standard_error["balanced_accuracy"]
     for ahead, ok in ((-0.1, True), (1.5 * error, True), (3.5 * error, False)):
-        g = ev.gate(table, dict(champion_difference=0), ev.Champion("7", mine + ahead, error))
+        g = gate.gate(table, dict(champion_difference=0), gate.Champion("7", mine + ahead, error))
         assert g["champion_difference"]["value"] == pytest.approx(-ahead)
-        assert ev.passes(g) is ok
-    none = ev.gate(table, dict(champion_difference=0))["champion_difference"]
+        assert gate.passes(g) is ok
+    none = gate.gate(table, dict(champion_difference=0))["champion_difference"]
     assert (none["value"], none["low"], none["high"], none["passed"]) == (0, -1, 1, True)
 
 
@@ -298,6 +304,6 @@ def test_the_champion_interval_covers_as_often_as_it_says():
     for _ in range(2000):
         a, b = rng.gauss(0.7, 0.03), rng.gauss(0.65, 0.04)
         t = pd.DataFrame(dict(value=[a], standard_error=[0.03]), index=["balanced_accuracy"])
-        _, low, high = ev.champion_difference(t, ev.Champion("1", b, 0.04))
+        _, low, high = gate.champion_difference(t, gate.Champion("1", b, 0.04))
         inside += low <= 0.05 <= high
     assert 0.935 < inside / 2000 < 0.965

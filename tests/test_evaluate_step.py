@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, hash_file, read_json
-from skin_lesion_mlops.launch import launch, parameters_of, steps_dir
-from skin_lesion_mlops.bundle import pack_bundle
-from skin_lesion_mlops.models import create_contract, create_model, save_bundle
-from skin_lesion_mlops.preprocess import write_shards
-from skin_lesion_mlops.synthetic import create_dataset
+from skin_lesion_mlops.data.shards import write_shards
+from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.bundle import pack_bundle
+from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.pipeline.launch import launch, parameters_of, steps_dir
 
 GATE = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece", "champion_difference")
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from skin_lesion_mlops.evaluate import create_predictions, simulate
-from skin_lesion_mlops.explain import dependence, gallery, grad_cam, notable, overlay, trustworthy
-from skin_lesion_mlops.models import ARCHITECTURES, create_model
+from skin_lesion_mlops.evaluation.predictions import create_predictions, simulate
+from skin_lesion_mlops.model.explain import dependence, gallery, grad_cam, notable, overlay, trustworthy
+from skin_lesion_mlops.model.networks import ARCHITECTURES, create_model
 
 
 def spot(n: int, size: int = 32, seed: int = 0) -> tuple:

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from skin_lesion_mlops.core import SkinLesionError
-from skin_lesion_mlops.data import check
-from skin_lesion_mlops.fetch import CHECKSUMS, PARTIAL, damaged, fetch
+from skin_lesion_mlops.data.check import check
+from skin_lesion_mlops.data.fetch import CHECKSUMS, PARTIAL, damaged, fetch
 
 requests = pytest.importorskip("requests")
 pytest.importorskip("isic_cli", reason="the `fetch` extra is not installed")

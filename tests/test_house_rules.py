@@ -68,7 +68,7 @@ def test_code_is_formatted_by_black(notebook):
 
 @pytest.mark.parametrize("notebook", REPORTS, **ids)
 def test_step_notebook_is_a_report(notebook):
-    from skin_lesion_mlops.launch import parameters_of
+    from skin_lesion_mlops.pipeline.launch import parameters_of
 
     code = [source(c) for c in cells(notebook, "code")]
     assert len(code) <= 12, f"{len(code)} code cells"

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from skin_lesion_mlops import cost, deploy, watch
-from skin_lesion_mlops.monitor import DIMENSION, METRICS
-from skin_lesion_mlops.watch import DEFAULT_NAMESPACE
+from skin_lesion_mlops.aws import cost, deploy, watch
+from skin_lesion_mlops.aws.watch import DEFAULT_NAMESPACE
+from skin_lesion_mlops.monitor.captures import DIMENSION, METRICS
 
 REPO = Path(__file__).resolve().parent.parent
 INFRA = REPO / "infra"
@@ -629,7 +629,7 @@ def shell(root: Root, commands: str) -> str:
     command = root.folder / "bin" / "skin-lesion"
     if not command.exists():
         command.parent.mkdir()
-        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m skin_lesion_mlops.cli "$@"\n')
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m skin_lesion_mlops.cli.app "$@"\n')
         command.chmod(0o755)
     quick = "-auto-approve -input=false -no-color -parallelism=30"
     env = {**root.env, "TF_CLI_ARGS_apply": quick, "TF_CLI_ARGS_destroy": quick, "PYTHONPATH": str(REPO)}

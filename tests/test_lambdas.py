@@ -16,7 +16,7 @@ import pytest
 moto = pytest.importorskip("moto")
 from botocore.exceptions import ClientError, ReadTimeoutError  # noqa: E402
 
-from skin_lesion_mlops.registry import create_registry  # noqa: E402
+from skin_lesion_mlops.pipeline.registry import create_registry  # noqa: E402
 from tests.standin import sagemaker  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent

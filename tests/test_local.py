@@ -13,12 +13,13 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from skin_lesion_mlops import local, pipeline
-from skin_lesion_mlops.cache import step_key
 from skin_lesion_mlops.core import SkinLesionError, read_json
-from skin_lesion_mlops.expressions import Scope, resolve
-from skin_lesion_mlops.jobs import try_lock
-from skin_lesion_mlops.local import Run, compare_runs, link_data, list_runs, run_pipeline
+from skin_lesion_mlops.pipeline import definition as pipeline
+from skin_lesion_mlops.pipeline import local
+from skin_lesion_mlops.pipeline.cache import step_key
+from skin_lesion_mlops.pipeline.expressions import Scope, resolve
+from skin_lesion_mlops.pipeline.jobs import try_lock
+from skin_lesion_mlops.pipeline.local import Run, compare_runs, link_data, list_runs, run_pipeline
 
 WRITE = """
 import json, os, sys
@@ -327,7 +328,7 @@ def test_a_failing_notebook_points_to_the_cell(home, tmp_path):
     ]
     notebook = tmp_path / "halve.ipynb"
     nbformat.write(new_notebook(cells=cells), notebook)
-    command = ["python3", "-m", "skin_lesion_mlops.launch", str(notebook), "--out"]
+    command = ["python3", "-m", "skin_lesion_mlops.pipeline.launch", str(notebook), "--out"]
     r, events = run(definition(processing("A", command, mode="Continuous")), home)
     assert r.status == "Failed"
     assert "halve.ipynb, cell 2: ZeroDivisionError: division by zero" in r.step("A").reason
@@ -463,9 +464,11 @@ def test_a_tampered_output_is_not_reused(home):
 
 def test_our_own_code_counts(home, monkeypatch, tmp_path):
     "An edit to a module that the step imports, and one to a module that it does not."
-    from skin_lesion_mlops import cache
+    from skin_lesion_mlops.pipeline import cache
 
-    a = dict(AppSpecification=dict(ContainerEntrypoint=["python3", "-m", "skin_lesion_mlops.launch", "evaluate"]))
+    a = dict(
+        AppSpecification=dict(ContainerEntrypoint=["python3", "-m", "skin_lesion_mlops.pipeline.launch", "evaluate"])
+    )
     files = {p.stem: p.read_text() for p in cache.code_of(a["AppSpecification"]["ContainerEntrypoint"])}
     assert "core" in files and "runs" not in files and "local" not in files
     key = step_key(dict(Type="Processing"), a, home, "x")
@@ -477,7 +480,7 @@ def test_our_own_code_counts(home, monkeypatch, tmp_path):
 
 
 def test_new_versions_of_packages_count(home, monkeypatch):
-    from skin_lesion_mlops import cache
+    from skin_lesion_mlops.pipeline import cache
 
     d = definition(processing("A"))
     run(d, home)
@@ -533,7 +536,7 @@ pathlib.Path(os.environ["SM_MODEL_DIR"], "m.txt").write_text(f"from epoch {begin
 """
 RUNNER = """
 import json, sys
-from skin_lesion_mlops.local import run_pipeline
+from skin_lesion_mlops.pipeline.local import run_pipeline
 r = run_pipeline(json.load(open(sys.argv[1])), {}, sys.argv[2])
 sys.exit({"Succeeded": 0, "Stopped": 130}.get(r.status, 1))
 """
@@ -607,7 +610,7 @@ def test_interrupted_and_continued(home, slow, sign):
 
 
 def test_a_job_that_does_not_listen_is_killed(home, tmp_path, monkeypatch):
-    from skin_lesion_mlops import jobs
+    from skin_lesion_mlops.pipeline import jobs
 
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
@@ -702,7 +705,7 @@ def test_the_default_install_is_enough():
     "The runner needs neither boto3 nor the SDK, and does not load torch."
     program = (
         "import sys; sys.modules['boto3'] = sys.modules['botocore'] = sys.modules['sagemaker'] = None\n"
-        "import skin_lesion_mlops.local\n"
+        "import skin_lesion_mlops.pipeline.local\n"
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from skin_lesion_mlops import models
-from skin_lesion_mlops.bundle import ARCHIVE, pack_bundle
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.models import Bundle, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model import networks as models
+from skin_lesion_mlops.model.bundle import ARCHIVE, pack_bundle
+from skin_lesion_mlops.model.networks import Bundle, create_contract, create_model, load_bundle, save_bundle
 
 
 @pytest.fixture

@@ -14,15 +14,20 @@ from jsonschema import validate
 from PIL import Image
 from scipy.stats import ks_2samp
 
-from skin_lesion_mlops.bias import check_bias, facet_metrics, groups, same_at_same_truth
-from skin_lesion_mlops.capture import Capture, record
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.drift import ALPHA, FEATURES, beyond, categories, check_data, compare, ks, psi
-from skin_lesion_mlops.evaluate import simulate
-from skin_lesion_mlops.launch import launch
-from skin_lesion_mlops.messages import to_csv, to_json, to_lines
-from skin_lesion_mlops.models import create_contract, create_model, save_bundle
-from skin_lesion_mlops.monitor import (
+from skin_lesion_mlops.data.pictures import read_pixels
+from skin_lesion_mlops.data.statistics import (
+    STATISTICS,
+    dataset_statistics,
+    image_statistics,
+    sketch,
+    suggest_constraints,
+)
+from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.evaluation.predictions import simulate
+from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.monitor.bias import check_bias, facet_metrics, groups, same_at_same_truth
+from skin_lesion_mlops.monitor.captures import (
     DIMENSION,
     METRICS,
     Baseline,
@@ -33,18 +38,13 @@ from skin_lesion_mlops.monitor import (
     read_labels,
     write_finding,
 )
-from skin_lesion_mlops.predictor import create_predictor, decode
-from skin_lesion_mlops.preprocess import (
-    STATISTICS,
-    dataset_statistics,
-    image_statistics,
-    read_pixels,
-    sketch,
-    suggest_constraints,
-)
-from skin_lesion_mlops.quality import check_quality
-from skin_lesion_mlops.rehearsal import approve
-from skin_lesion_mlops.synthetic import create_dataset
+from skin_lesion_mlops.monitor.drift import ALPHA, FEATURES, beyond, categories, check_data, compare, ks, psi
+from skin_lesion_mlops.monitor.quality import check_quality
+from skin_lesion_mlops.monitor.rehearsal import approve
+from skin_lesion_mlops.pipeline.launch import launch
+from skin_lesion_mlops.serve.capture import Capture, record
+from skin_lesion_mlops.serve.messages import to_csv, to_json, to_lines
+from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 NOON = pd.Timestamp("2026-01-31 12:00", tz="UTC")
 
@@ -447,8 +447,8 @@ def answers(n, skill=2.2, seed=0, **more):
 @pytest.fixture(scope="module")
 def approved():
     "An evaluation.json, as the evaluate step writes it."
-    from skin_lesion_mlops.card import evaluation_json
-    from skin_lesion_mlops.evaluate import evaluate
+    from skin_lesion_mlops.evaluation.card import evaluation_json
+    from skin_lesion_mlops.evaluation.conclusion import evaluate
 
     p = simulate(1500, seed=9)
     rows = pd.DataFrame(dict(sex="unknown", age=np.nan, localization="unknown"), index=range(len(p)))
@@ -577,7 +577,8 @@ def stage(tmp_path_factory):
     "A toy model with its baseline, and what it captured while it was served: pictures under a weak lamp."
     torch = pytest.importorskip("torch")
     client = pytest.importorskip("fastapi.testclient")
-    from skin_lesion_mlops.serve import Limits, create_app
+    from skin_lesion_mlops.serve.admission import Limits
+    from skin_lesion_mlops.serve.app import create_app
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("stage")
@@ -640,7 +641,7 @@ def test_an_unknown_question_fails(stage):
 def test_the_command(stage, tmp_path):
     from typer.testing import CliRunner
 
-    from skin_lesion_mlops.cli import app
+    from skin_lesion_mlops.cli.app import app
 
     words = ["monitor", "--captures", str(stage / "capture"), "--home", str(tmp_path)]
     done = CliRunner().invoke(app, [*words, "--baseline", str(stage / "baseline"), "--json"])
@@ -651,7 +652,7 @@ def test_the_command(stage, tmp_path):
 
 @given(st.datetimes(datetime(2025, 12, 1), datetime(2026, 3, 5)), st.integers(1, 800))
 def test_every_hour_of_a_window_is_fetched_once(end, hours):
-    from skin_lesion_mlops.watch import folders
+    from skin_lesion_mlops.aws.watch import folders
 
     end = end.replace(tzinfo=timezone.utc)
     found = folders(end, hours)
@@ -663,7 +664,7 @@ def test_every_hour_of_a_window_is_fetched_once(end, hours):
 def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
     moto = pytest.importorskip("moto")
     boto3 = pytest.importorskip("boto3")
-    from skin_lesion_mlops import watch
+    from skin_lesion_mlops.aws import watch
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
@@ -704,7 +705,7 @@ def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
 
 
 def _deploy(sm, endpoint):
-    "An endpoint as 13_deploy makes it, of a version as the pipeline registers it."
+    "An endpoint as aws/00_deploy makes it, of a version as the pipeline registers it."
     uri = "s3://processed/runs/7"
     source = {
         n: dict(ContentType="application/json", S3Uri=f"{uri}/{f}")

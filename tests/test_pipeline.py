@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from skin_lesion_mlops import pipeline
 from skin_lesion_mlops.core import METRIC_DEFINITIONS, Files
-from skin_lesion_mlops.launch import parameters_of
+from skin_lesion_mlops.pipeline import definition as pipeline
+from skin_lesion_mlops.pipeline.launch import parameters_of
 
 OPERATIONS = {
     "Processing": ("CreateProcessingJob", {"ProcessingJobName": "job"}),
@@ -61,7 +61,9 @@ def notebook_arguments(s):
 def test_rebuilding_gives_the_committed_bytes(repo):
     pytest.importorskip("sagemaker", reason="authoring needs the aws extra")
     committed = (repo / "skin_lesion_mlops" / "pipeline.json").read_text()
-    assert pipeline.to_json(pipeline.build_definition()) == committed, "run nbs/11_pipeline.ipynb and commit the file"
+    assert (
+        pipeline.to_json(pipeline.build_definition()) == committed
+    ), "run nbs/pipeline/01_definition.ipynb and commit the file"
 
 
 def test_building_calls_no_one(tmp_path):
@@ -73,7 +75,7 @@ def test_building_calls_no_one(tmp_path):
 import socket
 def refuse(*args, **kwargs): raise AssertionError(f"a connection was asked for: {args}")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from skin_lesion_mlops import pipeline
+from skin_lesion_mlops.pipeline import definition as pipeline
 assert pipeline.build_definition() == pipeline.definition()
 """
     import os
@@ -97,7 +99,7 @@ def test_building_leaves_the_environment_as_it_was(monkeypatch):
 
 def test_importing_is_cheap():
     program = (
-        "import sys, skin_lesion_mlops.pipeline as p; p.definition();"
+        "import sys, skin_lesion_mlops.pipeline.definition as p; p.definition();"
         "bad = [m for m in ('sagemaker', 'boto3', 'torch', 'pandas') if m in sys.modules]; assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
@@ -222,7 +224,7 @@ def test_inputs_and_outputs_are_where_the_notebook_looks(definition):
 def test_every_hyperparameter_is_known_to_train(definition):
     import dataclasses
 
-    train = pytest.importorskip("skin_lesion_mlops.train", reason="05_train is not in this checkout")
+    train = pytest.importorskip("skin_lesion_mlops.model.job", reason="model/08_train is not in this checkout")
     known = {f.name for f in dataclasses.fields(train.Hyperparameters)}
     assert set(step(definition, "Train")["Arguments"]["HyperParameters"]) <= known
     for p in definition["Parameters"]:

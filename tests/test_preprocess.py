@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skin_lesion_mlops import preprocess as P
 from skin_lesion_mlops.core import CLASSES, SPLITS, Files, SkinLesionError, read_json
-from skin_lesion_mlops.data import decode_image, open_image
-from skin_lesion_mlops.launch import parameters_of
-from skin_lesion_mlops.synthetic import create_dataset
+from skin_lesion_mlops.data import pictures
+from skin_lesion_mlops.data import shards as P_shards
+from skin_lesion_mlops.data import statistics
+from skin_lesion_mlops.data.pictures import decode_image, open_image
+from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.pipeline.launch import parameters_of
 
 STEP = Path(__file__).resolve().parent.parent / "nbs" / "steps" / "preprocess.ipynb"
 SPLIT_FILES = {Files.DATASET, Files.INDEX, "images-00000.npy"}
@@ -45,7 +47,9 @@ def rows(tmp_path_factory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def dataset(rows, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("dataset")
-    P.write_dataset(rows, {s: out / s for s in SPLITS}, size=48, workers=2, seed=9, source="ham10000", quarantined=3)
+    P_shards.write_dataset(
+        rows, {s: out / s for s in SPLITS}, size=48, workers=2, seed=9, source="ham10000", quarantined=3
+    )
     return out
 
 
@@ -56,9 +60,17 @@ def test_a_split_folder_holds_what_was_promised(dataset, rows):
     hashes = set()
     for name in SPLITS:
         assert set(contents(dataset / name)) == SPLIT_FILES
-        shards, mine = P.Shards(dataset / name), rows[rows.split == name].set_index("image_id")
+        shards, mine = P_shards.Shards(dataset / name), rows[rows.split == name].set_index("image_id")
         c = shards.contract
-        assert set(shards.index) >= {*P.SCHEMA, "label", "group", "sha256", "shard", "row", *P.STATISTICS}
+        assert set(shards.index) >= {
+            *P_shards.SCHEMA,
+            "label",
+            "group",
+            "sha256",
+            "shard",
+            "row",
+            *statistics.STATISTICS,
+        }
         assert "path" not in shards.index and sorted(shards.index.image_id) == sorted(mine.index)
         assert c["split"] == name and c["classes"] == list(CLASSES) and c["image_size"] == 48
         assert (c["mean"], c["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # ImageNet's, as torchvision has
@@ -70,30 +82,32 @@ def test_a_split_folder_holds_what_was_promised(dataset, rows):
 
 
 def test_pixels_are_those_of_the_one_route(dataset, rows):
-    shards, path = P.Shards(dataset / "validation"), rows.set_index("image_id").path
+    shards, path = P_shards.Shards(dataset / "validation"), rows.set_index("image_id").path
     for i, image_id in enumerate(shards.index.image_id):
-        assert (shards[i] == P.read_pixels(path[image_id], 48)).all()
+        assert (shards[i] == pictures.read_pixels(path[image_id], 48)).all()
 
 
 def test_output_does_not_depend_on_the_number_of_workers(rows, dataset, tmp_path):
     for workers in (1, 3):
         out = tmp_path / str(workers)
-        P.write_dataset(rows, {s: out / s for s in SPLITS}, 48, workers, 9, "ham10000", 3)
+        P_shards.write_dataset(rows, {s: out / s for s in SPLITS}, 48, workers, 9, "ham10000", 3)
         for s in SPLITS:
             assert contents(out / s) == contents(dataset / s)
 
 
 def test_output_does_not_depend_on_the_order_of_the_rows(rows, dataset, tmp_path):
     mixed = rows.sample(frac=1, random_state=0)
-    P.write_dataset(mixed, {s: tmp_path / s for s in SPLITS}, 48, 1, 9, "ham10000", 3)
+    P_shards.write_dataset(mixed, {s: tmp_path / s for s in SPLITS}, 48, 1, 9, "ham10000", 3)
     assert all(contents(tmp_path / s) == contents(dataset / s) for s in SPLITS)
 
 
 def test_many_shards_read_like_one(rows, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(P, "SHARD_BYTES", 7 * 48 * 48 * 3)
-    monkeypatch.setattr(P, "CHUNK", 3)
+    monkeypatch.setattr(P_shards, "SHARD_BYTES", 7 * 48 * 48 * 3)
+    monkeypatch.setattr(P_shards, "CHUNK", 3)
     train = rows[rows.split == "train"].sort_values("image_id")
-    many, one = P.Shards(P.write_shards(train, tmp_path / "many", 48, 1)), P.Shards(dataset / "train")
+    many, one = P_shards.Shards(P_shards.write_shards(train, tmp_path / "many", 48, 1)), P_shards.Shards(
+        dataset / "train"
+    )
     assert len(list((tmp_path / "many").glob("*.npy"))) == -(-len(train) // 7) > 3
     assert (many[:] == one[:]).all() and (many.labels == one.labels).all()
     picks = np.array([40, 3, 3, 11, 60])
@@ -104,7 +118,7 @@ def test_many_shards_read_like_one(rows, dataset, tmp_path, monkeypatch):
 def test_shards_are_mapped_not_read_and_travel_to_other_processes(dataset):
     import pickle
 
-    shards = P.Shards(dataset / "train")
+    shards = P_shards.Shards(dataset / "train")
     first = shards[0]
     assert isinstance(shards._map(0), np.memmap) and not shards._map(0).flags.writeable
     travelled = pickle.dumps(shards)
@@ -113,43 +127,43 @@ def test_shards_are_mapped_not_read_and_travel_to_other_processes(dataset):
 
 def test_an_old_data_set_is_replaced_whole(rows, tmp_path):
     big, small = rows[rows.split == "train"], rows[rows.split == "test"]
-    P.write_shards(big, tmp_path / "d", 16, 1)
+    P_shards.write_shards(big, tmp_path / "d", 16, 1)
     (tmp_path / "d" / "images-00007.npy").write_bytes(b"left over")
-    P.write_shards(small, tmp_path / "d", 16, 1)
-    assert set(contents(tmp_path / "d")) == SPLIT_FILES and len(P.Shards(tmp_path / "d")) == len(small)
+    P_shards.write_shards(small, tmp_path / "d", 16, 1)
+    assert set(contents(tmp_path / "d")) == SPLIT_FILES and len(P_shards.Shards(tmp_path / "d")) == len(small)
 
 
 def test_a_crash_leaves_nothing_that_can_be_read(rows, tmp_path):
     gone = rows[rows.split == "train"].reset_index(drop=True)
-    P.write_shards(gone, tmp_path / "d", 16, 1)
+    P_shards.write_shards(gone, tmp_path / "d", 16, 1)
     gone.loc[len(gone) - 1, "path"] = str(tmp_path / "gone.jpg")
     for workers in (1, 2):
         with pytest.raises(SkinLesionError, match="gone.jpg"):
-            P.write_shards(gone, tmp_path / "d", 16, workers)
+            P_shards.write_shards(gone, tmp_path / "d", 16, workers)
         assert not contents(tmp_path / "d")
         with pytest.raises(SkinLesionError):
-            P.Shards(tmp_path / "d")
+            P_shards.Shards(tmp_path / "d")
 
 
 def test_data_hash_is_of_bytes_labels_and_splits(rows):
-    h = P.data_hash(rows)
-    assert h == P.data_hash(rows.sample(frac=1, random_state=1).assign(image_id="x", path="y", age=0))
+    h = P_shards.data_hash(rows)
+    assert h == P_shards.data_hash(rows.sample(frac=1, random_state=1).assign(image_id="x", path="y", age=0))
     for column, value in dict(sha256="0" * 64, dx="mel", split="test").items():
         changed = rows.copy()
         changed.loc[rows.index[0], column] = value
-        assert P.data_hash(changed) != h
+        assert P_shards.data_hash(changed) != h
 
 
 def test_rows_that_lack_a_column_are_refused(rows, tmp_path):
     with pytest.raises(SkinLesionError, match="lack sha256"):
-        P.write_shards(rows.drop(columns="sha256"), tmp_path)
+        P_shards.write_shards(rows.drop(columns="sha256"), tmp_path)
 
 
 # Memory ---------------------------------------------------------------------------------------------------------------
 
 _MEASURE = """
 import resource, sys, pandas as pd
-from skin_lesion_mlops.preprocess import write_shards
+from skin_lesion_mlops.data.shards import write_shards
 rows = pd.DataFrame(dict(path=sys.argv[1], image_id=[f"i{k}" for k in range(int(sys.argv[3]))], dx="nv", group="g",
                          sha256="0" * 64))
 if __name__ == "__main__":
@@ -170,7 +184,7 @@ def test_memory_is_flat(tmp_path, workers, many):
         command = [sys.executable, tmp_path / "measure.py", tmp_path / "a.jpg", tmp_path / f"out{n}", n, workers]
         done = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True)
         peaks.append([int(k) / 1024 for k in done.stdout.splitlines()[-1].split()])  # before it: how far it is
-    assert len(P.Shards(tmp_path / f"out{many}")) == many
+    assert len(P_shards.Shards(tmp_path / f"out{many}")) == many
     table = many * 0.5e-3  # MB: the table of images, which is all that grows, has less than half a kB a row
     for before, after in zip(*peaks):
         assert after - before < 24 + table, f"{before:.0f} MB for 1,000 images, {after:.0f} MB for {many:,}"
@@ -185,29 +199,29 @@ def test_memory_is_flat(tmp_path, workers, many):
 )
 def test_resize_takes_any_picture(width, height, size, mode):
     image = Image.effect_noise((width, height), 80).convert("RGB").convert(mode)
-    pixels = P.resize(image, size)
+    pixels = pictures.resize(image, size)
     assert pixels.shape == (size, size, 3) and pixels.dtype == np.uint8
-    assert (pixels == P.resize(image.convert("RGB"), size)).all()
+    assert (pixels == pictures.resize(image.convert("RGB"), size)).all()
 
 
 def test_resize_is_antialiased_and_keeps_the_whole_picture():
     checks = np.kron([[0, 255] * 112] * 224, np.ones((1, 1))).astype(np.uint8)
-    assert np.ptp(P.resize(Image.fromarray(checks), 28)[4:-4, 4:-4].astype(int)) < 40  # stripes become grey
+    assert np.ptp(pictures.resize(Image.fromarray(checks), 28)[4:-4, 4:-4].astype(int)) < 40  # stripes become grey
     corners = np.zeros((90, 160, 3), np.uint8)
     corners[:30, :30] = corners[-30:, -30:] = 255
-    small = P.resize(Image.fromarray(corners), 32)
+    small = pictures.resize(Image.fromarray(corners), 32)
     assert small[0, 0, 0] == small[-1, -1, 0] == 255 and small[0, -1, 0] == 0
 
 
 def test_a_path_and_the_bytes_of_a_request_give_the_same_pixels(rows):
     for path in rows.path[rows.image_id.str.startswith("ODD")]:
-        assert (P.read_pixels(path, 40) == P.read_pixels(io.BytesIO(Path(path).read_bytes()), 40)).all()
+        assert (pictures.read_pixels(path, 40) == pictures.read_pixels(io.BytesIO(Path(path).read_bytes()), 40)).all()
 
 
 def off_by(source, size):
     "How far the one route is from decoding in full, in levels of 256, pixel by pixel."
-    full = P.resize(open_image(source), size).astype(int)
-    return np.abs(P.read_pixels(source, size) - full)
+    full = pictures.resize(open_image(source), size).astype(int)
+    return np.abs(pictures.read_pixels(source, size) - full)
 
 
 def test_a_large_jpeg_is_decoded_small_and_gives_the_same_pixels(rows, tmp_path):
@@ -225,7 +239,7 @@ def test_real_dermoscopy_decoded_small_gives_the_same_pixels(ham10000_600x450):
 
 
 def test_training_pixels_are_not_normalised(dataset):
-    pixels = P.Shards(dataset / "train")[:]
+    pixels = P_shards.Shards(dataset / "train")[:]
     assert pixels.dtype == np.uint8 and pixels.max() > 200 and pixels.mean() > 60
 
 
@@ -236,7 +250,7 @@ def test_only_pixels_survive(dataset, rows, tmp_path):
     phone = next(p for p in rows.path if "rotated" in p)
     raw = Path(phone).read_bytes()
     assert b"Jane Doe" in raw and b"Exif" in raw and Image.open(phone).getexif().get_ifd(0x8825)
-    P.write_baseline(P.Shards(dataset / "train").index, tmp_path / "baseline")
+    statistics.write_baseline(P_shards.Shards(dataset / "train").index, tmp_path / "baseline")
     written = [*dataset.rglob("*.*"), *(tmp_path / "baseline").iterdir()]
     assert len(written) == 11
     for f in written:
@@ -253,7 +267,7 @@ def test_only_pixels_survive(dataset, rows, tmp_path):
 
 def test_statistics_agree_with_plain_numpy_one_by_one():
     images = np.random.default_rng(3).integers(0, 256, (5, 33, 33, 3), np.uint8)
-    got = P.image_statistics(images)
+    got = statistics.image_statistics(images)
     for i, image in enumerate(images / 255):
         luma = 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
         top = image.max(-1)
@@ -268,12 +282,12 @@ def test_statistics_agree_with_plain_numpy_one_by_one():
 
 
 def test_statistics_notice_what_they_are_named_after(rows):
-    image = P.read_pixels(rows.path[0], 96)
+    image = pictures.read_pixels(rows.path[0], 96)
     pil = Image.fromarray(image)
-    base = P.image_statistics(image[None]).iloc[0]
+    base = statistics.image_statistics(image[None]).iloc[0]
 
     def after(changed):
-        return P.image_statistics(np.asarray(changed)[None]).iloc[0]
+        return statistics.image_statistics(np.asarray(changed)[None]).iloc[0]
 
     assert after(pil.point(lambda v: v * 0.6)).brightness < 0.7 * base.brightness
     assert after(pil.resize((24, 24)).resize((96, 96))).sharpness < 0.6 * base.sharpness
@@ -287,37 +301,39 @@ def test_lesion_share_is_the_share_of_the_disc(radius):
     r = np.hypot(x, y)
     luma = np.where(r < radius, 0.3, 0.8) + np.random.default_rng(0).normal(0, 0.03, r.shape)
     luma = np.where(r > 1.05, 0, luma).clip(0, 1)  # the lens's black corners do not count
-    assert abs(P.lesion_share(luma[None])[0] - radius**2) < 0.02
+    assert abs(statistics.lesion_share(luma[None])[0] - radius**2) < 0.02
 
 
 def test_constant_images_have_finite_statistics():
     for value in (0, 255):
-        assert np.isfinite(P.image_statistics(np.full((2, 8, 8, 3), value, np.uint8)).to_numpy()).all()
+        assert np.isfinite(statistics.image_statistics(np.full((2, 8, 8, 3), value, np.uint8)).to_numpy()).all()
 
 
 def test_the_index_carries_the_statistics_of_its_pixels(dataset):
-    shards = P.Shards(dataset / "train")
-    want = P.image_statistics(shards[:])
-    assert np.allclose(shards.index[list(P.STATISTICS)], want, atol=1e-5)
+    shards = P_shards.Shards(dataset / "train")
+    want = statistics.image_statistics(shards[:])
+    assert np.allclose(shards.index[list(statistics.STATISTICS)], want, atol=1e-5)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(8, 64))
 def test_sketch_keeps_every_unit_of_weight_and_the_ranks(values, k):
-    found = P.sketch(np.array(values), k)
+    found = statistics.sketch(np.array(values), k)
     assert sum(len(level) * 2**i for i, level in enumerate(found["data"])) == len(values)
-    at, share = P.unfold(found)
+    at, share = statistics.unfold(found)
     exact = np.searchsorted(np.sort(values), at, "right") / len(values)
     assert (np.diff(share) > 0).all() and share[-1] == pytest.approx(1)
     assert (share - exact).max() < 4 / k
 
 
 def test_baseline_is_in_model_monitors_format(dataset, tmp_path):
-    index = P.Shards(dataset / "train").index
-    P.write_baseline(index, tmp_path)
+    index = P_shards.Shards(dataset / "train").index
+    statistics.write_baseline(index, tmp_path)
     found, rules = read_json(tmp_path / Files.STATISTICS), read_json(tmp_path / Files.CONSTRAINTS)
     assert found["version"] == rules["version"] == 0.0 and found["dataset"] == dict(item_count=len(index))
-    assert [f["name"] for f in found["features"]] == [f["name"] for f in rules["features"]] == list(P.STATISTICS)
+    assert (
+        [f["name"] for f in found["features"]] == [f["name"] for f in rules["features"]] == list(statistics.STATISTICS)
+    )
     for f, rule in zip(found["features"], rules["features"]):
         x, n = index[f["name"]], f["numerical_statistics"]
         assert set(f) == {"name", "inferred_type", "numerical_statistics"} and f["inferred_type"] == "Fractional"
@@ -337,15 +353,15 @@ def test_baseline_is_in_model_monitors_format(dataset, tmp_path):
 
 def test_statistics_of_text_whole_numbers_and_gaps():
     table = pd.DataFrame(dict(sex=["male", "female", None, "male"], n=[1, 2, 3, 4], age=[40.0, np.nan, -1, 2]))
-    sex, n, age = P.dataset_statistics(table)["features"]
+    sex, n, age = statistics.dataset_statistics(table)["features"]
     assert (sex["inferred_type"], n["inferred_type"], age["inferred_type"]) == ("String", "Integral", "Fractional")
     assert sex["string_statistics"]["common"] == dict(num_present=3, num_missing=1)
     assert sex["string_statistics"]["distinct_count"] == 2
-    rules = P.suggest_constraints(P.dataset_statistics(table))["features"]
+    rules = statistics.suggest_constraints(statistics.dataset_statistics(table))["features"]
     assert rules[0]["string_constraints"] == dict(domains=["female", "male"])
     assert rules[2]["completeness"] == 0.75 and rules[2]["num_constraints"] == dict(is_non_negative=False)
-    empty = P.dataset_statistics(table.iloc[:0])
-    assert json.dumps(P.suggest_constraints(empty))
+    empty = statistics.dataset_statistics(table.iloc[:0])
+    assert json.dumps(statistics.suggest_constraints(empty))
 
 
 # The step -------------------------------------------------------------------------------------------------------------
@@ -354,7 +370,7 @@ def test_statistics_of_text_whole_numbers_and_gaps():
 def launch(out: Path, **parameters) -> subprocess.CompletedProcess:
     "Run the step as a job does."
     given = [str(x) for p in parameters.items() for x in ("-p", *p)]
-    command = [sys.executable, "-m", "skin_lesion_mlops.launch", "preprocess", "--out", str(out), *given]
+    command = [sys.executable, "-m", "skin_lesion_mlops.pipeline.launch", "preprocess", "--out", str(out), *given]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -393,7 +409,7 @@ def test_the_step_writes_all_it_promises(step):
         split.groupby("lesion_id").split.nunique() == 1
     ).all()
     for s in SPLITS:
-        assert set(P.Shards(step / s).index.image_id) == set(split.image_id[split.split == s])
+        assert set(P_shards.Shards(step / s).index.image_id) == set(split.image_id[split.split == s])
     assert split.image_id.str.startswith("ODD").sum() == 5  # odd files came through
     assert not split.image_id.str.contains("truncated|empty_file|too_large|not_an_image|label_|no_row").any()
 
@@ -405,7 +421,7 @@ def test_the_step_reports_what_it_left_out(step):
         assert reason in page
     assert {"truncated", "not_an_image", "empty_file", "label_missing", "label_unknown"} <= set(left.reason)
     assert left.detail.str.len().min() > 5
-    assert P.Shards(step / "train").contract["quarantined"] == len(left)
+    assert P_shards.Shards(step / "train").contract["quarantined"] == len(left)
 
 
 def test_a_folder_with_too_many_broken_files_stops_the_step(step, tmp_path):
@@ -419,7 +435,7 @@ def test_a_folder_with_too_many_broken_files_stops_the_step(step, tmp_path):
 
 def test_real_ham10000_goes_through_the_one_route(ham10000_600x450):
     paths = sorted(ham10000_600x450.rglob("*.jpg"))[:8]
-    pixels = np.stack([P.read_pixels(p, 224) for p in paths])
+    pixels = np.stack([pictures.read_pixels(p, 224) for p in paths])
     want = [np.asarray(Image.open(p).resize((224, 224), Image.Resampling.BILINEAR)) for p in paths]
     assert (pixels == np.stack(want)).all()
-    assert P.image_statistics(pixels).lesion_share.between(0.01, 0.9).all()
+    assert statistics.image_statistics(pixels).lesion_share.between(0.01, 0.9).all()

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.registry import (
+from skin_lesion_mlops.pipeline.registry import (
     APPROVED,
     FIELDS,
     GROUP,
@@ -237,7 +237,7 @@ def test_a_local_answer_has_only_fields_of_the_api(tmp_path):
 
 REGISTER = """
 import json, sys, time
-from skin_lesion_mlops.registry import create_registry
+from skin_lesion_mlops.pipeline.registry import create_registry
 home, run, start = sys.argv[1:]
 time.sleep(max(0, float(start) - time.time()))
 for i in range(5):
@@ -266,7 +266,7 @@ def test_eight_processes_register_forty_versions(tmp_path):
 DECIDE = """
 import sys, time
 from skin_lesion_mlops.core import SkinLesionError
-from skin_lesion_mlops.registry import create_registry, GROUP
+from skin_lesion_mlops.pipeline.registry import create_registry, GROUP
 home, who, start = sys.argv[1:]
 time.sleep(max(0, float(start) - time.time()))
 try:
@@ -288,7 +288,7 @@ def test_of_four_approvals_in_one_instant_one_counts(tmp_path):
 
 CRASH = """
 import json, os, sys
-from skin_lesion_mlops import registry
+from skin_lesion_mlops.pipeline import registry
 real, victim, n = getattr(os, sys.argv[3]), sys.argv[3], int(sys.argv[4])
 def die(*a, **k):
     global n
@@ -384,7 +384,7 @@ def test_a_version_outlives_its_run(tmp_path):
 
 
 def test_without_hard_links_it_copies(tmp_path, monkeypatch):
-    from skin_lesion_mlops import registry as module
+    from skin_lesion_mlops.pipeline import registry as module
 
     stage(tmp_path)
     link = os.link
@@ -426,9 +426,13 @@ def test_reading_while_others_write_never_fails(tmp_path):
 
 
 def test_the_local_registry_needs_no_boto3(tmp_path):
-    code = "import sys; sys.modules['boto3'] = None; from skin_lesion_mlops.registry import create_registry as c; "
+    code = "import sys; sys.modules['boto3'] = None; from skin_lesion_mlops.pipeline.registry import create_registry; "
     done = subprocess.run(
-        [sys.executable, "-c", code + f"print(c(home={str(tmp_path)!r}).list()); c(region='x')"],
+        [
+            sys.executable,
+            "-c",
+            code + f"print(create_registry(home={str(tmp_path)!r}).list()); create_registry(region='x')",
+        ],
         capture_output=True,
         text=True,
     )

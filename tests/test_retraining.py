@@ -223,7 +223,9 @@ def test_the_door_refuses_what_is_not_signed(make, aws):
 @pytest.mark.slow
 def test_the_committed_pipeline_really_trains(make, aws, tmp_path):
     "The real definition, executed by the local runner on painted lesions, from upload to endpoint; however good."
-    from skin_lesion_mlops import pipeline, synthetic, upload
+    from skin_lesion_mlops.aws import upload
+    from skin_lesion_mlops.data import synthetic
+    from skin_lesion_mlops.pipeline import definition as pipeline
 
     small = dict(Arch="tiny", Weights="none", ImageSize="64", Epochs="6", AccuracyThreshold="0")
     buckets = dict(RawBucket="raw", ProcessedBucket="processed", ModelsBucket="models")

@@ -22,20 +22,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES
-from skin_lesion_mlops.data import open_image
-from skin_lesion_mlops.familiarity import load_familiarity
-from skin_lesion_mlops.messages import MAX_IMAGES, Refusal, accepted, content_type, read
-from skin_lesion_mlops.models import (
-    ARCHITECTURES,
-    create_contract,
-    create_model,
-    load_bundle,
-    save_bundle,
-)
-from skin_lesion_mlops.predictor import create_predictor, decode
-from skin_lesion_mlops.preprocess import read_pixels
-from skin_lesion_mlops.serve import Limits, create_app
-from skin_lesion_mlops.synthetic import create_dataset
+from skin_lesion_mlops.data.pictures import open_image, read_pixels
+from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.familiarity import load_familiarity
+from skin_lesion_mlops.model.networks import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.serve.admission import Limits
+from skin_lesion_mlops.serve.app import create_app
+from skin_lesion_mlops.serve.messages import MAX_IMAGES, Refusal, accepted, content_type, read
+from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 JPEG = {"Content-Type": "image/jpeg"}
 
@@ -157,7 +151,7 @@ def test_every_way_out(client, jpeg):
 
 
 def test_identifiers_pass_through_and_are_not_logged(client, jpeg, capfd):
-    import skin_lesion_mlops.telemetry as telemetry
+    import skin_lesion_mlops.serve.telemetry as telemetry
 
     stream = io.StringIO()
     telemetry.start_logs(stream)
@@ -320,7 +314,8 @@ def server(folder, tmp_path):
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     code = (
-        "from skin_lesion_mlops.predictor import create_predictor; from skin_lesion_mlops.serve import *; import time\n"
+        "from skin_lesion_mlops.serve.predictor import create_predictor\n"
+        "from skin_lesion_mlops.serve.app import Limits, run_server\n"
         f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=2))"
     )
     log = open(tmp_path / "log", "w")

@@ -24,11 +24,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.load import Client, hammer, request_bytes, start_server
-from skin_lesion_mlops.models import create_contract, create_model, save_bundle
-from skin_lesion_mlops.predictor import create_predictor
-from skin_lesion_mlops.serve import Limits, create_app
-from skin_lesion_mlops.synthetic import create_dataset
+from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.serve.admission import Limits
+from skin_lesion_mlops.serve.app import create_app
+from skin_lesion_mlops.serve.load import Client, hammer, request_bytes, start_server
+from skin_lesion_mlops.serve.predictor import create_predictor
 
 LIMITS = "Limits(seconds=3, head_seconds=1.5, body=4 << 20)"
 
@@ -51,7 +52,8 @@ def jpegs(folder):
 def running(folder, jpeg, limits=LIMITS, **options):
     "A service in a process of its own."
     code = (
-        "import sys; from skin_lesion_mlops.predictor import create_predictor; from skin_lesion_mlops.serve import *\n"
+        "import sys; from skin_lesion_mlops.serve.predictor import create_predictor\n"
+        "from skin_lesion_mlops.serve.app import Limits, run_server\n"
         f"run_server(create_predictor({str(folder / 'bundle')!r}), port=int(sys.argv[1]), limits={limits})"
     )
     command = [sys.executable, "-c", code, "{port}"]
@@ -245,7 +247,7 @@ def test_mutual_tls(folder, jpegs):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    command = [sys.executable, "-m", "skin_lesion_mlops.cli", "serve", "--model", str(folder / "bundle")]
+    command = [sys.executable, "-m", "skin_lesion_mlops.cli.app", "serve", "--model", str(folder / "bundle")]
     with open(folder / "tls.log", "wb") as log:
         process = subprocess.Popen([*command, "--port", str(port), "--tls", tls], stdout=log, stderr=log)
     trusting = ssl.create_default_context(cafile=folder / "ca.pem")
@@ -272,7 +274,7 @@ def test_mutual_tls(folder, jpegs):
 
 
 def test_the_token_comes_from_the_environment(folder, jpegs):
-    command = [sys.executable, "-m", "skin_lesion_mlops.cli", "serve", "--model", str(folder / "bundle")]
+    command = [sys.executable, "-m", "skin_lesion_mlops.cli.app", "serve", "--model", str(folder / "bundle")]
     ping = request_bytes(b"", path="/ping", method="GET")
     server = start_server([*command, "--port", "{port}"], ping, SKIN_LESION_TOKEN="s3cret")
     try:

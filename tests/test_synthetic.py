@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skin_lesion_mlops import synthetic
 from skin_lesion_mlops.core import CLASSES, SkinLesionError
+from skin_lesion_mlops.data import synthetic
 
 
 def bytes_of(root: Path) -> dict:

@@ -15,10 +15,12 @@ import pandas as pd
 import pytest
 import torch
 
-from skin_lesion_mlops import train as T
 from skin_lesion_mlops.core import CLASSES, METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
-from skin_lesion_mlops.models import create_contract, create_model, load_bundle, save_bundle
-from skin_lesion_mlops.train import Hyperparameters, fit, open_split
+from skin_lesion_mlops.model import hyperparameters as T_hyperparameters
+from skin_lesion_mlops.model import job, train, world
+from skin_lesion_mlops.model.hyperparameters import Hyperparameters
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.train import fit, open_split
 
 TINY = Hyperparameters(arch="tiny", weights="none", epochs=3, batch_size=16, learning_rate=0.01)
 JOB = dict(arch="tiny", weights="none", epochs="4", batch_size="16", learning_rate="0.01")
@@ -64,7 +66,7 @@ def start(root: Path, *command: str, **env: str) -> subprocess.Popen:
     "Start a training job as a container would."
     variables = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
     variables.update(SAGEMAKER_BASE_DIR=str(root), OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", **env)
-    module = [*(command or ("-m",)), "skin_lesion_mlops.train"]
+    module = [*(command or ("-m",)), "skin_lesion_mlops.model.job"]
     return subprocess.Popen(
         [sys.executable, *module], env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -139,7 +141,9 @@ def test_environment_and_arguments_win_over_the_file(
     job_folder(tmp_path / "ml", data, seed='"7"', sagemaker_program='"train.py"')
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path / "ml"))
     monkeypatch.setenv("SM_HP_EPOCHS", "9")
-    p = T.read_hyperparameters(T.gather_hyperparameters(["train", "--batch-size", "8", "--learning_rate=0.5"]))
+    p = T_hyperparameters.read_hyperparameters(
+        job.gather_hyperparameters(["train", "--batch-size", "8", "--learning_rate=0.5"])
+    )
     assert (p.seed, p.epochs, p.batch_size, p.learning_rate, p.arch) == (7, 9, 8, 0.5, "tiny")
 
 
@@ -150,7 +154,7 @@ def test_channels_and_model_folder_from_the_environment(
     for name in ("train", "validation"):
         monkeypatch.setenv(f"SM_CHANNEL_{name.upper()}", str(data / name))
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "elsewhere"))
-    assert T.train_job([f"--{k}={v}" for k, v in {**JOB, "epochs": 1}.items()]) == tmp_path / "elsewhere"
+    assert job.train_job([f"--{k}={v}" for k, v in {**JOB, "epochs": 1}.items()]) == tmp_path / "elsewhere"
     assert load_bundle(tmp_path / "elsewhere").contract["parameters"]["epochs"] == 1
     assert list((tmp_path / "checkpoints").glob("checkpoint-*.pt"))
 
@@ -161,10 +165,10 @@ def test_weights_from_their_channel(data: Path, tmp_path: Path, monkeypatch: pyt
     torch.save(parent.state_dict(), tmp_path / "weights" / "parent.pt")
     monkeypatch.setenv("SM_CHANNEL_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(job_folder(tmp_path / "ml", data, weights="file", epochs="1")))
-    assert "parent.pt" in load_bundle(T.train_job()).contract["parent"]
+    assert "parent.pt" in load_bundle(job.train_job()).contract["parent"]
     (tmp_path / "weights" / "second.pt").touch()
     with pytest.raises(SkinLesionError, match="holds 2 files"):
-        T.train_job()
+        job.train_job()
 
 
 @pytest.mark.parametrize("wrong, message", [(dict(arch="vgg"), "unknown arch"), (dict(epohcs="3"), "unknown hyper")])
@@ -224,7 +228,7 @@ def test_stopped_at_any_batch(optimizer: str, freeze: str, splits: tuple, tmp_pa
     for batches in (6, 7, 1000):  # within an epoch, then at its end
         try:
             resumed = fit(*splits, p, tmp_path, stop=After(batches))
-        except T.Stopped as e:
+        except train.Stopped as e:
             assert e.code == 143
     assert_same(whole.model.state_dict(), resumed.model.state_dict())
     columns = ["train_loss", "validation_loss", "learning_rate"]
@@ -235,7 +239,7 @@ def test_stopped_at_any_batch(optimizer: str, freeze: str, splits: tuple, tmp_pa
 def test_dropout_is_resumed_too(splits: tuple, tmp_path: Path) -> None:
     p = replace(TINY, arch="mobilenet_v3_small", epochs=2, batch_size=32)
     whole = fit(*splits, p)
-    with pytest.raises(T.Stopped):
+    with pytest.raises(train.Stopped):
         fit(*splits, p, tmp_path, stop=After(1))
     assert_same(whole.model.state_dict(), fit(*splits, p, tmp_path).model.state_dict())
 
@@ -249,7 +253,10 @@ def test_a_finished_run_is_not_trained_again(splits: tuple, tmp_path: Path, caps
 
 def test_old_checkpoints_are_removed(splits: tuple, tmp_path: Path) -> None:
     fit(*splits, replace(TINY, epochs=6), tmp_path)
-    assert len(list(tmp_path.glob("checkpoint-*.pt"))) == T.KEPT and len(list(tmp_path.glob("best-*.pt"))) <= T.KEPT
+    assert (
+        len(list(tmp_path.glob("checkpoint-*.pt"))) == train.KEPT
+        and len(list(tmp_path.glob("best-*.pt"))) <= train.KEPT
+    )
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
@@ -321,7 +328,7 @@ def test_early_stopping_keeps_the_best_epoch(splits: tuple, tmp_path: Path) -> N
     h = fitted.history
     assert len(h) == fitted.best_epoch + 2 < 60
     assert h.validation_balanced_accuracy[fitted.best_epoch - 1] == h.validation_balanced_accuracy.max()
-    assert T.scores(fitted.logits, splits[1].labels)["loss"] == h.validation_loss[fitted.best_epoch - 1]
+    assert train.scores(fitted.logits, splits[1].labels)["loss"] == h.validation_loss[fitted.best_epoch - 1]
 
 
 def test_a_frozen_backbone_does_not_move(splits: tuple, tmp_path: Path) -> None:
@@ -350,7 +357,9 @@ def test_every_optimiser_learns(optimizer: str, splits: tuple) -> None:
 
 
 def test_it_explains_itself() -> None:
-    done = subprocess.run([sys.executable, "-m", "skin_lesion_mlops.train", "--help"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "skin_lesion_mlops.model.job", "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0 and done.stdout.startswith("usage")
     for f in fields(Hyperparameters):
         assert f"--{f.name} " in done.stdout and f"[{f.default}]" in done.stdout
@@ -406,7 +415,7 @@ def test_data_that_cannot_be_learned_from_is_refused(data: Path, tmp_path: Path)
 def test_arguments_that_are_not_pairs_are_refused() -> None:
     for argv in (["--epochs"], ["epochs", "3"], ["--epochs", "3", "tiny"]):
         with pytest.raises(SkinLesionError, match="cannot read the arguments"):
-            T.gather_hyperparameters(argv)
+            job.gather_hyperparameters(argv)
 
 
 def test_the_log_is_short(undisturbed: tuple[Path, str]) -> None:
@@ -423,5 +432,7 @@ def test_the_log_is_short(undisturbed: tuple[Path, str]) -> None:
 def test_bfloat16_where_the_processor_multiplies_it(monkeypatch, amx, avx512, want):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    assert T.choose_precision("auto", "resnet50", torch.device("cpu")) == want
-    assert T.choose_precision("auto", "efficientnet_lite0", torch.device("cpu")) == "fp32"  # depthwise: nothing gained
+    assert world.choose_precision("auto", "resnet50", torch.device("cpu")) == want
+    assert (
+        world.choose_precision("auto", "efficientnet_lite0", torch.device("cpu")) == "fp32"
+    )  # depthwise: nothing gained

@@ -18,7 +18,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from common import AwsBusy, client, entry, translated
-from skin_lesion_mlops import deploy
+from skin_lesion_mlops.aws import deploy
 
 
 @functools.lru_cache(maxsize=None)

@@ -104,7 +104,7 @@ def execute(
     run: str,  # execution id
 ) -> dict:  # {status, reason, steps}
     "Bring S3 here, run the definition, bring the results back under the execution's id, register the model."
-    from skin_lesion_mlops.local import run_pipeline
+    from skin_lesion_mlops.pipeline.local import run_pipeline
 
     values = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]} | parameters
     buckets = [values[n] for n in ("RawBucket", "ProcessedBucket", "ModelsBucket")]

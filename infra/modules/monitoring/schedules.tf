@@ -48,7 +48,7 @@ locals {
       RoleArn           = var.sagemaker_role_arn
       AppSpecification = {
         ImageUri            = var.image_uri
-        ContainerEntrypoint = ["python3", "-m", "skin_lesion_mlops.watch"]
+        ContainerEntrypoint = ["python3", "-m", "skin_lesion_mlops.aws.watch"]
         ContainerArguments = [
           replace(kind, "-", "_"), "--endpoint", var.endpoint_name, "--out", "/opt/ml/processing/report",
           "--capture", "s3://${var.processed_bucket}/capture", "--labels", "s3://${var.processed_bucket}/monitor/labels",

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL.Image import Image, Resampling
 
-from skin_lesion_mlops.models import load_bundle
+from skin_lesion_mlops.model.networks import load_bundle
 
 
 @bentoml.service(workers=1)

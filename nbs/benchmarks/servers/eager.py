@@ -8,7 +8,7 @@ import torch
 from fastapi import FastAPI, UploadFile
 from PIL import Image
 
-from skin_lesion_mlops.models import load_bundle
+from skin_lesion_mlops.model.networks import load_bundle
 
 bundle = load_bundle(os.environ["BUNDLE"])
 model, size, classes = bundle.model, bundle.image_size, bundle.contract["classes"]

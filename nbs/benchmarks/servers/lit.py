@@ -10,7 +10,7 @@ import torch
 from fastapi import Request
 from PIL import Image
 
-from skin_lesion_mlops.models import load_bundle
+from skin_lesion_mlops.model.networks import load_bundle
 
 
 class Lesions(litserve.LitAPI):
