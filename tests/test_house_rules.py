@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parent.parent
-LIBRARY = sorted(p for p in (REPO / "nbs").glob("*.ipynb") if re.match(r"\d", p.name))
+PACKAGE = REPO / "skin_lesion_mlops"
+WINGS = ("core", "data", "evaluation", "model", "serve", "monitor", "pipeline", "aws", "cli")  # in reading order
+COMPUTE, CONTROL = ("data", "evaluation", "model", "serve", "monitor"), ("pipeline", "aws")
+LIBRARY = sorted(p for p in (REPO / "nbs").rglob("*.ipynb") if re.match(r"\d", p.name))
 STEPS = sorted((REPO / "nbs" / "steps").glob("*.ipynb"))
 REPORTS = STEPS + sorted((REPO / "nbs" / "benchmarks").glob("*.ipynb"))
-COMPUTE = {"data", "fetch", "synthetic", "preprocess", "models", "train", "evaluate", "explain", "serve", "monitor"}
-COMPUTE |= {"bundle", "engines", "familiarity", "predictor", "messages", "telemetry", "capture", "load"}
-COMPUTE |= {"drift", "quality", "bias"}
-CONTROL = {"registry", "pipeline", "local", "deploy", "watch"}
+MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.stem not in ("__init__", "_modidx"))
 
 
 def cells(notebook: Path, kind: str = "") -> list:
@@ -26,24 +26,51 @@ def source(cell: dict) -> str:
 
 
 def module_of(notebook: Path) -> str:
-    found = [re.match(r"# ?\|\s*default_exp (\w+)", source(c)) for c in cells(notebook, "code")]
+    found = [re.match(r"# ?\|\s*default_exp ([\w.]+)", source(c)) for c in cells(notebook, "code")]
     return next(m.group(1) for m in found if m)
 
 
-ORDER = {module_of(p): i for i, p in enumerate(LIBRARY)}
-MODULES = sorted(REPO / "skin_lesion_mlops" / f"{m}.py" for m in ORDER)
-ids = dict(ids=lambda p: p.stem)
+def name_of(module: Path) -> str:
+    "The dotted name of a file, without the package's."
+    return ".".join(module.relative_to(PACKAGE).with_suffix("").parts)
+
+
+ids = dict(ids=lambda p: p.relative_to(REPO).with_suffix("").as_posix())
 
 
 def imports(module: Path) -> set:
-    "Every module imported anywhere in a file, also inside functions."
-    found = set()
+    "The absolute name of everything imported anywhere in a file, also inside functions."
+    found, inside = set(), module.relative_to(REPO).parts
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             found |= {a.name for a in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join([*(inside[: -node.level] if node.level else ()), *filter(None, [node.module])])
+            found |= {base, *(f"{base}.{a.name}" for a in node.names)}
     return found
+
+
+def ours(module: Path) -> set:
+    "The modules of this package that a module imports."
+    names = {name_of(m) for m in MODULES}
+    return {n for i in imports(module) if (n := i.partition(".")[2]) in names and i.startswith(f"{PACKAGE.name}.")}
+
+
+def wing_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def test_every_notebook_is_one_module_in_the_wing_of_its_folder():
+    made = {module_of(p): p for p in LIBRARY}
+    assert len(made) == len(LIBRARY) >= 45, "two notebooks write one module, or a folder was not searched"
+    assert set(made) == {name_of(m) for m in MODULES}
+    folders = {p.name for p in (REPO / "nbs").iterdir() if p.is_dir()} - {"steps", "benchmarks", "images"}
+    assert folders == set(WINGS) - {"core"} == {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    for name, notebook in made.items():
+        folder, title = [("nbs", *name.split("."))[-2], name.split(".")[-1]]
+        assert notebook.parent.name == folder and re.fullmatch(
+            rf"\d\d_{title}", notebook.stem
+        ), f"{notebook} writes {name}"
 
 
 @pytest.mark.parametrize("notebook", LIBRARY, **ids)
@@ -111,26 +138,33 @@ def _explained(line: str, arg: str) -> bool:
     return arg in ("self", "cls") or "  # " in line or "help=" in line
 
 
+ORDER = [module_of(p) for w in WINGS for p in LIBRARY if wing_of(module_of(p)) == w]
+
+
 @pytest.mark.parametrize("module", MODULES, **ids)
-def test_a_module_imports_only_lower_numbers(module):
-    ours = {i.split(".")[1] for i in imports(module) if i.startswith("skin_lesion_mlops.")}
-    above = [m for m in ours if m in ORDER and ORDER[m] >= ORDER[module.stem] and m != module.stem]
-    assert not above, f"{module.stem} imports {above}"
+def test_a_module_imports_only_what_comes_before_it(module):
+    "Within a wing by number; a wing imports wings before it in `WINGS`; control wings import no compute wing."
+    name = name_of(module)
+    after = [m for m in ours(module) if ORDER.index(m) >= ORDER.index(name)]
+    assert not after, f"{name} imports {after}"
+    if wing_of(name) in CONTROL:
+        compute = [m for m in ours(module) if wing_of(m) in COMPUTE]
+        assert not compute, f"{name} imports {compute}"
 
 
 @pytest.mark.parametrize("module", MODULES, **ids)
 def test_two_colours(module):
-    roots = {i.split(".")[0] for i in imports(module)}
-    if module.stem in COMPUTE:
+    roots, wing = {i.split(".")[0] for i in imports(module)}, wing_of(name_of(module))
+    if wing in (*COMPUTE, "core"):
         assert not roots & {"boto3", "botocore", "sagemaker"}
-    if module.stem in CONTROL:
+    if wing in (*CONTROL, "core"):
         assert not roots & {"torch", "torchvision"}
 
 
-@pytest.mark.parametrize("name", ["core", "launch", "data", "preprocess"])
-def test_runs_on_the_oldest_container(name):
+@pytest.mark.parametrize("module", [m for m in MODULES if wing_of(name_of(m)) in ("core", "data", "pipeline")], **ids)
+def test_runs_on_the_oldest_container(module):
     "The scikit-learn 1.2-1 container has Python 3.9."
-    text = (REPO / "skin_lesion_mlops" / f"{name}.py").read_text()
+    text = module.read_text()
     assert "from __future__ import annotations" in text
     ast.parse(text, feature_version=(3, 9))
 
