@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import random
+import re
+import shutil
 import sys
 import threading
 import time
@@ -18,12 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterable, Iterator, TypeVar
+from typing import IO, Any, Iterable, Iterator, Sequence, TypeVar
 
 # %% auto #0
 __all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED', 'T',
-           'Diagnosis', 'SkinLesionError', 'diagnosis', 'Files', 'write_json', 'read_json', 'hash_file', 'hash_text',
-           'hash_tree', 'seed_everything', 'progress', 'ml_dir', 'versions', 'receipt']
+           'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError', 'diagnosis',
+           'Files', 'atomic', 'write_json', 'read_json', 'without_nan', 'hash_file', 'hash_text', 'hash_tree',
+           'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #c8c57683
 @dataclass(frozen=True)
@@ -51,6 +55,31 @@ DIAGNOSES = (
 CLASSES = tuple(d.code for d in DIAGNOSES)
 MALIGNANT = tuple(d.code for d in DIAGNOSES if d.malignant)
 BY_CODE = {d.code: d for d in DIAGNOSES}
+
+
+def malignant_columns(
+    classes: Sequence[str] = CLASSES,  # in the order of the probabilities
+) -> list[int]:  # positions of the malignant ones
+    "Which columns of a table of probabilities speak of malignancy."
+    return [i for i, c in enumerate(classes) if c in MALIGNANT]
+
+
+def malignant_probability(
+    probabilities: Any,  # numpy array, (..., classes)
+    classes: Sequence[str] = CLASSES,  # what the last axis means
+) -> Any:  # numpy array, (...), same type
+    "The probability that a lesion is malignant: the malignant classes, added up."
+    return probabilities[..., malignant_columns(classes)].sum(-1)
+
+
+def is_malignant(
+    labels: Any,  # (n,), class numbers
+    classes: Sequence[str] = CLASSES,  # what they stand for
+) -> Any:  # (n,), bool
+    "Are these malignant?"
+    import numpy as np
+
+    return np.isin(labels, malignant_columns(classes))
 
 # %% ../nbs/00_core.ipynb #94f324b0
 class SkinLesionError(Exception):
@@ -109,18 +138,33 @@ class Files:
 
 SPLITS = ("train", "validation", "test")
 
+# %% ../nbs/00_core.ipynb #00f3e0bb
+@contextmanager
+def atomic(
+    path: str | Path,  # a file or folder to be; the folders around it are made
+) -> Iterator[Path]:  # a hidden name beside it: write there
+    "Write something whole or not at all: it takes its name when the block ends, and an error leaves nothing behind."
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        yield half
+        os.replace(half, path)
+    finally:
+        if half.is_dir():
+            shutil.rmtree(half)
+        else:
+            half.unlink(missing_ok=True)
+
 # %% ../nbs/00_core.ipynb #9699848d
 def write_json(
     path: str | Path,  # where to; parent folders are made
     obj: Any,  # anything JSON can hold; numpy numbers and paths are converted
 ) -> Path:  # the same path
     "Write `obj` as JSON, atomically."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    tmp.write_text(json.dumps(obj, indent=1, default=_plain) + "\n")
-    os.replace(tmp, path)
-    return path
+    with atomic(path) as half:
+        half.write_text(json.dumps(obj, indent=1, default=_plain) + "\n")
+    return Path(path)
 
 
 def _plain(
@@ -140,6 +184,18 @@ def read_json(
         raise SkinLesionError(f"{path} does not exist", "run the stage that writes it first") from None
     except json.JSONDecodeError as e:
         raise SkinLesionError(f"{path} is not JSON ({e})", "delete it and run the stage that writes it again") from None
+
+# %% ../nbs/00_core.ipynb #8e571c64
+def without_nan(
+    x: Any,  # nested dictionaries, lists, numbers; numpy's too
+) -> Any:  # the same, with None for NaN and infinity
+    "Make something strict JSON can hold."
+    x = x.tolist() if hasattr(x, "tolist") else x
+    if isinstance(x, dict):
+        return {str(k): without_nan(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [without_nan(v) for v in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 # %% ../nbs/00_core.ipynb #dd77c8e8
 def hash_file(
@@ -235,6 +291,38 @@ def ml_dir(
 ) -> Path:  # `/opt/ml/...`, or below `$SAGEMAKER_BASE_DIR` where that is set
     "A path in the job's `/opt/ml`."
     return Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), *parts)
+
+
+def s3_path(
+    home: str | Path,  # the home folder of the local runtime
+    uri: str,  # s3://bucket/key
+) -> Path:  # where that is on this machine; it need not exist
+    "The file or folder that stands for an S3 URI."
+    m = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
+    if not m or ".." in uri.split("/"):
+        raise SkinLesionError(f"{uri!r} is not an S3 URI", "write s3://bucket/key")
+    return Path(home) / "s3" / m[1] / m[2]
+
+# %% ../nbs/00_core.ipynb #8ea8293f
+def try_lock(
+    path: str | Path,  # a lock file; made where it is missing
+) -> IO[str] | None:  # the open file, locked until it is closed; None when somebody else holds it
+    "Take a lock without waiting."
+    import fcntl
+
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    f = open(path, "a+")
+    try:
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        f.close()
+        return None
+    return f
+
+
+def cpus() -> int:  # at least 1
+    "Processors this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 # %% ../nbs/00_core.ipynb #daa29586
 _PACKAGES = ("skin_lesion_mlops", "numpy", "pandas", "pillow", "scikit-learn", "torch", "torchvision")

@@ -21,8 +21,9 @@ from typer.testing import CliRunner  # noqa: E402
 
 from skin_lesion_mlops.aws import remote  # noqa: E402
 from skin_lesion_mlops.cli.app import app  # noqa: E402
+from skin_lesion_mlops.core import s3_path  # noqa: E402
 from skin_lesion_mlops.pipeline import definition as pipeline  # noqa: E402
-from skin_lesion_mlops.pipeline.registry import create_registry, s3_path, s3_uris  # noqa: E402
+from skin_lesion_mlops.pipeline.registry import create_registry, s3_uris  # noqa: E402
 from tests.standin import pipelines, platform, sagemaker, server, states  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent

@@ -14,8 +14,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from skin_lesion_mlops.cli.app import ARCHS, DEMO, app, take_weights
-from skin_lesion_mlops.core import Files, write_json
-from skin_lesion_mlops.pipeline.registry import GROUP, create_registry, s3_path
+from skin_lesion_mlops.core import Files, s3_path, write_json
+from skin_lesion_mlops.pipeline.registry import GROUP, create_registry
 
 
 def evaluation(accuracy, threshold=0.85):

@@ -13,12 +13,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from skin_lesion_mlops.core import SkinLesionError, read_json
-from skin_lesion_mlops.pipeline import definition as pipeline
-from skin_lesion_mlops.pipeline import local
+from skin_lesion_mlops.core import SkinLesionError, read_json, try_lock
+from skin_lesion_mlops.pipeline import definition as pipeline, local
 from skin_lesion_mlops.pipeline.cache import step_key
 from skin_lesion_mlops.pipeline.expressions import Scope, resolve
-from skin_lesion_mlops.pipeline.jobs import try_lock
 from skin_lesion_mlops.pipeline.local import Run, compare_runs, link_data, list_runs, run_pipeline
 
 WRITE = """

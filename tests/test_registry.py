@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import Files, SkinLesionError, read_json, s3_path, write_json
 from skin_lesion_mlops.pipeline.registry import (
     APPROVED,
     FIELDS,
@@ -20,7 +20,6 @@ from skin_lesion_mlops.pipeline.registry import (
     champion,
     create_registry,
     lineage,
-    s3_path,
 )
 
 REGION = "eu-central-1"

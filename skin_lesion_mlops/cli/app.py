@@ -93,7 +93,7 @@ def take_weights(
     bucket: str,  # the models bucket
 ) -> dict[str, str]:  # the parameters Weights and, for a file, WeightsPrefix
     "Put the weights to start from where the training job finds them."
-    from skin_lesion_mlops.pipeline.registry import s3_path
+    from skin_lesion_mlops.core import s3_path
 
     if weights in ("none", "imagenet"):
         return dict(Weights=weights)
@@ -141,7 +141,8 @@ def fill(
 ) -> dict[str, Any]:  # everything that differs from the definition's defaults
     "Set the parameters that follow from the machine, the data and the registry."
     from skin_lesion_mlops.pipeline.local import link_data
-    from skin_lesion_mlops.pipeline.registry import champion, create_registry, s3_path
+    from skin_lesion_mlops.pipeline.registry import champion, create_registry
+    from skin_lesion_mlops.core import s3_path
 
     default = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]}
     full = {**default, **values}
@@ -199,7 +200,7 @@ def _outputs(
     step: Any,  # one of its steps
 ) -> list[Path]:
     "The folders that a step has written."
-    from skin_lesion_mlops.pipeline.registry import s3_path
+    from skin_lesion_mlops.core import s3_path
 
     return [s3_path(run.home, uri) for uri in step.outputs.values()]
 

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import SkinLesionError, hash_file, progress
+from ..core import SkinLesionError, cpus, hash_file, progress
 from .pictures import _KEEP, BadImage, _orientations, _signs, decode_image, perceptual_hash
 from .sources import read_source
 
 # %% auto #0
-__all__ = ['NEAR', 'near_duplicates', 'Checked', 'inspect_image', 'cpus', 'check']
+__all__ = ['NEAR', 'near_duplicates', 'Checked', 'inspect_image', 'check']
 
 # %% ../../nbs/data/02_check.ipynb #1eaf8ebd
 NEAR = 35  # of 255 bits; on HAM10000 it finds copies and almost nothing else
@@ -76,11 +76,6 @@ def inspect_image(
         return e.reason, e.detail, "", "", ""
     except OSError as e:
         return "unreadable", f"the system refuses to read it ({type(e).__name__})", "", "", ""
-
-
-def cpus() -> int:  # at least 1
-    "Processors this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _problem(

@@ -12,14 +12,13 @@ from typing import Any, Iterable
 import numpy as np
 import pandas as pd
 
-from ..core import Files, write_json
+from ..core import Files, without_nan, write_json
 from .conclusion import Evaluation
 from .metrics import confusion, ece_floor, reliability, roc
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['without_nan', 'model_quality', 'evaluation_json', 'model_card', 'card_content', 'predictions_table',
-           'write_evaluation']
+__all__ = ['model_quality', 'evaluation_json', 'model_card', 'card_content', 'predictions_table', 'write_evaluation']
 
 # %% ../../nbs/evaluation/04_card.ipynb #11cc6197
 _QUALITY: tuple[str, ...] = (
@@ -33,23 +32,6 @@ _QUALITY: tuple[str, ...] = (
 )
 _QUALITY += tuple(f"weighted_{n}" for n in ("recall", "precision", "f0_5", "f1", "f2")) + ("brier", "ece")
 _PER_CLASS = ("recall", "precision", "f1", "auc")
-
-
-def without_nan(
-    x: Any,  # nested dictionaries, lists, numbers
-) -> Any:  # the same, with None for NaN and plain numbers for numpy's
-    "Make something strict JSON can hold."
-    if isinstance(x, dict):
-        return {str(k): without_nan(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple, np.ndarray)):
-        return [without_nan(v) for v in x]
-    if isinstance(x, (bool, np.bool_)):
-        return bool(x)
-    if isinstance(x, (int, np.integer)):
-        return int(x)
-    if isinstance(x, (float, np.floating)):
-        return float(x) if np.isfinite(x) else None
-    return x
 
 
 def model_quality(

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..core import CLASSES, MALIGNANT
+from ..core import is_malignant, malignant_probability
 from .recipe import scores
 
 # %% auto #0
-__all__ = ['TEMPERATURES', 'softmax', 'fit_temperature', 'malignant_probability', 'is_malignant', 'fit_threshold', 'calibrate']
+__all__ = ['TEMPERATURES', 'softmax', 'fit_temperature', 'fit_threshold', 'calibrate']
 
 # %% ../../nbs/model/03_calibration.ipynb #0f23e952
 TEMPERATURES = (0.1, 10.0)  # the range that is believed
@@ -48,20 +48,6 @@ def fit_temperature(
     return round(math.exp(best.x), 6) if best.fun < loss(0.0) else 1.0
 
 # %% ../../nbs/model/03_calibration.ipynb #16e581e5
-def malignant_probability(
-    probabilities: np.ndarray,  # (n, 7)
-) -> np.ndarray:  # (n,)
-    "The probability that a lesion is malignant: the malignant classes, added up."
-    return probabilities[:, [CLASSES.index(c) for c in MALIGNANT]].sum(1)
-
-
-def is_malignant(
-    labels: np.ndarray,  # (n,), class numbers
-) -> np.ndarray:  # (n,), bool
-    "Are these malignant?"
-    return np.isin(labels, [CLASSES.index(c) for c in MALIGNANT])
-
-
 def fit_threshold(
     probabilities: np.ndarray,  # (n, 7), calibrated, of the validation images
     labels: np.ndarray,  # (n,)

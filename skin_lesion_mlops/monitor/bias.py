@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, fisher_exact
 
-from ..core import MALIGNANT, Files
-from ..evaluation.card import without_nan
+from ..core import MALIGNANT, Files, without_nan
 from ..evaluation.metrics import MINIMUM_LESIONS, age_band
 from .captures import Baseline, Finding, holm, lesion_of
 

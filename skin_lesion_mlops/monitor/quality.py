@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..core import CLASSES, Files, SkinLesionError
-from ..evaluation.card import model_quality, without_nan
+from ..core import CLASSES, Files, SkinLesionError, without_nan
+from ..evaluation.card import model_quality
 from ..evaluation.conclusion import Evaluation
 from ..evaluation.metrics import constant, measure
 from ..evaluation.predictions import Predictions, create_predictions

@@ -13,9 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
-from ..core import SkinLesionError, hash_file, hash_text, read_json, versions, write_json
+from ..core import SkinLesionError, hash_file, hash_text, read_json, s3_path, versions, write_json
 from .launch import steps_dir
-from .registry import s3_path
 
 # %% auto #0
 __all__ = ['PACKAGE', 'ROOT', 'LABELS', 'files_below', 'hash_location', 'code_of', 'hash_code', 'step_key', 'inputs_of',

@@ -5,7 +5,6 @@
 # %% ../../nbs/pipeline/05_jobs.ipynb #6d912f25
 from __future__ import annotations
 
-import fcntl
 import gzip
 import json
 import os
@@ -20,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Callable, Sequence
 
-from ..core import SkinLesionError, write_json
+from ..core import SkinLesionError, s3_path, try_lock, write_json
 from .cache import existing, inputs_of
-from .registry import s3_path
 
 # %% auto #0
-__all__ = ['EXCEPTIONS', 'Job', 'prepare', 'link', 'command_of', 'environment_of', 'progress_of', 'try_lock', 'end_orphan',
-           'run_process', 'stop', 'collect', 'move', 'pack', 'reason_of', 'retry_after']
+__all__ = ['EXCEPTIONS', 'Job', 'prepare', 'link', 'command_of', 'environment_of', 'progress_of', 'end_orphan', 'run_process',
+           'stop', 'collect', 'move', 'pack', 'reason_of', 'retry_after']
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #ecbb5909
 @dataclass
@@ -222,20 +220,6 @@ def progress_of(
     if cells := _CELLS.findall(text):
         return int(cells[-1][0]), int(cells[-1][1]), "cells"
     return None
-
-
-def try_lock(
-    path: Path,  # a lock file; made where it is missing
-) -> IO[str] | None:  # the open file, locked until it is closed; None when somebody else holds it
-    "Take a lock without waiting."
-    path.parent.mkdir(parents=True, exist_ok=True)
-    f = open(path, "a+")
-    try:
-        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        f.close()
-        return None
-    return f
 
 
 def end_orphan(

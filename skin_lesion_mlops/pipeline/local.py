@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from ..core import SkinLesionError, hash_text, read_json, versions, write_json
+from ..core import SkinLesionError, hash_text, read_json, s3_path, versions, write_json
 from skin_lesion_mlops.pipeline.cache import (
     LABELS,
     existing,
@@ -31,7 +31,7 @@ from .definition import PIPELINE
 from .expressions import Scope, all_steps, compare, fill_parameters, needs, resolve
 from .jobs import Job, collect, end_orphan, prepare, reason_of, retry_after, run_process
 from .page import write_page
-from .registry import create_registry, s3_path
+from .registry import create_registry
 from skin_lesion_mlops.pipeline.runs import (
     Console,
     Event,

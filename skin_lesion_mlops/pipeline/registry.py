@@ -17,11 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Iterator, List
 
-from ..core import SkinLesionError, hash_file, hash_text, read_json, write_json
+from ..core import SkinLesionError, hash_file, hash_text, read_json, s3_path, write_json
 
 # %% auto #0
 __all__ = ['GROUP', 'FIELDS', 'PENDING', 'APPROVED', 'REJECTED', 'TRANSITIONS', 'ARTEFACTS', 'PACKAGE', 'check_request',
-           'check_transition', 's3_path', 's3_uris', 'take_copies', 'history', 'append', 'problems', 'LocalRegistry',
+           'check_transition', 's3_uris', 'take_copies', 'history', 'append', 'problems', 'LocalRegistry',
            'create_registry', 'SageMakerRegistry', 'champion', 'lineage']
 
 # %% ../../nbs/pipeline/03_registry.ipynb #14452bf7
@@ -80,17 +80,6 @@ def check_transition(
         )
 
 # %% ../../nbs/pipeline/03_registry.ipynb #40cb90fd
-def s3_path(
-    home: str | Path,  # the home folder of the local runtime
-    uri: str,  # s3://bucket/key
-) -> Path:  # where that is on this machine; it need not exist
-    "The file or folder that stands for an S3 URI."
-    m = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
-    if not m or ".." in uri.split("/"):
-        raise SkinLesionError(f"{uri!r} is not an S3 URI", "write s3://bucket/key")
-    return Path(home) / "s3" / m[1] / m[2]
-
-
 def s3_uris(
     request: Any,  # a request, or a part of one
     inside: str = "",  # the field it was found in

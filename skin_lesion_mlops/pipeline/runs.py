@@ -13,9 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable
 
-from ..core import SkinLesionError, read_json, write_json
-from .jobs import try_lock
-from .registry import s3_path
+from ..core import SkinLesionError, read_json, s3_path, try_lock, write_json
 
 # %% auto #0
 __all__ = ['OnEvent', 'home_dir', 'StepRun', 'Run', 'run_ids', 'list_runs', 'create_run', 'find_unfinished', 'metrics_of',
