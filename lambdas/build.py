@@ -23,7 +23,7 @@ def functions() -> list[str]:
 
 
 def contents(
-    name: str,  # a function
+    name: str,
 ) -> dict[str, Path]:  # path in the zip -> source
     "What a function consists of."
     library = {
@@ -33,9 +33,9 @@ def contents(
 
 
 def build(
-    name: str,  # a function
+    name: str,
     out: Path,  # folder for the zip
-) -> Path:  # the zip
+) -> Path:
     "Zip a function."
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{name}.zip"

@@ -73,8 +73,8 @@ def code_of(
 
 
 def translated(
-    error: Exception,  # from botocore
-    where: str = "",  # the function
+    error: Exception,
+    where: str = "",
 ) -> Exception:  # `AwsBusy`, `AwsDenied` or `AwsRefused`, saying which call failed
     "A failed AWS call under a name the state machine matches."
     if not isinstance(error, ClientError):
@@ -139,7 +139,7 @@ def read_s3_json(
 
 
 def newest_package(
-    sm: Any,  # SageMaker client
+    sm: Any,
     group: str,  # model package group
     **only: str,  # e.g. ModelApprovalStatus="Approved"
 ) -> dict | None:  # as DescribeModelPackage answers; None when there is none

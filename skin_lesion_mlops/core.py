@@ -199,7 +199,7 @@ def without_nan(
 
 # %% ../nbs/00_core.ipynb #dd77c8e8
 def hash_file(
-    path: str | Path,  # any file
+    path: str | Path,
 ) -> str:  # SHA-256, 64 hexadecimal digits
     "Fingerprint of one file's bytes."
     h = hashlib.sha256()

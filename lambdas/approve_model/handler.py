@@ -55,7 +55,7 @@ def handler(
 
 
 def approve(
-    sm: Any,  # SageMaker client
+    sm: Any,
     package: dict,  # as DescribeModelPackage answers
     event: dict,  # of the function
 ) -> dict:  # see the module
@@ -79,7 +79,7 @@ def approve(
 
 
 def ask(
-    sm: Any,  # SageMaker client
+    sm: Any,
     package: dict,  # as DescribeModelPackage answers
     event: dict,  # of the function
 ) -> dict:  # see the module

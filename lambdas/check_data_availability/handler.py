@@ -169,9 +169,7 @@ def _check_parameter(
         raise InvalidRequest(f"{name}={value!r} is not of type {REQUESTABLE[name].__name__}") from None
 
 
-def as_list(
-    values: dict[str, Any],  # pipeline parameters
-) -> list[dict[str, str]]:
+def as_list(values: dict[str, Any]) -> list[dict[str, str]]:
     "Parameters as StartPipelineExecution takes them."
     return [dict(Name=k, Value=str(v)) for k, v in sorted(values.items())]
 
@@ -246,7 +244,7 @@ def read_manifest(
 
 def last_trained(
     s3: Any,  # S3 client
-    sm: Any,  # SageMaker client
+    sm: Any,
     group: str,  # model package group
 ) -> str:  # ISO 8601 in UTC, "" before the first training
     "When the dataset of the newest registered model was read."
@@ -282,7 +280,7 @@ def verify(
 
 
 def _rank(
-    draw: str,  # the draw
+    draw: str,
     key: str,  # what is drawn
 ) -> bytes:
     "A place in a random order that the draw decides."
@@ -326,7 +324,7 @@ def compare(
 
 def champion_parameters(
     s3: Any,  # S3 client
-    sm: Any,  # SageMaker client
+    sm: Any,
     group: str,  # model package group
 ) -> dict[str, Any]:  # empty when no model is approved
     "The approved model's measured quality, as pipeline parameters."

@@ -58,8 +58,8 @@ def refuse_overdue(
 
 
 def all_steps(
-    sm: Any,  # SageMaker client
-    arn: str,  # pipeline execution
+    sm: Any,
+    arn: str,
 ) -> dict[str, dict]:  # step name -> as ListPipelineExecutionSteps answers
     "The steps of a pipeline execution."
     pages = sm.get_paginator("list_pipeline_execution_steps").paginate(PipelineExecutionArn=arn)
@@ -69,7 +69,7 @@ def all_steps(
 def conclude(
     execution: dict,  # as DescribePipelineExecution answers
     steps: dict[str, dict],  # from `all_steps`
-    bucket: str,  # processed bucket
+    bucket: str,
 ) -> dict:  # see the module
     "What a finished execution means."
     status, failed = execution["PipelineExecutionStatus"], failed_step(steps)
@@ -104,9 +104,9 @@ def outcome(
 
 
 def evaluation_of(
-    arn: str,  # pipeline execution
+    arn: str,
     steps: dict[str, dict],  # from `all_steps`
-    bucket: str,  # processed bucket
+    bucket: str,
 ) -> str:  # S3 URI
     "Where the evaluation is: in this run's folder, or in that of the run whose result the cache gave us."
     source = steps.get("Evaluate", {}).get("CacheHitResult", {}).get("SourcePipelineExecutionArn", arn)

@@ -70,7 +70,7 @@ def handler(
 
 
 def tested(
-    sm: Any,  # SageMaker client
+    sm: Any,
     plan: deploy.Plan,  # of a model that serves
     before: str,  # the endpoint config that served before, "" when none did
 ) -> deploy.Rollout:  # Deployed; or InProgress, on the way back

@@ -84,7 +84,7 @@ def handler(
 
 def load(
     s3: Any,  # S3 client
-    uri: str,  # of evaluation.json
+    uri: str,
 ) -> dict:  # raises `EvaluationMissing`
     "Read an evaluation."
     try:
@@ -96,7 +96,7 @@ def load(
 
 
 def measured(
-    evaluation: dict,  # evaluation.json
+    evaluation: dict,
 ) -> dict[str, dict[str, float]]:  # metric -> {value, low, high}
     "The metrics that are judged, with their intervals."
     gate = evaluation.get("gate", {})

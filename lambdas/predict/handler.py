@@ -21,7 +21,7 @@ runtime = boto3.client("sagemaker-runtime")
 
 
 def respond(
-    status: int,  # HTTP status
+    status: int,
     body: str,  # JSON text
 ) -> dict[str, Any]:  # what a load balancer expects of a function
     "One HTTP response."
@@ -30,9 +30,9 @@ def respond(
 
 
 def refuse(
-    status: int,  # HTTP status
+    status: int,
     problem: str,  # what is wrong, with the remedy
-) -> dict[str, Any]:  # response
+) -> dict[str, Any]:
     "An error the caller can act on."
     return respond(status, json.dumps({"error": problem}))
 
@@ -48,7 +48,7 @@ def read_body(
 def predict(
     body: bytes,  # an image, or the endpoint's JSON form
     content_type: str,  # its media type
-) -> dict[str, Any]:  # response
+) -> dict[str, Any]:
     "Ask the endpoint; its own refusals pass through, its failures become 502 or 503."
     try:
         answer = runtime.invoke_endpoint(

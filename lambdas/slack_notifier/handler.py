@@ -53,10 +53,7 @@ def as_text(
     return f"*{subject}*\n{body}"[:3000]
 
 
-def post(
-    url: str,  # the webhook
-    text: str,  # the message
-) -> None:
+def post(url: str, text: str) -> None:
     "Send one message."
     data = json.dumps(dict(text=text)).encode()
     request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})

@@ -171,7 +171,7 @@ class Item:
 
 
 def hourly(
-    instance: str,  # type
+    instance: str,
 ) -> float:  # USD; raises `SkinLesionError` for a type without a price
     "What an instance costs."
     if instance not in INSTANCES:
@@ -179,10 +179,7 @@ def hourly(
     return INSTANCES[instance]
 
 
-def _compute(
-    have: Inventory,
-    load: Load,
-) -> list[Item]:
+def _compute(have: Inventory, load: Load) -> list[Item]:
     "Instances by the hour."
     spot = hourly(have.training) * load.spot_share
     monitors = have.monitor_runs * load.monitor_minutes / 60
@@ -266,9 +263,9 @@ def read_load(
 
 
 def cost_verb(
-    plan: Plan = None,  # file
+    plan: Plan = None,
     example: Example = "minimal",  # without a plan
-    pairs: Assumed = None,  # assumptions
+    pairs: Assumed = None,
     as_json: Json = False,  # for a script?
 ) -> None:
     "What a month on AWS costs, by service."

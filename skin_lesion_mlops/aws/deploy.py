@@ -80,7 +80,7 @@ class EndpointStuck(SkinLesionError):
 
 
 def plan(
-    sm: Any,  # SageMaker client
+    sm: Any,
     package_arn: str,  # a registered model
     settings: Settings,  # where and how to serve
     check: bool = True,  # refuse a model that is not approved
@@ -128,7 +128,7 @@ def _config(
 
 def _blue_green(
     s: Settings,  # where and how to serve
-) -> dict[str, Any]:  # DeploymentConfig
+) -> dict[str, Any]:
     "One new instance first, the rest when no alarm has gone off; the old fleet stays until then."
     routing = dict(
         Type="CANARY",
@@ -168,15 +168,15 @@ def _found(
 
 
 def describe_endpoint(
-    sm: Any,  # SageMaker client
-    endpoint: str,  # its name
+    sm: Any,
+    endpoint: str,
 ) -> dict[str, Any]:  # empty when there is none
     "The endpoint as it is."
     return _found(sm.describe_endpoint, EndpointName=endpoint)
 
 
 def start(
-    sm: Any,  # SageMaker client
+    sm: Any,
     plan: Plan,  # from `plan`
 ) -> Rollout:  # raises `EndpointBusy`, `EndpointStuck`
     "Create what is missing, and move the endpoint to it."
@@ -217,9 +217,9 @@ def _target(
 
 
 def _refuse_busy(
-    sm: Any,  # SageMaker client
+    sm: Any,
     now: dict[str, Any],  # from `describe_endpoint`
-    endpoint: str,  # its name
+    endpoint: str,
 ) -> None:  # raises `EndpointBusy`, `EndpointStuck`
     "Let only a resting endpoint be moved; one that never came up is deleted first, for that is all it can be."
     status = now.get("EndpointStatus", "InService")
@@ -232,7 +232,7 @@ def _refuse_busy(
 
 
 def follow(
-    sm: Any,  # SageMaker client
+    sm: Any,
     plan: Plan,  # from `plan`
 ) -> Rollout:
     "How far the deployment is."
@@ -249,7 +249,7 @@ def follow(
 
 
 def abandon(
-    sm: Any,  # SageMaker client
+    sm: Any,
     plan: Plan,  # from `plan`
 ) -> None:
     "Remove what a failed deployment left, unless the endpoint uses it."
@@ -264,7 +264,7 @@ def abandon(
 # %% ../../nbs/aws/00_deploy.ipynb #e9b9831e
 def autoscale(
     scaling: Any,  # Application Auto Scaling client
-    cloudwatch: Any,  # CloudWatch client
+    cloudwatch: Any,
     settings: Settings,  # where and how to serve
 ) -> None:
     "Register the endpoint's fleet as a scaling target, with one policy up and one down."
@@ -294,7 +294,7 @@ def autoscale(
 
 
 def _quiet_alarm(
-    cloudwatch: Any,  # CloudWatch client
+    cloudwatch: Any,
     s: Settings,  # where and how to serve
     action: str,  # ARN of the policy that takes an instance away
 ) -> None:
@@ -320,7 +320,7 @@ Test = Callable[[str], str]  # endpoint -> what is wrong with it, "" when nothin
 
 def painted(
     side: int = 96,  # pixels
-) -> bytes:  # a PNG
+) -> bytes:
     "A lesion, more or less."
 
     def _row(y: int) -> bytes:
@@ -382,7 +382,7 @@ def say(
 
 
 def wait(
-    sm: Any,  # SageMaker client
+    sm: Any,
     plan: Plan,  # from `plan`
     every: float = 15,  # seconds between looks
     tell: Tell = say,  # where progress goes
@@ -396,7 +396,7 @@ def wait(
 
 
 def withdraw(
-    sm: Any,  # SageMaker client
+    sm: Any,
     plan: Plan,  # of a deployment that serves, and should not
     before: str,  # the endpoint config that served before; "" when none did
 ) -> str:  # what is done, in words
@@ -411,9 +411,9 @@ def withdraw(
 
 
 def deploy(
-    sm: Any,  # SageMaker client
+    sm: Any,
     scaling: Any,  # Application Auto Scaling client
-    cloudwatch: Any,  # CloudWatch client
+    cloudwatch: Any,
     package_arn: str,  # an approved model
     settings: Settings,  # where and how to serve
     test: Test | None = None,  # the smoke test
@@ -441,8 +441,8 @@ def deploy(
 
 # %% ../../nbs/aws/00_deploy.ipynb #543e725e
 def rollback(
-    sm: Any,  # SageMaker client
-    endpoint: str,  # its name
+    sm: Any,
+    endpoint: str,
     every: float = 15,  # seconds between looks
     tell: Tell = say,  # where progress goes
 ) -> Rollout:  # raises `SkinLesionError` when there is nothing to go back to
@@ -464,8 +464,8 @@ def rollback(
 
 
 def _previous(
-    sm: Any,  # SageMaker client
-    endpoint: str,  # its name
+    sm: Any,
+    endpoint: str,
     config: str,  # the present endpoint config
 ) -> str:
     "The endpoint config created before this one, of a model that is still approved."
@@ -483,7 +483,7 @@ def _previous(
 
 
 def _is_approved(
-    sm: Any,  # SageMaker client
+    sm: Any,
     model: str,  # name of a model that `start` has created
 ) -> bool:
     "Is the registered model behind this one still approved?"

@@ -26,7 +26,7 @@ PLATFORM = "/skin-lesion/platform"
 
 
 def read_platform(
-    ssm: Any,  # SSM client
+    ssm: Any,
     name: str = PLATFORM,  # of the parameter
 ) -> dict[str, Any]:  # what Terraform created; raises `SkinLesionError` before it has
     "Look up the platform."
@@ -82,7 +82,7 @@ def localised(
 
 def _network(
     kind: str,  # of a step
-    platform: dict[str, Any],  # with subnets
+    platform: dict[str, Any],
 ) -> dict[str, Any]:  # arguments of the job; empty for a step that is none
     "In a private network jobs run in its subnets, and their containers reach nothing."
     vpc = dict(Subnets=platform["subnets"], SecurityGroupIds=platform.get("security_groups") or [])
@@ -107,8 +107,8 @@ def typed(
 
 
 def differences(
-    old: dict[str, Any],  # a definition
-    new: dict[str, Any],  # another
+    old: dict[str, Any],
+    new: dict[str, Any],
 ) -> list[str]:  # a line for each step or parameter that was added, removed or changed
     "What has changed between two definitions."
     lines = []
@@ -122,7 +122,7 @@ def differences(
 
 
 def upsert(
-    sm: Any,  # SageMaker client
+    sm: Any,
     platform: dict[str, Any],  # from `read_platform`
 ) -> list[str]:  # what changed; empty when nothing did, and then nothing was called
     "Bring the pipeline on AWS to the committed definition."
@@ -143,7 +143,7 @@ def upsert(
 
 # %% ../../nbs/aws/02_remote.ipynb #1c395894
 def start(
-    sm: Any,  # SageMaker client
+    sm: Any,
     platform: dict[str, Any],  # from `read_platform`
     parameters: dict[str, Any] | None = None,  # name -> value; the rest keeps the platform's defaults
 ) -> str:  # ARN of the execution
@@ -163,8 +163,8 @@ _DONE = ("Succeeded", "Failed", "Stopped")
 
 
 def executions(
-    sm: Any,  # SageMaker client
-    pipeline: str,  # its name
+    sm: Any,
+    pipeline: str,
 ) -> list[str]:  # ARNs, newest first
     "Every time that the pipeline was started."
     pages = sm.get_paginator("list_pipeline_executions").paginate(
@@ -174,7 +174,7 @@ def executions(
 
 
 def facts(
-    sm: Any,  # SageMaker client
+    sm: Any,
     execution: str,  # ARN
 ) -> dict[str, Any]:  # id, status, started, seconds, reason, parameters, steps, model
     "How far an execution is; the names are those of a local run."
@@ -224,7 +224,7 @@ def _step(
 
 
 def follow(
-    sm: Any,  # SageMaker client
+    sm: Any,
     execution: str,  # ARN
     every: float = 15,  # seconds between looks
 ) -> Iterator[dict[str, Any]]:  # `facts`, at every look; the last one is the end
@@ -240,7 +240,7 @@ def follow(
 def tell(
     now: dict[str, Any],  # `facts` at this look
     before: dict[str, Any] | None,  # at the last one
-    console: Console,  # where to
+    console: Console,
 ) -> None:
     "Say what has changed, in the words of a local run."
     if before is None:

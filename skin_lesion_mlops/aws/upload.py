@@ -32,7 +32,7 @@ _KEEP = (0xE0, 0xEE)  # APP0 and APP14
 
 
 def strip_jpeg(
-    data: bytes,  # a JPEG
+    data: bytes,
 ) -> bytes:  # the same picture; raises `ValueError` when it is no JPEG
     "Drop the metadata of a JPEG."
     if data[:2] != b"\xff\xd8":
@@ -82,7 +82,7 @@ _DROP = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"tIME")
 
 
 def strip_png(
-    data: bytes,  # a PNG
+    data: bytes,
 ) -> bytes:  # the same picture; raises `ValueError` when it is no PNG
     "Drop the metadata of a PNG."
     if not data.startswith(_PNG):
@@ -127,7 +127,7 @@ class Entry:
 
 def read_manifest(
     s3: Any,  # S3 client
-    bucket: str,  # raw bucket
+    bucket: str,
     prefix: str,  # folder of the images in it
 ) -> list[dict[str, Any]]:  # its parts; empty before the first upload
     "What has been uploaded so far."
@@ -140,7 +140,7 @@ def read_manifest(
 
 def read_entries(
     s3: Any,  # S3 client
-    bucket: str,  # raw bucket
+    bucket: str,
     parts: Iterable[dict],  # from `read_manifest`
 ) -> dict[str, Entry]:  # key -> its newest entry
     "Every file of a manifest."
@@ -154,10 +154,10 @@ def read_entries(
 
 def write_manifest(
     s3: Any,  # S3 client
-    bucket: str,  # raw bucket
+    bucket: str,
     prefix: str,  # folder of the images in it
-    entries: list[Entry],  # new ones
-) -> list[dict[str, Any]]:  # all parts
+    entries: list[Entry],
+) -> list[dict[str, Any]]:
     "Add parts for new files; the manifest itself is written last."
     parts = read_manifest(s3, bucket, prefix)
     for start in range(0, len(entries), ROWS):
@@ -191,7 +191,7 @@ class Uploaded:
 def upload(
     folder: str | Path,  # images with their labels, in any layout that `read_source` knows
     s3: Any,  # S3 client
-    bucket: str,  # raw bucket
+    bucket: str,
     prefix: str = "ham10000",  # folder in it
     workers: int = 16,  # files at a time
 ) -> Uploaded:  # raises `SkinLesionError` when nothing in the folder can be used
@@ -214,7 +214,7 @@ def upload(
 
 
 def _files(
-    root: Path,  # the folder
+    root: Path,
 ) -> dict[Path, str]:  # file -> label; tables have none
     "What is to be uploaded: every image that has a row, and the tables."
     rows = read_source(root)
@@ -227,7 +227,7 @@ def _send(
     s3: Any,  # S3 client
     bucket: str,
     key: str,
-    path: Path,  # the file
+    path: Path,
     label: str,  # diagnosis or ""
     known: dict[str, Entry],  # from the manifest
 ) -> tuple[Entry | None, str]:  # None when it may not be uploaded; "sent", "there", "known" or "refused"

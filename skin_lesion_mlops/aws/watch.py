@@ -52,7 +52,7 @@ def folders(
 # %% ../../nbs/aws/03_watch.ipynb #e4e66132
 def _address(
     uri: str,  # s3://bucket/key
-) -> tuple[str, str]:  # bucket, key
+) -> tuple[str, str]:
     "Take an S3 location apart."
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
@@ -77,8 +77,8 @@ def fetch(
 def fetch_captures(
     s3: Any,  # S3 client
     uri: str,  # where the endpoint captures to
-    endpoint: str,  # its name
-    to: str | Path,  # folder
+    endpoint: str,
+    to: str | Path,
     end: datetime,  # of the window
     hours: int,  # its greatest length
 ) -> int:  # how many files
@@ -90,8 +90,8 @@ def fetch_captures(
 
 # %% ../../nbs/aws/03_watch.ipynb #e0ffabe8
 def deployed(
-    sm: Any,  # SageMaker client
-    endpoint: str,  # its name
+    sm: Any,
+    endpoint: str,
 ) -> dict[str, Any]:  # the model package; raises `SkinLesionError`
     "The registered version that an endpoint serves."
     config = describe_endpoint(sm, endpoint).get("EndpointConfigName")
@@ -128,9 +128,9 @@ def baseline_uris(
 
 def fetch_files(
     s3: Any,  # S3 client
-    uris: Sequence[str],  # single files
-    to: str | Path,  # folder
-) -> Path:  # the folder
+    uris: Sequence[str],
+    to: str | Path,
+) -> Path:
     "Copy single files; one that is not there any more is left out."
     Path(to).mkdir(parents=True, exist_ok=True)
     for uri in uris:
@@ -145,7 +145,7 @@ DEFAULT_NAMESPACE = "SkinLesion/Monitoring"  # the one that the role may publish
 
 
 def publish(
-    cloudwatch: Any,  # CloudWatch client
+    cloudwatch: Any,
     file: str | Path,  # cloudwatch_metrics.jsonl
     namespace: str,  # e.g. SkinLesion/Monitoring
 ) -> list[str]:  # names of the metrics
@@ -158,14 +158,14 @@ def publish(
 # %% ../../nbs/aws/03_watch.ipynb #9c1fd499
 def watch(
     kind: str,  # a key of `WINDOWS`
-    endpoint: str,  # its name
+    endpoint: str,
     capture: str,  # s3://... that the endpoint captures to
     labels: str,  # s3://... of confirmed diagnoses
     out: str | Path,  # folder for report and files
     namespace: str,  # of the metrics
     session: Any,  # boto3's
     until: str = "",  # end of the window, ISO 8601; "" for now
-) -> dict[str, Any]:  # finding.json
+) -> dict[str, Any]:
     "Fetch, monitor, publish."
     if kind not in WINDOWS:
         raise SkinLesionError(f"there is no monitor {kind!r}", f"the monitors are {', '.join(WINDOWS)}")
@@ -230,13 +230,13 @@ Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="repor
 
 
 def monitor_verb(
-    captures: Captures,  # folder
-    kind: Kind = "data",  # question
-    baseline: Base = None,  # folder
-    labels: Labels = None,  # folder
-    model: Version = "approved",  # whose baseline
-    hours: Hours = 0,  # window
-    out: Out = None,  # folder
+    captures: Captures,
+    kind: Kind = "data",
+    baseline: Base = None,
+    labels: Labels = None,
+    model: Version = "approved",
+    hours: Hours = 0,
+    out: Out = None,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?

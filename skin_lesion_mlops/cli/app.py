@@ -124,8 +124,8 @@ def code_version() -> str:  # e.g. "v0.1.0-12-g1a2b3c4-dirty", or "v0.1.0" outsi
 
 
 def _git(
-    folder: Path,  # where
-    *arguments: str,  # of git
+    folder: Path,
+    *arguments: str,
 ) -> str:  # what it said; raises `CalledProcessError`
     "Ask git."
     done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
@@ -258,12 +258,12 @@ TYPED = (
 @app.command("run", epilog=f"{EXIT}\n\n{example(*TYPED)}")
 def run_verb(
     folder: Folder,  # the images
-    arch: Arch = None,  # architecture
-    epochs: Epochs = None,  # passes
+    arch: Arch = None,
+    epochs: Epochs = None,
     weights: Weights = None,  # to start from
-    pairs: Pairs = None,  # further parameters
-    no_cache: NoCache = False,  # run everything?
-    definition: Definition = None,  # another pipeline
+    pairs: Pairs = None,
+    no_cache: NoCache = False,
+    definition: Definition = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -319,7 +319,7 @@ DemoEpochs = Annotated[int, typer.Option("--epochs", metavar="N", min=1, help="p
 
 @app.command("demo", epilog=example("skin-lesion demo", "skin-lesion demo --images 2000 --epochs 30"))
 def demo_verb(
-    images: Images = 900,  # to generate
+    images: Images = 900,
     epochs: DemoEpochs = DEMO["Epochs"],  # passes over them
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
@@ -388,7 +388,7 @@ RunId = Annotated[str, typer.Argument(metavar="ID", help="id of a run, or the be
 
 @runs.command("show", epilog=example("skin-lesion runs show", "skin-lesion runs show 2601311200 --json"))
 def runs_show(
-    id: RunId = "latest",  # which one
+    id: RunId = "latest",
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -401,8 +401,8 @@ def runs_show(
 
 @runs.command("compare", epilog=example("skin-lesion runs compare 26013112 26020109"))
 def runs_compare(
-    a: RunId,  # one run
-    b: RunId,  # another
+    a: RunId,
+    b: RunId,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -429,7 +429,7 @@ def _registry(
 def models_list(
     group: Group = GROUP,  # model package group
     limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="show the newest N versions")] = 20,
-    region: Region = None,  # AWS region
+    region: Region = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -457,9 +457,9 @@ Version = Annotated[str, typer.Argument(metavar="VERSION", help="a number, or la
 
 @models.command("show", epilog=example("skin-lesion models show 3", "skin-lesion models show approved --json"))
 def models_show(
-    version: Version = "latest",  # which one
+    version: Version = "latest",
     group: Group = GROUP,  # model package group
-    region: Region = None,  # AWS region
+    region: Region = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -491,8 +491,8 @@ Which = Annotated[str, typer.Argument(metavar="VERSION", help="a number, or late
 def _decide(
     status: str,  # "Approved" or "Rejected"
     version: str,  # a number, or "latest"
-    by: str | None,  # who decides
-    reason: str,  # and why
+    by: str | None,
+    reason: str,
     group: str,  # model package group
     registry: Any,  # from `create_registry`
     as_json: bool,  # for a script?
@@ -507,11 +507,11 @@ def _decide(
 
 @models.command("approve", epilog=example('skin-lesion models approve 3 --reason "meets the protocol, section 4"'))
 def models_approve(
-    version: Which,  # which one
-    reason: Reason,  # why
-    by: By = None,  # who decides
+    version: Which,
+    reason: Reason,
+    by: By = None,
     group: Group = GROUP,  # model package group
-    region: Region = None,  # AWS region
+    region: Region = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -521,11 +521,11 @@ def models_approve(
 
 @models.command("reject", epilog=example('skin-lesion models reject 3 --by "Dr. Ada" --reason "misses acral melanoma"'))
 def models_reject(
-    version: Which,  # which one
-    reason: Reason,  # why
-    by: By = None,  # who decides
+    version: Which,
+    reason: Reason,
+    by: By = None,
     group: Group = GROUP,  # model package group
-    region: Region = None,  # AWS region
+    region: Region = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -591,7 +591,7 @@ Share = Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="exit 
 def data_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="HAM10000, an ISIC export, or a folder per class")],
     max_quarantine_share: Share = 0.05,  # of the files
-    workers: Workers = 0,  # processes
+    workers: Workers = 0,
     as_json: Json = False,  # for a script?
 ) -> None:
     "Say which images would be used, and why others would not."
@@ -615,9 +615,9 @@ Limit = Annotated[int, typer.Option("--limit", metavar="N", min=0, help="at most
 
 @data.command("fetch", epilog=example("skin-lesion data fetch --source isic HAM10000"))
 def data_fetch(
-    folder: Into,  # where to
-    source: Source = "ham10000",  # where from
-    search: Search = "",  # what
+    folder: Into,
+    source: Source = "ham10000",
+    search: Search = "",
     limit: Limit = 0,  # how much of it
     as_json: Json = False,  # for a script?
 ) -> None:

@@ -72,7 +72,7 @@ def find_platform(
 
 # %% ../../nbs/cli/06_aws.ipynb #9b17e5cd
 def upsert_verb(
-    region: Region = None,  # AWS region
+    region: Region = None,
     platform: Where = PLATFORM,  # where everything is
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -104,10 +104,10 @@ ENDS = "Exit status: 0 registered, 1 failed, 3 not registered (the gate was not 
 
 
 def start_verb(
-    pairs: Pairs = None,  # parameters
-    wait: Wait = False,  # follow it?
+    pairs: Pairs = None,
+    wait: Wait = False,
     every: Every = 15,  # seconds between looks
-    region: Region = None,  # AWS region
+    region: Region = None,
     platform: Where = PLATFORM,  # where everything is
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -129,10 +129,10 @@ def start_verb(
 
 
 def status_verb(
-    id: ExecutionId = "latest",  # which one
+    id: ExecutionId = "latest",
     no_wait: NoWait = False,  # only one look?
     every: Every = 15,  # seconds between looks
-    region: Region = None,  # AWS region
+    region: Region = None,
     platform: Where = PLATFORM,  # where everything is
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -149,7 +149,7 @@ def status_verb(
 
 
 def _watch(
-    sm: Any,  # SageMaker client
+    sm: Any,
     execution: str,  # ARN
     every: float,  # seconds between looks
     as_json: bool,  # for a script?
@@ -196,10 +196,10 @@ AtATime = Annotated[int, typer.Option("--workers", metavar="N", min=1, help="fil
 
 def upload_verb(
     folder: Folder,  # the images
-    bucket: Bucket = None,  # where to
+    bucket: Bucket = None,
     prefix: Prefix = "ham10000",  # folder in it
     workers: AtATime = 16,  # files at a time
-    region: Region = None,  # AWS region
+    region: Region = None,
     platform: Where = PLATFORM,  # where everything is
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -235,11 +235,11 @@ a failed start or the smoke test), 6 the endpoint is stuck."""
 
 def deploy_verb(
     ctx: typer.Context,  # click's context
-    model: Model = "approved",  # which
+    model: Model = "approved",
     image: Picture = None,  # for the smoke test
-    no_wait: DeployNoWait = False,  # only begin?
+    no_wait: DeployNoWait = False,
     every: Every = 15,  # seconds between looks
-    region: Region = None,  # AWS region
+    region: Region = None,
     platform: Where = PLATFORM,  # where everything is
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -269,7 +269,7 @@ def deploy_verb(
 
 def rollback_verb(
     every: Every = 15,  # seconds between looks
-    region: Region = None,  # AWS region
+    region: Region = None,
     platform: Where = PLATFORM,  # where everything is
     as_json: Json = False,  # for a script?
 ) -> None:
@@ -284,9 +284,7 @@ def rollback_verb(
 
 
 @contextmanager
-def _untroubled(
-    endpoint: str,  # its name
-) -> Iterator[None]:
+def _untroubled(endpoint: str) -> Iterator[None]:
     "Say what Ctrl-C does to a deployment: nothing."
     try:
         yield

@@ -38,7 +38,7 @@ def number(
 
 def interval(
     ends: Sequence[float] | None,  # low and high end
-    digits: int = 3,  # decimals
+    digits: int = 3,
 ) -> str:  # e.g. "0.812 to 0.871"; "-" when there is none
     "A 95 % interval for a person."
     return f"{number(ends[0], digits)} to {number(ends[1], digits)}" if ends else "-"
@@ -117,9 +117,7 @@ def emit(
     print(json.dumps(_strict(obj), indent=1, default=lambda o: _strict(o.tolist()) if hasattr(o, "tolist") else str(o)))
 
 
-def _strict(
-    obj: Any,  # anything
-) -> Any:
+def _strict(obj: Any) -> Any:
     "Replace what JSON has no word for by None."
     if isinstance(obj, dict):
         return {str(k): _strict(v) for k, v in obj.items()}
@@ -174,9 +172,7 @@ _REMEDIES = {  # a class of botocore's, or a code of AWS's -> what to do
 }
 
 
-def explain(
-    error: Exception,  # of botocore
-) -> SkinLesionError:
+def explain(error: Exception) -> SkinLesionError:
     "An error of AWS's, with what can be done about it."
     response = getattr(error, "response", None) or {}
     code = response.get("Error", {}).get("Code", type(error).__name__)
@@ -233,7 +229,7 @@ def create_verbs(
 
 
 def example(
-    *lines: str,  # commands
+    *lines: str,
 ) -> str:  # for a verb's `epilog`
     "The end of a verb's help: how it is typed."
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

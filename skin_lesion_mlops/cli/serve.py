@@ -97,10 +97,10 @@ SERVE = """Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is 
 
 
 def serve_verb(
-    model: Model = "",  # which
-    host: Host = "127.0.0.1",  # address
-    port: Port = 8080,  # TCP port
-    engine: EngineName = "auto",  # what computes
+    model: Model = "",
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    engine: EngineName = "auto",
     token: Token = None,  # that clients must present
     tls: Tls = None,  # certificate, key, CA
     capture: CaptureTo = None,  # where to describe requests
@@ -150,7 +150,7 @@ def find_pictures(
 
 def predict_files(
     predictor: Predictor,  # from `create_predictor`
-    paths: list[Path],  # pictures
+    paths: list[Path],
     explain: bool = False,  # with heat maps?
 ) -> Iterator[tuple[Path, Prediction | Exception]]:  # in the order of the paths
     "Answer for one picture after the other."
@@ -173,9 +173,9 @@ def predict_files(
 
 
 def _save_overlay(
-    folder: Path,  # where to
+    folder: Path,
     number: int,  # of the picture; names may repeat
-    path: Path,  # the picture
+    path: Path,
     prediction: Prediction,  # with its heat map
 ) -> None:
     "Write the picture with its heat map over it, without the file's metadata."
@@ -194,10 +194,10 @@ Csv = Annotated[bool, typer.Option("--csv", help="print CSV on stdout, with ever
 
 def predict_verb(
     images: Images,  # files and folders
-    model: Model = "",  # which
+    model: Model = "",
     explain: ExplainTo = None,  # where to put overlays
     as_csv: Csv = False,  # for a table
-    engine: EngineName = "auto",  # what computes
+    engine: EngineName = "auto",
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?

@@ -117,7 +117,7 @@ def _ending(
 
 def why_not(
     facts: dict[str, Any],  # as in `story`
-) -> str:  # one sentence
+) -> str:
     "What the gate objected to, or the pipeline's own words where there is no such guard."
     failed = {n.replace("_", " "): g for n, g in facts["gate"].items() if not g["passed"]}
     told = [f"{n} is {number(g['value'])} and must be {g['direction']} {g['threshold']:g}" for n, g in failed.items()]
@@ -162,7 +162,7 @@ def _difference(
 
 def comparison(
     c: dict[str, Any],  # from `compare`
-) -> str:  # two tables
+) -> str:
     "How two runs differ, for a person."
     rows = [
         {"on the test split": HEADLINE[n], "A": number(m["a"]), "B": number(m["b"]), **_change(m)}

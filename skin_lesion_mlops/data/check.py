@@ -124,7 +124,7 @@ def check(
 
 
 def _inspect(
-    paths: list[str],  # image files
+    paths: list[str],
     workers: int,  # as in `check`
 ) -> list[tuple[str, ...]]:  # `inspect_image` of each
     "Inspect many images, in this process when they are few."

@@ -116,7 +116,7 @@ def _require(
 
 def _service(
     source: Source,  # what is to be fetched
-) -> str:  # base URL
+) -> str:
     "Where the client will look: its own switches for a service on this machine are honoured."
     if source.client == "isic-cli" and os.environ.get("ISIC_DEV"):
         return "http://127.0.0.1:8000"
@@ -126,8 +126,8 @@ def _service(
 
 # %% ../../nbs/data/04_fetch.ipynb #3933769e
 def _fetch_isic(
-    source: Source,  # the source
-    out: Path,  # the folder
+    source: Source,
+    out: Path,
     search: str,  # an ISIC query
     limit: int,  # images; 0 means all
 ) -> None:
@@ -146,7 +146,7 @@ def _fetch_isic(
 
 
 def _failure(
-    source: Source,  # the source
+    source: Source,
     words: str,  # what the client said
 ) -> SkinLesionError:
     "The client's complaint, with what to do about it."
@@ -159,8 +159,8 @@ def _failure(
 
 # %% ../../nbs/data/04_fetch.ipynb #6ab65a07
 def _fetch_kaggle(
-    source: Source,  # the source
-    out: Path,  # the folder
+    source: Source,
+    out: Path,
     search: str,  # a Kaggle handle, owner/dataset
 ) -> None:
     "Download from Kaggle with `kagglehub`."
@@ -183,7 +183,7 @@ def fetch(
     out: str | Path,  # where to; what is there and whole is not fetched again
     search: str = "",  # another ISIC query, e.g. 'diagnosis_3:"Nevus"', or another Kaggle handle
     limit: int = 0,  # ISIC only: at most so many images; 0 means all
-) -> Path:  # the folder
+) -> Path:
     "Fetch a public data set; run it again to resume or to verify."
     if source not in SOURCES:
         raise SkinLesionError(f"unknown source {source!r}", f"use one of {', '.join(SOURCES)}")

@@ -78,9 +78,7 @@ def open_image(
     return bare
 
 
-def _to_rgb(
-    im: Image.Image,  # any mode
-) -> Image.Image:  # mode RGB
+def _to_rgb(im: Image.Image) -> Image.Image:
     "Bring a decoded image to RGB: 16 bits to 8, transparency onto white."
     if im.mode.startswith("I") or im.mode == "F":
         a = np.asarray(im, np.float64)
@@ -99,7 +97,7 @@ _ODD = np.where(np.arange(_KEEP) % 2, -1, 1)
 
 
 def perceptual_hash(
-    image: Image.Image,  # RGB
+    image: Image.Image,
 ) -> str:  # 64 hexadecimal digits: 256 signs, row by row, the first always 0
     "DCT hash of an image (after Zauner, 'Implementation and benchmarking of perceptual image hash functions', 2010)."
     grey = np.asarray(image.convert("L").resize((_N, _N), Image.Resampling.BOX), np.float64)

@@ -77,7 +77,7 @@ def cores(
 
 def run_ordered(
     pool: Executor | None,  # where to run; None for here
-    chunks: Iterable[Chunk],  # errands
+    chunks: Iterable[Chunk],
     ahead: int = 8,  # errands that may be under way
 ) -> Iterator[np.ndarray]:  # their results, in the order of the errands
     "Like `pool.map`, but it does not draw up the whole list of errands first."
@@ -124,7 +124,7 @@ def write_shards(
 
 def _write_parts(
     rows: pd.DataFrame,  # numbered from 0
-    out: Path,  # where to
+    out: Path,
     size: int,  # pixels
     pool: Executor | None,  # where to decode; None for here
 ) -> list[Path]:  # shards and index, complete, under temporary names
@@ -203,7 +203,7 @@ def write_dataset(
     seed: int = 42,  # that decided the split, for the record
     source: str = "",  # layout that was read, for the record
     quarantined: int = 0,  # images left out, for the record
-) -> dict[str, Any]:  # the contract
+) -> dict[str, Any]:
     "Write every split of a data set."
     contract = describe_dataset(rows, size, seed, source, quarantined)
     empty = [s for s in SPLITS if not sum(contract["counts"][s].values())]
@@ -259,7 +259,7 @@ class Shards:
 
     def _map(
         self,
-        shard: int,  # its number
+        shard: int,
     ) -> np.ndarray:  # mapped, not read
         if shard not in self._maps:
             self._maps[shard] = np.load(self.folder / Files.SHARD.format(shard), mmap_mode="r")

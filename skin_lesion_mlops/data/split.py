@@ -56,7 +56,7 @@ def split(
 
 def _uniform(
     seed: int,  # of the split
-    lesion: str,  # its id
+    lesion: str,
 ) -> float:  # in [0, 1), the same for ever
     "A lesion's own random number."
     return int.from_bytes(hashlib.sha256(f"{seed}:{lesion}".encode()).digest()[:8], "big") / 2**64

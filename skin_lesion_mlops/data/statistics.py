@@ -83,7 +83,7 @@ SKETCH_C = 0.64  # how fast lower levels shrink; recorded for readers of the for
 
 def sketch(
     values: np.ndarray,  # (n,) numbers without NaN
-    k: int = SKETCH_K,  # values kept
+    k: int = SKETCH_K,
 ) -> dict[str, Any]:  # {"parameters": {"c", "k"}, "data": [[level 0], [level 1], ...]}
     "Summarise a distribution so that its quantiles can be told from a few values."
     level = np.sort(np.asarray(values, float))
@@ -161,7 +161,7 @@ def suggest_constraints(
 
 def write_baseline(
     stats: pd.DataFrame,  # the training images' statistics; of a wider table, `STATISTICS` are picked
-    out: str | Path,  # folder
+    out: str | Path,
     threshold: float = 0.1,  # see `suggest_constraints`
 ) -> Path:  # `out`, with statistics.json and constraints.json
     "Write the drift baseline in Model Monitor's formats."

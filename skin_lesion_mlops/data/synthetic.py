@@ -84,7 +84,7 @@ def noise(
 def dots(
     rng: np.random.Generator,  # source of randomness
     where: np.ndarray,  # (n, n) in [0, 1]: dots fall where this is high
-    count: int,  # how many
+    count: int,
     radius: tuple[float, float],  # smallest and largest, as a share of the side
 ) -> np.ndarray:  # (n, n) in [0, 1]
     "Scattered round spots with soft edges."
@@ -128,7 +128,7 @@ def branches(
 
 # %% ../../nbs/data/05_synthetic.ipynb #3a8d0d26
 def outline(
-    t: dict[str, float],  # traits
+    t: dict[str, float],
     rng: np.random.Generator,  # source of randomness
     n: int,  # side of the canvas, pixels
 ) -> np.ndarray:  # (n, n) in [0, 1]: 1 inside, 0 outside, between on a soft edge
@@ -219,7 +219,7 @@ def photograph(
 
 
 def hairs(
-    image: Image.Image,  # RGB
+    image: Image.Image,
     rng: np.random.Generator,  # source of randomness
 ) -> Image.Image:  # the same, hairier
     "Lay a few hairs over a picture; most pictures get none."
@@ -282,7 +282,7 @@ def patient(
 # %% ../../nbs/data/05_synthetic.ipynb #d857e88d
 def plan(
     n: int = 600,  # images
-    seed: int = 42,  # decides everything
+    seed: int = 42,
 ) -> pd.DataFrame:  # image_id, lesion_id, dx, dx_type, age, sex, localization; painting, view, twin
     "Decide what is photographed; the rows come in random order."
     rng = np.random.default_rng([seed, 0])
@@ -355,7 +355,7 @@ ODD = ("cmyk", "alpha", "sixteen_bit", "grey", "rotated")
 
 def odd_file(
     kind: str,  # one of `ODD`
-    image: Image.Image,  # RGB
+    image: Image.Image,
 ) -> tuple[str, bytes]:  # suffix and content
     "A sound picture in an unusual container."
     if kind == "cmyk":
@@ -420,7 +420,7 @@ def create_dataset(
 def _put(
     out: Path,  # the data set
     layout: str,  # one of `LAYOUTS`
-    name: str,  # file name
+    name: str,
     content: bytes,  # of the file
     dx: str,  # its label, "" for none
 ) -> None:

@@ -35,7 +35,7 @@ _PER_CLASS = ("recall", "precision", "f1", "auc")
 
 
 def model_quality(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
 ) -> dict[str, Any]:  # `multiclass_classification_metrics`
     "The figures as SageMaker's model-quality reports hold them."
     p, t, b = e.predictions, e.figures, e.baseline
@@ -48,7 +48,7 @@ def model_quality(
 
 
 def evaluation_json(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
     lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
     card: dict[str, Any],  # from `model_card`
 ) -> dict[str, Any]:  # strict JSON: None for whatever does not exist
@@ -116,7 +116,7 @@ _GENERATED = (
 
 
 def model_card(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
     contract: dict[str, Any],  # the bundle's `bundle.json`
     dataset: dict[str, Any],  # the test split's `dataset.json`
     lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
@@ -169,7 +169,7 @@ def _training(
 # %% ../../nbs/evaluation/04_card.ipynb #8c9a3f0e
 def _number(
     t: pd.DataFrame,  # from `measure`
-    name: str,  # figure
+    name: str,
 ) -> dict[str, Any]:  # a simple metric
     "One figure; a text where it does not exist."
     value, low, high = (float(t[c][name]) for c in ("value", "low", "high"))
@@ -209,7 +209,7 @@ def _bars(
 
 
 def _evaluation_details(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
     dataset: dict[str, Any],  # the test split's `dataset.json`
 ) -> dict[str, Any]:  # one item of `evaluation_details`
     "What was measured, in the card's kinds of metric."
@@ -241,7 +241,7 @@ def _evaluation_details(
 
 
 def _curve(
-    p: Predictions,  # predictions
+    p: Predictions,
 ) -> list[dict[str, Any]]:  # one linear graph, or none
     "The ROC curve of malignant against benign, where both are there."
     false, true, _ = roc(p.score, p.malignant)
@@ -251,7 +251,7 @@ def _curve(
 def _group_bars(
     attribute: str,  # sex, age or site
     groups: pd.DataFrame,  # the rows of `subgroups` for it
-) -> list[dict[str, Any]]:  # bar charts
+) -> list[dict[str, Any]]:
     "Accuracy and malignant sensitivity by group."
     names = [f"{g} (n={n})" for g, n in zip(groups.group, groups.images)]
     return [
@@ -262,7 +262,7 @@ def _group_bars(
 
 
 def _terms(
-    g: dict[str, Any],  # one guard
+    g: dict[str, Any],
 ) -> str:  # e.g. "0.871, at least 0.85, blocks"
     "A guard in words."
     return f"{g['value']:.3f}, {g['direction']} {g['threshold']:g}, {'blocks' if g['blocks'] else 'off'}"
@@ -276,7 +276,7 @@ def card_content(
 
 # %% ../../nbs/evaluation/04_card.ipynb #c078f6f6
 def predictions_table(
-    p: Predictions,  # predictions
+    p: Predictions,
     rows: pd.DataFrame,  # one row per image, same order: image_id, lesion_id
 ) -> pd.DataFrame:  # image_id, lesion_id, dx, predicted, p_akiec ... p_vasc, malignant_probability
     "`predictions.csv`."
@@ -288,8 +288,8 @@ def predictions_table(
 
 
 def write_evaluation(
-    folder: str | Path,  # where to
-    e: Evaluation,  # an evaluation
+    folder: str | Path,
+    e: Evaluation,
     rows: pd.DataFrame,  # one row per image: image_id, lesion_id
     contract: dict[str, Any],  # the bundle's `bundle.json`
     dataset: dict[str, Any],  # the test split's `dataset.json`

@@ -20,7 +20,7 @@ __all__ = ['conclusion', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/evaluation/03_conclusion.ipynb #c8d0fbe1
 def conclusion(
-    p: Predictions,  # predictions
+    p: Predictions,
     table: pd.DataFrame,  # from `measure`
     guards: dict[str, dict[str, Any]],  # from `gate`
     groups: pd.DataFrame | None = None,  # from `subgroups`
@@ -54,7 +54,7 @@ def conclusion(
 
 def _on_malignancy(
     table: pd.DataFrame,  # from `measure`
-) -> list[str]:  # one sentence
+) -> list[str]:
     "What it catches and what it costs."
     caught, spared = table.loc["malignant_sensitivity"], table.loc["malignant_specificity"]
     if np.isnan(caught.value) or np.isnan(spared.value):
@@ -67,7 +67,7 @@ def _on_malignancy(
 
 
 def _on_classes(
-    p: Predictions,  # predictions
+    p: Predictions,
     table: pd.DataFrame,  # from `measure`
 ) -> list[str]:  # one or two sentences
     "The weakest class, and those that are not there."
@@ -85,7 +85,7 @@ def _on_classes(
 
 def _on_groups(
     groups: pd.DataFrame,  # from `subgroups`
-) -> list[str]:  # one sentence
+) -> list[str]:
     "The two groups that differ most in accuracy, and whether that is more than noise."
     known = groups[(groups.group != "unknown") & groups.accuracy.notna()]
     ranked = [g.sort_values("accuracy") for _, g in known.groupby("attribute") if len(g) > 1]

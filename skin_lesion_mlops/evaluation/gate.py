@@ -68,7 +68,7 @@ def gate(
 
 def _figure(
     table: pd.DataFrame,  # from `measure`
-    name: str,  # figure
+    name: str,
     worst: float,  # its worst value, at which only a guard that is off lets it pass
 ) -> tuple[float, float, float, str]:  # value, low, high, note
     "A figure as the pipeline's condition can read it: always a number."

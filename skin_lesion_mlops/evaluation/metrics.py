@@ -31,8 +31,8 @@ def confusion(
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #1115367a
 def _ratio(
-    a: np.ndarray,  # numerator
-    b: np.ndarray,  # denominator
+    a: np.ndarray,
+    b: np.ndarray,
     empty: float = np.nan,  # what 0 / 0 is
 ) -> np.ndarray:
     "Divide, quietly."
@@ -92,7 +92,7 @@ def area(
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #e213e8c0
 def discrimination(
-    p: Predictions,  # predictions
+    p: Predictions,
     weights: np.ndarray | None = None,  # (b, n)
 ) -> dict[str, np.ndarray]:  # auc.<class>, auc_macro, auc_malignant
     "Areas under the ROC curves."
@@ -108,7 +108,7 @@ SPECIFICITIES = (80, 90, 95)  # per cent, at which sensitivity is reported
 
 
 def operating_points(
-    p: Predictions,  # predictions
+    p: Predictions,
     weights: np.ndarray | None = None,  # (b, n)
 ) -> dict[str, np.ndarray]:  # name -> (b,); NaN where the test set has no malignant, or no benign, image
     "Sensitivity and specificity for malignant against benign."
@@ -142,7 +142,7 @@ def _bins(
 
 
 def calibration(
-    p: Predictions,  # predictions
+    p: Predictions,
     weights: np.ndarray | None = None,  # (b, n)
 ) -> dict[str, np.ndarray]:  # ece and brier, (b,)
     "How far to trust the probabilities."
@@ -155,7 +155,7 @@ def calibration(
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #cb9b5c03
 def reliability(
-    p: Predictions,  # predictions
+    p: Predictions,
 ) -> pd.DataFrame:  # one row per bin that is not empty: from, to, n, confidence, accuracy, low, high
     "The reliability table: confidence claimed against accuracy found, with Wilson's intervals."
     confidence, right = p.probabilities.max(1), p.predicted == p.labels
@@ -182,7 +182,7 @@ def wilson(
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #a67080d5
 def ece_floor(
-    p: Predictions,  # predictions
+    p: Predictions,
     repeats: int = 200,  # simulated sets of outcomes
     seed: int = 42,  # of the simulation
 ) -> float:  # mean ECE of a model whose every confidence is exactly right
@@ -194,7 +194,7 @@ def ece_floor(
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #982d70fe
 def resamples(
-    p: Predictions,  # predictions
+    p: Predictions,
     n: int = 1000,  # how many resamples
     seed: int = 42,  # the same seed, the same resamples
     chunk: int = 100,  # rows at a time: memory is chunk x images x 8 bytes, four or five times over
@@ -213,7 +213,7 @@ def resamples(
 
 
 def figures(
-    p: Predictions,  # predictions
+    p: Predictions,
     weights: np.ndarray | None = None,  # (b, n); None: every image counts once
 ) -> dict[str, np.ndarray]:  # every figure of this chapter, (b,) each
     "All figures at once."
@@ -226,8 +226,8 @@ FEW_LESIONS = 30  # below it, resampling alone understates the uncertainty
 
 
 def measure(
-    p: Predictions,  # predictions
-    bootstrap: int = 1000,  # resamples
+    p: Predictions,
+    bootstrap: int = 1000,
     seed: int = 42,  # of the bootstrap
 ) -> pd.DataFrame:  # index: figure; columns: value, low, high (95 %), standard_error, lesions (that it rests on)
     "Every figure with its lesion-level 95 % bootstrap interval."
@@ -245,8 +245,8 @@ def measure(
 
 
 def _interval(
-    name: str,  # figure
-    value: float,  # its value
+    name: str,
+    value: float,
     draws: np.ndarray,  # its value in every resample
     lesions: int,  # how many lesions it rests on
 ) -> dict[str, float]:  # low, high, standard_error; NaN where there is no value
@@ -265,7 +265,7 @@ def _interval(
 
 
 def _is_proportion(
-    name: str,  # figure
+    name: str,
 ) -> bool:  # Wilson's interval makes sense
     "Is this figure a share of lesions?"
     return name == "accuracy" or name.startswith(
@@ -275,7 +275,7 @@ def _is_proportion(
 
 def _widen_macro(
     t: pd.DataFrame,  # from `measure`, changed in place
-    classes: Sequence[str],  # class codes
+    classes: Sequence[str],
 ) -> None:
     "Balanced accuracy is a mean of recalls: its error is at least that of a mean of independent figures."
     recalls = t.loc[[f"recall.{c}" for c in classes]].dropna()
@@ -293,7 +293,7 @@ def _widen_macro(
 
 
 def _lesions_behind(
-    p: Predictions,  # predictions
+    p: Predictions,
 ) -> dict[str, int]:  # figure -> lesions; those not named rest on all of them
     "How many lesions is each figure's denominator made of?"
 
@@ -326,7 +326,7 @@ def age_band(
 
 
 def subgroups(
-    p: Predictions,  # predictions
+    p: Predictions,
     rows: pd.DataFrame,  # the same images, in the same order: sex, age, localization
     bootstrap: int = 300,  # resamples per group
     seed: int = 42,  # of the bootstrap
@@ -344,7 +344,7 @@ def subgroups(
 
 def _group_figures(
     q: Predictions,  # the images of one group
-    bootstrap: int,  # resamples
+    bootstrap: int,
     seed: int,  # of the bootstrap
 ) -> dict[str, float]:  # figure, figure_low, figure_high; NaN where withheld
     "The figures of one group, without those that rest on too few lesions."

@@ -62,8 +62,8 @@ def in_style(
 
 
 def create_figure(
-    width: float,  # inches
-    height: float,  # inches
+    width: float,
+    height: float,
     columns: int = 1,  # panels side by side
 ) -> tuple[Figure, Any]:  # figure and array of axes
     "A figure that a notebook does not show twice."
@@ -102,7 +102,7 @@ def banner(
 
 
 def verdict(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
     about: str = "",  # one line: which model, which data
 ) -> str:  # HTML
     "The head of the evaluation report."
@@ -111,7 +111,7 @@ def verdict(
 
 
 def tiles(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
 ) -> str:  # HTML
     "The headline figures, large, with their 95 % intervals."
     cell = "flex:1;border:1px solid #dbe1e6;border-radius:6px;padding:10px 14px;min-width:130px"
@@ -135,7 +135,7 @@ def number(
 
 def interval(
     low: float,  # lower bound; NaN when there is none
-    high: float,  # upper bound
+    high: float,
 ) -> str:  # e.g. "0.85 to 0.89"
     "An interval for reading."
     return "" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
@@ -165,7 +165,7 @@ def styled(
 
 
 def gate_table(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
 ) -> Any:  # a pandas Styler
     "Every guard: what was asked, what was found, who decides."
     made = []
@@ -186,7 +186,7 @@ def gate_table(
 
 # %% ../../nbs/evaluation/05_plots.ipynb #a6ef0faa
 def class_table(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
 ) -> Any:  # a pandas Styler
     "Recall, precision, F1 and AUC of every diagnosis; malignant ones in red."
     p, t, made = e.predictions, e.figures, []
@@ -203,7 +203,7 @@ def class_table(
 
 
 def points_table(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
 ) -> Any:  # a pandas Styler
     "Malignant against benign at the operating threshold, and at fixed points of the curve."
     t, p = e.figures, e.predictions
@@ -220,7 +220,7 @@ def points_table(
 
 
 def subgroup_table(
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
 ) -> Any:  # a pandas Styler
     "The main figures for every group of patients; those that rest on too few lesions are withheld."
     made = []
@@ -240,9 +240,7 @@ def subgroup_table(
 
 # %% ../../nbs/evaluation/05_plots.ipynb #abeff175
 @in_style
-def plot_confusion(
-    e: Evaluation,  # an evaluation
-) -> Figure:
+def plot_confusion(e: Evaluation) -> Figure:
     "Row-normalised confusion matrix with counts; recall and precision of each diagnosis beside it."
     p = e.predictions
     counts = confusion(p.labels, p.predicted, len(p.classes))[0].astype(int)
@@ -267,7 +265,7 @@ def plot_confusion(
 
 def _dots(
     ax: Any,  # axes to draw on
-    e: Evaluation,  # an evaluation
+    e: Evaluation,
     names: Sequence[str],  # figures that exist per class
 ) -> None:
     "Dots with intervals, one row per class."
@@ -286,9 +284,7 @@ def _dots(
 
 # %% ../../nbs/evaluation/05_plots.ipynb #831c1421
 @in_style
-def plot_roc(
-    e: Evaluation,  # an evaluation
-) -> Figure:
+def plot_roc(e: Evaluation) -> Figure:
     "ROC curves: malignant against benign with the operating point, and every diagnosis against the rest."
     p, t = e.predictions, e.figures
     fig, (left, right) = create_figure(13.6, 5.2, 2)
@@ -318,9 +314,7 @@ def plot_roc(
 
 
 @in_style
-def plot_reliability(
-    p: Predictions,  # predictions
-) -> Figure:
+def plot_reliability(p: Predictions) -> Figure:
     "Confidence claimed against accuracy found, and how often each confidence was claimed."
     r = reliability(p)
     fig, (left, right) = create_figure(13.6, 4.2, 2)
@@ -338,9 +332,7 @@ def plot_reliability(
 
 # %% ../../nbs/evaluation/05_plots.ipynb #de2c3f6d
 @in_style
-def plot_subgroups(
-    e: Evaluation,  # an evaluation
-) -> Figure:
+def plot_subgroups(e: Evaluation) -> Figure:
     "Accuracy and malignant sensitivity by group, with intervals, against the overall value."
     g = e.groups.iloc[::-1].reset_index(drop=True)
     fig, axes = create_figure(13.6, 1.0 + 0.27 * len(g), 2)

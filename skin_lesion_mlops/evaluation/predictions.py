@@ -58,7 +58,7 @@ class Predictions:
 
 
 def _is_malignant(
-    classes: Sequence[str],  # class codes
+    classes: Sequence[str],
 ) -> np.ndarray:  # (k,) bool
     "Which classes are malignant?"
     return np.array([c in MALIGNANT for c in classes])
@@ -92,7 +92,7 @@ def create_predictions(
 
 def _as_labels(
     labels: Iterable,  # codes or positions
-    classes: Sequence[str],  # class codes
+    classes: Sequence[str],
 ) -> np.ndarray:  # (n,) int
     "Labels as positions in `classes`."
     values = list(labels)
@@ -105,7 +105,7 @@ def _as_labels(
 
 
 def _as_lesions(
-    ids: Iterable | None,  # lesion identifiers
+    ids: Iterable | None,
     n: int,  # how many images
 ) -> np.ndarray:  # (n,) int, numbered from 0
     "Number the lesions; an image without an identifier is a lesion of its own."

@@ -86,7 +86,7 @@ def open_bundle(
 
 
 def unpack(
-    archive: str | Path,  # a tar.gz
+    archive: str | Path,
     folder: Path,  # where to; exists
 ) -> None:
     "Unpack a bundle's plain files; anything else in the archive is refused."

@@ -118,7 +118,7 @@ def objection(
 
 # %% ../../nbs/model/06_engines.ipynb #2a5230e8
 def write_onnx(
-    path: Path,  # where to
+    path: Path,
     bundle: Bundle,  # an opened bundle
 ) -> None:
     "The network as an ONNX graph: uint8 (1, size, size, 3) in, logits and embedding out."
@@ -160,7 +160,7 @@ def kept_exact(
 
 
 def write_int8(
-    path: Path,  # where to
+    path: Path,
     graph: Path,  # from `write_onnx`
     images: np.ndarray,  # (n, size, size, 3), uint8: pictures of the training split
 ) -> None:
@@ -315,7 +315,7 @@ def softmax(
     return e / e.sum(1, keepdims=True)
 
 
-def missing() -> list[str]:  # packages
+def missing() -> list[str]:  # names of packages
     "What is not installed of what writing engines takes."
     return [p for p in ("onnx", "onnxruntime") if find_spec(p) is None]
 
@@ -323,7 +323,7 @@ def missing() -> list[str]:  # packages
 def spread(
     items: Any,  # (n, ...), an array or shards
     most: int,  # how many at most
-) -> np.ndarray:  # every so-manieth
+) -> np.ndarray:
     "Some items from all over an array."
     return np.asarray(items[:: -(-len(items) // most) or 1])
 

@@ -105,7 +105,7 @@ def gallery(
 
 # %% ../../nbs/model/10_explain.ipynb #cee6e3fb
 def trustworthy(
-    model: nn.Module,  # any network
+    model: nn.Module,
 ) -> bool:  # False where layers normalise over the whole picture
     "Can this network's maps be read as places?"
     return not any(isinstance(m, (nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)) for m in model.modules())
@@ -133,7 +133,7 @@ def dependence(
 
 
 def _forgetful(
-    model: nn.Module,  # any network
+    model: nn.Module,
 ) -> nn.Module:  # a copy that has learned nothing
     "The same network with fresh random weights."
     copied = copy.deepcopy(model)
@@ -145,8 +145,8 @@ def _forgetful(
 
 
 def _rank_correlation(
-    a: np.ndarray,  # a map
-    b: np.ndarray,  # another one
+    a: np.ndarray,
+    b: np.ndarray,
 ) -> float:  # Spearman's; 0 where a map is flat
     "How alike two maps rank their pixels."
     from scipy.stats import rankdata
@@ -157,7 +157,7 @@ def _rank_correlation(
 
 # %% ../../nbs/model/10_explain.ipynb #0d6c0bc5
 def notable(
-    p: Predictions,  # predictions
+    p: Predictions,
     n: int = 4,  # of each kind at most
 ) -> dict[str, np.ndarray]:  # kind -> positions: right, wrong, missed
     "The cases a reviewer should see."
@@ -174,7 +174,7 @@ def notable(
 def _distinct(
     order: np.ndarray,  # positions, the most interesting first
     key: np.ndarray,  # what must not repeat
-    n: int,  # how many
+    n: int,
 ) -> np.ndarray:  # at most n positions
     "The first `n` positions with different keys."
     _, first = np.unique(key[order], return_index=True)

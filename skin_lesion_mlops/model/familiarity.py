@@ -176,7 +176,7 @@ class Familiarity:
         self,
         thumbnails: np.ndarray,  # (n, SIDE, SIDE, 3), uint8
         embeddings: np.ndarray | None = None,  # (n, d), of the same pictures
-    ) -> list[Verdict]:  # one each
+    ) -> list[Verdict]:
         "Decide which pictures are familiar, and say why others are not."
         described = features(thumbnails)
         low, high = np.array(self.low), np.array(self.high)

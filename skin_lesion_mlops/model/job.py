@@ -56,7 +56,7 @@ def gather_hyperparameters(
 
 def channel(
     name: str,  # e.g. "train"
-) -> Path:  # its folder
+) -> Path:
     "Where SageMaker put an input."
     return Path(os.environ.get(f"SM_CHANNEL_{name.upper()}") or ml_dir("input", "data", name))
 
@@ -89,10 +89,10 @@ def train_job(
 
 def run_job(
     given: Mapping[str, str],  # hyperparameters as text
-    out: Path,  # bundle folder
+    out: Path,
     world: World,  # this process among its peers
     stop: Callable[[], bool],  # asked between batches
-    r: dict[str, Any],  # the receipt
+    r: dict[str, Any],
 ) -> None:
     "Train, calibrate, save."
     p = read_hyperparameters(given)
@@ -113,8 +113,8 @@ def run_job(
 
 def save_fitted(
     fitted: Fitted,  # from `fit`
-    out: Path,  # bundle folder
-) -> dict[str, Any]:  # the contract
+    out: Path,
+) -> dict[str, Any]:
     "Calibrate on the validation images and write the bundle."
     job = fitted.job
     calibrated = calibrate(fitted.logits, job.validation_labels)

@@ -302,7 +302,7 @@ def load_weights(
 
 
 def _translated(
-    model: Classifier,  # an EfficientNet-Lite
+    model: Classifier,
     state: dict[str, torch.Tensor],  # weights with the names of the package efficientnet-lite-pytorch
 ) -> dict[str, torch.Tensor]:  # the same with this model's names
     "Rename Lite weights: both list their layers from input to output, so the order is the dictionary."
@@ -447,7 +447,7 @@ class Bundle:
 
     def embeddings(
         self,
-        images: np.ndarray,  # as above
+        images: np.ndarray,
         batch_size: int = 32,  # images per forward pass
     ) -> np.ndarray:  # (n, d), float32
         "What the last layer sees, e.g. to look for images that are unlike the training data."
@@ -455,7 +455,7 @@ class Bundle:
 
     def checked(
         self,
-        images: np.ndarray,  # anything
+        images: np.ndarray,
     ) -> np.ndarray:  # the same; raises `SkinLesionError`
         "Refuse images that the model was not made for."
         want = (self.image_size, self.image_size, 3)
@@ -489,7 +489,7 @@ def predict(
 
 def load_bundle(
     path: str | Path,  # a bundle folder, a model.tar.gz, or a folder that holds one
-    device: str = "cpu",  # torch device
+    device: str = "cpu",
 ) -> Bundle:  # ready to use; raises `SkinLesionError`
     "Open a bundle and check that it is what it says."
     with open_bundle(path) as folder:

@@ -69,7 +69,7 @@ class Draws:
     def __getitem__(
         self,
         rows: slice,  # which images
-    ) -> Draws:  # theirs
+    ) -> Draws:
         return Draws(self.turn[rows], self.gain[rows], self.contrast[rows], self.crop[rows])
 
 

@@ -70,14 +70,12 @@ def pixels(
 
 def prefetched(
     source: Source,  # where inputs come from
-    batches: Sequence[np.ndarray],  # image numbers
+    batches: Sequence[np.ndarray],
 ) -> Iterator[torch.Tensor]:  # inputs, pinned where there is a GPU
     "Fetch the next batch while this one is used."
     pin = torch.cuda.is_available()
 
-    def fetch(
-        rows: np.ndarray,  # image numbers
-    ) -> torch.Tensor:  # inputs
+    def fetch(rows: np.ndarray) -> torch.Tensor:
         "Fetch one batch."
         x = source(rows)
         return x.pin_memory() if pin else x
@@ -202,7 +200,7 @@ def frozen(
 
     def embed(
         x: torch.Tensor,  # pixels
-    ) -> torch.Tensor:  # features
+    ) -> torch.Tensor:
         "Embed, unless asked to stop."
         if job.stop():  # there is nothing to save yet
             raise Stopped(128 + signal.SIGTERM)
@@ -218,7 +216,7 @@ def frozen(
 def run_all(
     job: Job,  # for its world and precision
     function: Callable[[torch.Tensor], torch.Tensor],  # what to compute, e.g. the network
-    source: Source,  # inputs
+    source: Source,
     n: int,  # how many images the source has
     desc: str,  # for the progress bar
 ) -> np.ndarray:  # (n, outputs), float32, in order, in every process
@@ -251,10 +249,10 @@ def shown(
 
 
 def infer(
-    job: Job,  # a run
+    job: Job,
     x: torch.Tensor,  # inputs: pixels, or frozen features
     learner: nn.Module | None = None,  # what to call instead of the job's learner, e.g. its distributed wrapping
-) -> torch.Tensor:  # logits
+) -> torch.Tensor:
     "Inputs to logits, through whatever is being trained."
     if job.parameters.freeze == "backbone":
         return (learner or job.learner["head"])(x)  # type: ignore[index]
@@ -283,7 +281,7 @@ KEPT = 2  # checkpoints, so that one may be damaged
 
 
 def create_state(
-    job: Job,  # a run
+    job: Job,
 ) -> State:  # at its beginning
     "Start at the start."
     p = job.parameters
@@ -293,9 +291,9 @@ def create_state(
 
 
 def save_checkpoint(
-    job: Job,  # a run
+    job: Job,
     state: State,  # where it is
-    folder: Path,  # exists
+    folder: Path,
 ) -> None:
     "Write a checkpoint, atomically, and remove old ones."
     loss, weight = summed(job.world, state.loss, state.weight)
@@ -348,9 +346,9 @@ def read_checkpoint(
 
 
 def refuse_foreign(
-    job: Job,  # this run
+    job: Job,
     identity: Mapping[str, Any],  # of the run that wrote the checkpoint
-    path: Path,  # the checkpoint
+    path: Path,
 ) -> None:
     "A checkpoint of another run would silently train something else: refuse it."
     mine = job.identity
@@ -375,7 +373,7 @@ AGREE_EVERY = 8  # batches between looks at the stop signal when several process
 
 
 def should_stop(
-    job: Job,  # a run
+    job: Job,
     batch: int,  # about to begin
 ) -> bool:  # the same in every process
     "Has any process been asked to stop?"
@@ -385,10 +383,10 @@ def should_stop(
 
 
 def train_epoch(
-    job: Job,  # a run
+    job: Job,
     state: State,  # changed in place; may begin in the middle of an epoch
     learner: nn.Module,  # what is called: the learner, or its distributed wrapping
-    folder: Path | None,  # for checkpoints
+    folder: Path | None,
 ) -> None:
     "Train to the end of the epoch, or until asked to stop."
     p, world = job.parameters, job.world
@@ -410,7 +408,7 @@ def train_epoch(
 
 
 def train_step(
-    job: Job,  # a run
+    job: Job,
     state: State,  # its optimiser is stepped
     learner: nn.Module,  # what is called
     x: torch.Tensor,  # this process's inputs
@@ -490,7 +488,7 @@ def fit(
 
 
 def distributed(
-    job: Job,  # a run
+    job: Job,
 ) -> nn.Module:  # the learner, averaging gradients over processes if there are several
     "Wrap the learner for `torchrun`."
     inner = job.model.head if job.parameters.freeze == "backbone" else job.learner
@@ -509,14 +507,14 @@ def is_stale(
 
 
 def validate(
-    job: Job,  # a run
+    job: Job,
 ) -> np.ndarray:  # (m, classes), logits of the validation images
     "Run the validation images through what is being trained."
     return run_all(job, lambda x: infer(job, x), job.validation, len(job.validation_labels), "validating")
 
 
 def finish_epoch(
-    job: Job,  # a run
+    job: Job,
     state: State,  # changed in place
 ) -> bool:  # is this the best epoch so far?
     "Validate, print the epoch's line, and turn the page."

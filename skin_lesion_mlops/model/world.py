@@ -50,7 +50,7 @@ def join_world() -> World:  # NCCL on GPUs, Gloo on CPUs
 
 
 def summed(
-    world: World,  # who adds
+    world: World,
     *values: float,  # this process's
 ) -> list[float]:  # the sums over all processes
     "Add numbers up over processes."
@@ -66,7 +66,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,  # unused
+        ctx: Any,
         x: torch.Tensor,  # this process's
     ) -> torch.Tensor:  # the sum, in every process
         "Add up."
@@ -76,7 +76,7 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def backward(  # type: ignore[override]
-        ctx: Any,  # unused
+        ctx: Any,
         g: torch.Tensor,  # gradient of this process's loss with respect to the sum
     ) -> torch.Tensor:  # gradient of the whole loss
         "Add up the gradients."
@@ -109,7 +109,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 def shared_normalisation(
     model: nn.Module,  # changed in place
-    world: World,  # who shares
+    world: World,
 ) -> nn.Module:  # with the same names of parameters
     "Make batch normalisation see the whole batch."
     if world.size == 1:

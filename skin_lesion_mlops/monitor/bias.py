@@ -33,8 +33,8 @@ NAMES = {
 
 
 def _ratio(
-    a: float,  # numerator
-    b: float,  # denominator
+    a: float,
+    b: float,
 ) -> float:  # NaN for nothing
     "Divide, quietly."
     return float(a / b) if b else np.nan
@@ -63,7 +63,7 @@ def facet_metrics(
 def same_share(
     hit: np.ndarray,  # (n,) bool
     group: np.ndarray,  # (n,) bool
-) -> float:  # p value
+) -> float:
     "Fisher's exact test: is the share of hits the same inside and outside the group?"
     table = [[int((hit & s).sum()), int((~hit & s).sum())] for s in (group, ~group)]
     return float(fisher_exact(table)[1])
@@ -141,7 +141,7 @@ def _group(
 
 def _biased(
     r: pd.Series,  # a row of `groups`
-    alpha: float,  # error rate
+    alpha: float,
 ) -> str:  # names of figures, separated by spaces
     "Which figures are out of bounds, beyond chance?"
     out = [n for n in ("RD", "SD") if abs(r[n]) > MAX_DIFFERENCE and r[f"{n}_p"] <= alpha]
@@ -183,7 +183,7 @@ def check_bias(
 
 def _violation(
     r: pd.Series,  # a row of `groups`
-    name: str,  # figure
+    name: str,
 ) -> dict[str, str]:  # a line of constraint_violations.json
     "A difference, as Clarify words it."
     said = f"Value {r[name]:.4f} does not meet the constraint requirement ({_BOUNDS[name]}; p = {r[f'{name}_p']:.1g})"

@@ -73,7 +73,7 @@ def _payload(
 # %% ../../nbs/monitor/00_captures.ipynb #e42c60a6
 def _answers(
     kind: str,  # content type of the answer
-    body: bytes,  # the answer
+    body: bytes,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # what is known of the model, one entry a picture
     "What the endpoint said, in whichever form the client asked for."
     text = body.decode("utf-8")
@@ -123,7 +123,7 @@ def _number(
 # %% ../../nbs/monitor/00_captures.ipynb #46153d7b
 def _seen(
     kind: str,  # content type of the request
-    body: bytes,  # the request
+    body: bytes,
     size: int,  # side of the model's input, pixels
 ) -> list[dict[str, Any]]:  # one entry a picture; raises `Unreadable`
     "What came in: as our server described it, or measured from the pictures themselves."
@@ -192,7 +192,7 @@ ROW = (*_IDS, *STATISTICS, *_SAID, *(f"p_{c}" for c in CLASSES), "embedding")
 
 
 def _lines(
-    folder: Path,  # of *.jsonl
+    folder: Path,
 ) -> Iterator[tuple[str, int, bytes]]:  # file, number of the line, its bytes
     "Every complete line of a folder, oldest file first."
     for f in sorted(p for p in folder.rglob("*") if p.suffix in (".jsonl", ".part") and p.is_file()):
@@ -274,7 +274,7 @@ def _labels_of(
 def _label(
     id: str,  # of a request, or of a lesion
     image: int,  # which of the request's pictures
-    dx: Any,  # a diagnosis
+    dx: Any,
     about: dict[str, Any],  # sex, age, localization
 ) -> dict[str, Any]:  # a row; raises `Unreadable`
     "A label that has been looked at."
@@ -288,7 +288,7 @@ def _label(
 
 
 def _table(
-    file: Path,  # *.csv
+    file: Path,
 ) -> Iterator[tuple[int, dict[str, str]]]:  # number of the line, its cells
     "The rows of a table of labels."
     with open(file, encoding="utf-8-sig", newline="") as f:
@@ -433,7 +433,7 @@ def known_kind(
 
 def metric_lines(
     metrics: dict[str, float],  # keys of `METRICS`
-    endpoint: str,  # its name
+    endpoint: str,
     at: pd.Timestamp,  # end of the window
 ) -> list[dict[str, Any]]:  # `MetricData` of PutMetricData
     "Metrics as CloudWatch takes them; what is not a number is left out."
@@ -447,12 +447,12 @@ def metric_lines(
 
 
 def write_finding(
-    folder: str | Path,  # where to
+    folder: str | Path,
     finding: Finding,  # of a monitor
     quarantine: pd.DataFrame,  # what could not be read
-    endpoint: str,  # its name
+    endpoint: str,
     at: pd.Timestamp,  # end of the window
-) -> Path:  # the folder
+) -> Path:
     "Write a monitor's files."
     folder = Path(folder)
     for name, content in finding.files.items():

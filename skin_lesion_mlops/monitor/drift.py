@@ -61,7 +61,7 @@ def psi(
 def beyond(
     values: np.ndarray,  # (n,) without NaN
     low: float,  # least value of the baseline
-    high: float,  # greatest
+    high: float,
     total: int,  # how many values the baseline had; at least 2
     own: float = 1.0,  # share of the values that are independent
 ) -> tuple[float, float]:  # share outside, p value
@@ -94,7 +94,7 @@ FEATURES = (*STATISTICS, *ANSWERS)
 
 def _numeric(
     x: np.ndarray,  # (n,) of the window, without NaN
-    entry: dict[str, Any],  # of statistics.json
+    entry: dict[str, Any],
     threshold: float,  # largest distance that does not matter
     own: float,  # lesions per picture
 ) -> list[dict[str, Any]]:  # two rows of `compare`
@@ -110,7 +110,7 @@ def _numeric(
 
 def _worded(
     x: pd.Series,  # of the window, without NaN
-    entry: dict[str, Any],  # of statistics.json
+    entry: dict[str, Any],
     threshold: float,  # largest change of a share that does not matter
     own: float,  # lesions per picture
 ) -> dict[str, Any]:  # a row of `compare`
@@ -159,7 +159,7 @@ def _gaps(
     rows: pd.DataFrame,  # of a window
     baseline: Baseline,  # whose completeness counts
     unreadable: int,  # lines that could not be read
-) -> list[dict[str, str]]:  # violations
+) -> list[dict[str, str]]:
     "What is missing."
     asked = {f["name"]: f.get("completeness", 1.0) for f in baseline.constraints.get("features", [])}
     found = []
@@ -177,7 +177,7 @@ def _gaps(
 
 def _drifted(
     row: Any,  # of `compare`
-) -> dict[str, str]:  # a violation
+) -> dict[str, str]:
     "A line of constraint_violations.json."
     what = dict(
         distribution=f"drift distance: {row.distance:.3f} exceeds threshold: {row.limit:g}",
@@ -215,7 +215,7 @@ def check_data(
 
 def _headline(
     t: pd.DataFrame,  # from `compare`
-    n: int,  # pictures
+    n: int,
     fewest: int,  # that are needed
 ) -> str:
     "The result in a sentence."
@@ -254,7 +254,7 @@ def plot_drift(
 def _panel(
     ax: Any,  # matplotlib's
     x: pd.Series,  # of the window, without NaN
-    entry: dict[str, Any],  # of statistics.json
+    entry: dict[str, Any],
     colour: str,  # of the window
 ) -> None:
     "One feature."
@@ -276,7 +276,7 @@ def plot_hours(
     rows: pd.DataFrame,  # of `read_captures`
     baseline: Baseline,  # whose middle half is the band
     table: pd.DataFrame,  # from `compare`
-    most: int = 4,  # features
+    most: int = 4,
 ) -> Any:  # a matplotlib figure
     "Hourly medians and quartiles."
     import matplotlib.pyplot as plt

@@ -40,7 +40,7 @@ def predictions(
 
 # %% ../../nbs/monitor/02_quality.ipynb #4afc0b1c
 def before(
-    evaluation: dict[str, Any],  # evaluation.json
+    evaluation: dict[str, Any],
 ) -> dict[str, tuple[float, float]]:  # figure -> value, standard error; raises `SkinLesionError`
     "The figures at approval."
     try:
@@ -58,7 +58,7 @@ def before(
 def fall(
     now: pd.DataFrame,  # from `measure`
     then: dict[str, tuple[float, float]],  # from `before`
-    max_drop: float = MAX_DROP,  # fraction
+    max_drop: float = MAX_DROP,
     alpha: float = ALPHA,  # error rate of all figures together
 ) -> pd.DataFrame:  # index: figure; then, now, low, high, drop, error, p, p_adjusted, fell
     "How far has each figure fallen, and is it chance?"
@@ -76,7 +76,7 @@ def fall(
 def comparable(
     now: pd.DataFrame,  # from `measure`
     then: dict[str, tuple[float, float]],  # from `before`
-    evaluation: dict[str, Any],  # evaluation.json
+    evaluation: dict[str, Any],
 ) -> dict[str, tuple[float, float]]:  # those figures of `then` that can be compared
     "Leave out what cannot be compared."
     tested = {c for c, n in evaluation["dataset"]["classes"].items() if n}
@@ -86,7 +86,7 @@ def comparable(
 
 def standardised(
     now: pd.DataFrame,  # from `measure`
-    evaluation: dict[str, Any],  # evaluation.json
+    evaluation: dict[str, Any],
 ) -> float:  # NaN where a class of the test set does not occur
     "Accuracy as it would be with the test set's mixture of diagnoses (direct standardisation)."
     share = pd.Series(evaluation["dataset"]["classes"], dtype=float)
@@ -98,7 +98,7 @@ def check_quality(
     joined: pd.DataFrame,  # of `join_labels`
     baseline: Baseline,  # what the model was approved with
     captured: int = 0,  # answers in the window, with diagnosis or without
-    max_drop: float = MAX_DROP,  # fraction
+    max_drop: float = MAX_DROP,
     fewest: int = FEWEST,  # lesions
     bootstrap: int = 300,  # resamples behind every interval
 ) -> Finding:
@@ -128,7 +128,7 @@ def check_quality(
 def _statistics(
     p: Predictions,  # of the window
     now: pd.DataFrame,  # from `measure`
-) -> dict[str, Any]:  # statistics.json
+) -> dict[str, Any]:
     "The window's figures as Model Monitor writes them."
     e = Evaluation(p, now, pd.DataFrame(), {}, [], constant(p))
     figures = model_quality(e)
@@ -136,9 +136,9 @@ def _statistics(
 
 
 def _violation(
-    name: str,  # figure
+    name: str,
     r: pd.Series,  # its row of `fall`
-    max_drop: float,  # fraction
+    max_drop: float,
 ) -> dict[str, str]:  # a line of constraint_violations.json
     "A fall, as Model Monitor words it."
     error = (r.high - r.low) / 2 / norm.ppf(0.975)
@@ -152,7 +152,7 @@ def _sentences(
     same: float,  # from `standardised`
     p: Predictions,  # of the window
     captured: int,  # answers in the window
-    max_drop: float,  # fraction
+    max_drop: float,
 ) -> list[str]:
     "The result in words."
     a, fell = t.loc["accuracy"], [str(n).replace("_", " ") for n in t.index[t.fell]]
@@ -176,7 +176,7 @@ def _sentences(
 # %% ../../nbs/monitor/02_quality.ipynb #64ffa2f3
 def plot_fall(
     table: pd.DataFrame,  # from `fall`
-    max_drop: float = MAX_DROP,  # fraction
+    max_drop: float = MAX_DROP,
 ) -> Any:  # a matplotlib figure
     "Each figure with its interval, and where it was at approval."
     import matplotlib.pyplot as plt

@@ -33,7 +33,7 @@ __all__ = ['approve', 'visit', 'rehearse']
 
 # %% ../../nbs/monitor/04_rehearsal.ipynb #c225deb4
 def approve(
-    folder: str | Path,  # where to
+    folder: str | Path,
     n: int = 420,  # painted lesions to train and test on
     seed: int = 42,  # of the lesions, the split and the training
 ) -> tuple[Path, Path]:  # the bundle, the baseline
@@ -57,9 +57,9 @@ def approve(
 
 # %% ../../nbs/monitor/04_rehearsal.ipynb #d50f395a
 def visit(
-    model: str | Path,  # a bundle
+    model: str | Path,
     folder: str | Path,  # for captures and labels
-    n: int = 240,  # pictures
+    n: int = 240,
     light: float = 0.85,  # of the lamp, in the second half; 1.0 for no drift
     seed: int = 7,  # of the lesions
     end: pd.Timestamp | None = None,  # of the last picture; None for now
@@ -87,7 +87,7 @@ def visit(
 
 
 def rehearse(
-    folder: str | Path,  # where to
+    folder: str | Path,
 ) -> tuple[str, str, str]:  # folders of captures, baseline and labels
     "A model, and a clinic with a lamp that grows weak."
     model, base = approve(folder)

@@ -25,7 +25,7 @@ _SETTLED = 2.0  # seconds since the last modification
 
 
 def files_below(
-    root: Path,  # a folder
+    root: Path,
 ) -> Iterator[tuple[str, os.stat_result]]:  # relative path and status; hidden files and Python's caches are left out
     "Every file below a folder, links followed."
     stack = [(root, "")]
@@ -78,7 +78,7 @@ ROOT = Path(__file__).resolve().parents[1]  # of the package
 
 def code_of(
     command: Sequence[str],  # e.g. ["python3", "-m", "skin_lesion_mlops.pipeline.launch", "evaluate", ...]
-) -> list[Path]:  # files, sorted
+) -> list[Path]:
     "The files of ours that a command runs: its module or script, its notebook, and all they import of this package."
     words = [str(w) for w in command]
     found = {p for w in words if w.endswith((".py", ".sh", ".ipynb")) and (p := Path(w)).is_file()}
@@ -193,7 +193,7 @@ def step_key(
 
 def inputs_of(
     kind: str,  # "Processing" or "Training"
-    arguments: dict[str, Any],  # resolved arguments
+    arguments: dict[str, Any],
 ) -> list[tuple[str, str, str]]:  # name, path in the container, S3 location
     "What a job reads."
     if kind == "Processing":

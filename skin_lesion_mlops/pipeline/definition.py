@@ -196,7 +196,7 @@ def _notebook_step(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`
     name: str,  # name of the step; in lower case, of its notebook
-    image: Any,  # container
+    image: Any,
     inputs: dict[str, Any],  # input name -> S3 location; becomes notebook parameter input_NAME
     outputs: dict[str, Any],  # output name -> S3 location; becomes notebook parameter output_NAME, but for `report`
     values: dict[str, Any],  # further notebook parameters
@@ -235,7 +235,7 @@ def _notebook_step(
 
 
 def _input(
-    name: str,  # input name
+    name: str,
     uri: Any,  # S3 location of a file or of everything below a prefix
     path: str,  # folder in the container
 ) -> Any:
@@ -247,7 +247,7 @@ def _input(
 
 
 def _output(
-    name: str,  # output name
+    name: str,
     uri: Any,  # S3 location
     path: str,  # folder in the container
 ) -> Any:

@@ -147,9 +147,7 @@ def resolve(
     return {k: resolve(v, scope) for k, v in x.items()}
 
 
-def as_text(
-    v: Any,  # a scalar
-) -> str:
+def as_text(v: Any) -> str:
     "A value as SageMaker writes it into a string."
     return str(v).lower() if isinstance(v, bool) else str(v)
 
@@ -208,7 +206,7 @@ class Compared:
 
 
 def compare(
-    c: dict[str, Any],  # a condition
+    c: dict[str, Any],
     scope: Scope,  # what its sides can see
 ) -> Compared:  # raises `SkinLesionError` for what cannot be compared
     "Evaluate one condition."

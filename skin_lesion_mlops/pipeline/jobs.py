@@ -64,7 +64,7 @@ class Job:
 
 
 def prepare(
-    job: Job,  # the job
+    job: Job,
 ) -> None:  # raises `SkinLesionError` when an input does not exist
     "Make the job's folder: inputs linked, outputs empty, configuration written."
     if job.ml.exists():
@@ -107,9 +107,7 @@ def _link_checkpoints(
     link(kept, place)
 
 
-def _write_config(
-    job: Job,  # the job
-) -> None:
+def _write_config(job: Job) -> None:
     "The JSON files that SageMaker puts into a container."
     a, host = job.arguments, dict(current_host="algo-1", hosts=["algo-1"])
     write_json(job.ml / "config" / "resourceconfig.json", host)
@@ -124,15 +122,13 @@ def _write_config(
     write_json(config / "resourceconfig.json", dict(host, network_interface_name="lo", current_instance_type=machine))
 
 
-def _inputs(
-    job: Job,  # the job
-) -> list[tuple[str, str, str]]:
+def _inputs(job: Job) -> list[tuple[str, str, str]]:
     "What the job reads: name, path in the container, S3 location."
     return inputs_of(job.kind, job.arguments)
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #aa8aabf1
 def command_of(
-    job: Job,  # the job
+    job: Job,
 ) -> list[str]:  # raises `SkinLesionError` when the definition states no entry point
     "The process to start."
     spec = job.arguments["AppSpecification" if job.kind == "Processing" else "AlgorithmSpecification"]
@@ -147,15 +143,13 @@ def command_of(
 
 def _rewrite(
     text: str,  # an argument or the value of a variable
-    job: Job,  # the job
+    job: Job,
 ) -> str:
     "The text with /opt/ml replaced by the job's folder."
     return re.sub(r"/opt/ml(?=/|$|[\s\"',:;])", str(job.ml), text)
 
 
-def environment_of(
-    job: Job,  # the job
-) -> dict[str, str]:
+def environment_of(job: Job) -> dict[str, str]:
     "The process's environment."
     # with IN_TEST, which nbdev_test sets, a module does not run its `main`
     env = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
@@ -291,7 +285,7 @@ def _start(
 
 def _wait(
     process: subprocess.Popen,  # the job's process
-    job: Job,  # the job
+    job: Job,
     watch: Callable[[int, int, str], None],  # called when the progress has changed
 ) -> int:
     "Wait for a process, reading its log."
@@ -347,7 +341,7 @@ def collect(
 
 
 def move(
-    source: Path,  # a folder
+    source: Path,
     target: Path,  # where it goes; what is there already is replaced
 ) -> None:
     "Move a folder into place in one step, leaving a link."
@@ -380,7 +374,7 @@ def _collect_model(
 
 def pack(
     folder: Path,  # what to pack
-    target: Path,  # the archive
+    target: Path,
 ) -> None:
     "A tar.gz that depends on the contents alone."
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -392,9 +386,7 @@ def pack(
     os.replace(part, target)
 
 
-def _anonymous(
-    i: tarfile.TarInfo,  # an entry
-) -> tarfile.TarInfo:
+def _anonymous(i: tarfile.TarInfo) -> tarfile.TarInfo:
     "An entry without date or owner."
     i.mtime, i.uid, i.gid, i.uname, i.gname, i.mode = 0, 0, 0, "", "", 0o755 if i.isdir() else 0o644
     i.pax_headers = {}

@@ -94,7 +94,7 @@ def steps_dir() -> Path:  # the folder of step notebooks
 # %% ../../nbs/pipeline/00_launch.ipynb #218452d1
 def launch(
     notebook: str | Path,  # a step notebook, or the name of one of ours, e.g. "evaluate"
-    out: str | Path,  # report folder
+    out: str | Path,
     given: dict[str, str] | None = None,  # parameters, as strings
 ) -> dict[str, Any]:  # the receipt; raises `SkinLesionError` naming the cell when one fails
     "Run a step notebook and leave report, page and receipt."
@@ -136,7 +136,7 @@ def _pictures_inline() -> Iterator[None]:
 
 
 def _hashes(
-    used: dict[str, Any],  # parameters
+    used: dict[str, Any],
     prefix: str,  # "input_" or "output_"
 ) -> dict[str, str]:  # name -> hash of the file or folder
     "Fingerprints of the paths among a step's parameters."

@@ -215,7 +215,7 @@ class _Runner:
     def one(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
     ) -> None:
         "Run one step, whatever its type, and record how it went."
         if step.status != "Succeeded":
@@ -248,7 +248,7 @@ class _Runner:
     def do_condition(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
     ) -> None:
         "Compare, and remember which way it went."
         found = [compare(c, self.scope) for c in s["Arguments"]["Conditions"]]
@@ -258,7 +258,7 @@ class _Runner:
     def do_fail(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
     ) -> None:
         "Fail, saying why."
         raise StepFailed(str(resolve(s["Arguments"]["ErrorMessage"], self.scope)))
@@ -266,7 +266,7 @@ class _Runner:
     def do_registermodel(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
     ) -> None:
         "A new version in the local registry; the same model with the same evaluation is the same version."
         request = resolve(s["Arguments"], self.scope)
@@ -298,7 +298,7 @@ class _Runner:
     def do_processing(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
     ) -> None:
         "Run a job, or use its result from before."
         arguments = resolve(s["Arguments"], self.scope)
@@ -322,7 +322,7 @@ class _Runner:
     def reuse(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
         entry: dict[str, Any],  # what is remembered
         arguments: dict[str, Any],  # its arguments, resolved
     ) -> None:
@@ -337,7 +337,7 @@ class _Runner:
     def attempt(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
         job: Job,  # what it runs as
     ) -> None:  # raises `StepFailed`
         "Run a job, again as often as the step's retry policies say."
@@ -370,7 +370,7 @@ class _Runner:
     def property_file(
         self,
         s: dict[str, Any],  # a step of the definition
-        step: StepRun,  # its record
+        step: StepRun,
         name: str,  # name of one of its property files
     ) -> tuple[str, Any]:  # file name, contents; raises `SkinLesionError` when it is missing
         "A JSON file that a step has declared."

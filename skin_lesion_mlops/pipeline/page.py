@@ -110,7 +110,7 @@ HEADLINE = (
 
 
 def headline(
-    run: Run,  # a run
+    run: Run,
 ) -> list[tuple[str, float, list[float] | None]]:  # what it is called, its value, its 95 % interval
     "The metrics to show first; of an evaluation with other names, the first five."
     found = [
@@ -119,9 +119,7 @@ def headline(
     return found or [(m.replace("_", " "), v, run.intervals.get(m)) for m, v in list(run.metrics.items())[:5]]
 
 
-def _tiles(
-    run: Run,  # a run
-) -> str:
+def _tiles(run: Run) -> str:
     "Headline metrics and the model version as tiles."
     tiles = []
     for label, value, interval in headline(run):
@@ -147,9 +145,7 @@ def label_of(
     return " ".join(parts).replace("_", " ") or what
 
 
-def _gate(
-    run: Run,  # a run
-) -> str:
+def _gate(run: Run) -> str:
     "What the conditions compared."
     if not run.gate:
         return ""
@@ -165,9 +161,7 @@ def _gate(
     return "<h2>Gate</h2>" + table(["", ">measured", "required", ""], rows)
 
 # %% ../../nbs/pipeline/07_page.ipynb #b690e299
-def _steps(
-    run: Run,  # a run
-) -> str:
+def _steps(run: Run) -> str:
     "The steps, with durations and links."
     rows = [
         [
@@ -183,7 +177,7 @@ def _steps(
 
 
 def _state(
-    run: Run,  # a run
+    run: Run,
     s: StepRun,  # one of its steps
 ) -> str:
     "How a step ended, and why."
@@ -198,7 +192,7 @@ def _state(
 
 
 def _bar(
-    run: Run,  # a run
+    run: Run,
     s: StepRun,  # one of its steps
 ) -> str:
     "A step's place in time."
@@ -211,7 +205,7 @@ def _bar(
 
 
 def _links(
-    run: Run,  # a run
+    run: Run,
     s: StepRun,  # one of its steps
 ) -> str:
     "Where to look further."
@@ -226,9 +220,7 @@ def curves(
     return {d["Name"]: [float(v) for v in re.findall(d["Regex"], log)] for d in METRIC_DEFINITIONS}
 
 
-def _curve(
-    run: Run,  # a run
-) -> str:
+def _curve(run: Run) -> str:
     "Loss and balanced accuracy by epoch."
     logs = [evidence(run, s).get("log") for s in run.steps if s.type == "Training"]
     found = curves(logs[0].read_text(errors="replace")) if logs and logs[0] else {}
@@ -240,7 +232,7 @@ def _curve(
 
 
 def _plot(
-    title: str,  # above it
+    title: str,
     lines: dict[str, list[float]],  # name -> values
     low: float | None = 0.0,  # lower end of the scale
     high: float | None = None,  # upper end; None: the largest value
@@ -266,9 +258,7 @@ def _plot(
     return f'<svg viewBox="0 0 415 175" style="flex:1 1 380px;padding:8px">{axis}{names}{"".join(drawn)}</svg>'
 
 # %% ../../nbs/pipeline/07_page.ipynb #ffcf011e
-def _records(
-    run: Run,  # a run
-) -> str:
+def _records(run: Run) -> str:
     "Parameters and what the run was made of."
     rows = [[html.escape(k), f"<code>{html.escape(str(v))}</code>"] for k, v in run.parameters.items()]
     made = dict(data=run.data_hash, code=run.code_hash, definition=run.definition_hash, **run.versions)
@@ -282,7 +272,7 @@ def _records(
 
 
 def render_page(
-    run: Run,  # a run
+    run: Run,
 ) -> str:  # HTML
     "A run as a web page."
     start = time.strftime("%d %B %Y, %H:%M:%S", time.localtime(run.started))
@@ -301,9 +291,7 @@ def render_page(
     )
 
 
-def write_page(
-    run: Run,  # a run
-) -> Path:  # its index.html
+def write_page(run: Run) -> Path:
     "Write a run's page, in one step: a reader never sees half of it."
     part = run.page.with_name(f".index.{os.getpid()}.part")
     part.write_text(render_page(run), encoding="utf-8")

@@ -58,8 +58,8 @@ def check_request(
 def check_transition(
     package: dict[str, Any],  # a version, as `describe` gives it
     status: str,  # the state asked for
-    by: str,  # who decides
-    reason: str,  # and why
+    by: str,
+    reason: str,
 ) -> None:  # raises `SkinLesionError` when the step is not allowed, or nobody answers for it
     "Check a decision before it is recorded."
     version, now = package["ModelPackageVersion"], package["ModelApprovalStatus"]
@@ -125,7 +125,7 @@ def take_copies(
 
 
 def _link(
-    source: Path,  # a file
+    source: Path,
     copy: Path,  # where its copy goes; parent folders are made
 ) -> dict[str, Any]:  # hash and size of the copy
     "Link a file, or copy it where that is impossible, and look at what has arrived."
@@ -148,8 +148,8 @@ def append(
     folder: Path,  # a version's folder
     number: int,  # 1 for the first entry
     status: str,  # the new state
-    by: str,  # who decided
-    reason: str,  # and why
+    by: str,
+    reason: str,
 ) -> None:  # raises `FileExistsError` when somebody was quicker
     "Add entry `number` to a version's history, unless it is taken."
     entry = dict(Status=status, By=by, Reason=reason, Time=_now(), Previous=_seal(folder, number))
@@ -257,7 +257,7 @@ class LocalRegistry:
         group: str,  # model package group
         version: int | str,  # as in `describe`
         status: str,  # "Approved" or "Rejected"
-        by: str,  # who decides
+        by: str,
         reason: str,  # and why; both are kept for good
     ) -> dict[str, Any]:  # the version as it is now
         "Record a decision."
@@ -321,7 +321,7 @@ class LocalRegistry:
     def _versions(
         self,
         group: str,  # model package group
-    ) -> List[int]:  # newest first
+    ) -> List[int]:
         "The numbers of a group's versions."
         folder = self.home / "registry" / group
         return sorted((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), reverse=True)
@@ -488,7 +488,7 @@ class SageMakerRegistry:
         version: int | str,  # as in `describe`
         status: str,  # "Approved" or "Rejected"
         by: str,  # who decides; AWS also records the identity of the caller
-        reason: str,  # and why
+        reason: str,
     ) -> dict[str, Any]:  # the version as it is now
         "Record a decision."
         package = self.describe(group, version)
@@ -562,7 +562,7 @@ def _history_of(
 
 
 def _allowed(
-    text: str,  # anything
+    text: str,
 ) -> str:  # at most 256 letters, digits, spaces and _ . : / = + - @
     "Text that SageMaker accepts as a metadata value."
     return "".join(c if c.isalnum() or c in " _.:/=+-@" else " " for c in text)[:256].strip()

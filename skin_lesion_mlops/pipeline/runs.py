@@ -22,7 +22,7 @@ __all__ = ['OnEvent', 'home_dir', 'StepRun', 'Run', 'run_ids', 'list_runs', 'cre
 # %% ../../nbs/pipeline/06_runs.ipynb #82c89251
 def home_dir(
     home: str | Path | None = None,  # a folder; None: $SKIN_LESION_HOME, or .skin-lesion where you are
-) -> Path:  # absolute
+) -> Path:
     "The folder that holds runs, registry, cache and the stand-in for S3."
     return Path(home or os.environ.get("SKIN_LESION_HOME") or ".skin-lesion").resolve()
 
@@ -153,7 +153,7 @@ class Run:
 
 def run_ids(
     home: Path,  # the home folder
-) -> list[str]:  # newest first
+) -> list[str]:
     "Ids of all runs."
     return sorted((p.parent.name for p in home.glob("runs/*/run.json")), reverse=True)
 
@@ -256,7 +256,7 @@ def compare_runs(
 
 # %% ../../nbs/pipeline/06_runs.ipynb #a846be1b
 def evidence(
-    run: Run,  # a run
+    run: Run,
     step: StepRun,  # one of its steps
 ) -> dict[str, Path]:  # what it is called -> the file; only what exists
     "Reports, executed notebooks and the log of a step."
@@ -299,9 +299,9 @@ def span(
 
 
 def bar(
-    done: int,  # how much
+    done: int,
     total: int,  # of how much; 0 when that is not known
-    width: int = 20,  # characters
+    width: int = 20,
 ) -> str:
     "A bar of blocks."
     full = min(width, width * done // total) if total else 0
@@ -318,7 +318,7 @@ class Console:
 
     def __call__(
         self,
-        e: Event,  # what happened
+        e: Event,
         run: Run,  # in which run
     ) -> None:
         "Say it."

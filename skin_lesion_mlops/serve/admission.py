@@ -77,7 +77,7 @@ class Gate:
     def _left(
         self,
         start: float,  # when it came in
-        future: Any,  # done
+        future: Any,
     ) -> None:
         "One request less."
         future.cancelled() or future.exception()  # somebody has looked at it

@@ -79,11 +79,11 @@ class Service:
 
     def answer(
         self,
-        kind: str,  # content type
+        kind: str,
         body: bytes,  # of the request
         explain: bool,  # with heat maps?
-        custom: str = "",  # CustomAttributes
-        inference: str = "",  # inference id
+        custom: str = "",
+        inference: str = "",
     ) -> list[tuple[str, Prediction]]:  # raises `Refusal`
         "Read pictures and predict; runs in a thread."
         named = read(kind, body, self.predictor.size)
@@ -104,11 +104,11 @@ class Service:
 
     def keep(
         self,
-        capture: Capture,  # where to
+        capture: Capture,
         pictures: list[Picture],  # of one request
-        predictions: list[Prediction],  # its answer
-        custom: str,  # CustomAttributes
-        inference: str,  # inference id
+        predictions: list[Prediction],
+        custom: str,
+        inference: str,
     ) -> None:
         "Describe a request for the monitors; a full disk is their loss, not the client's."
         try:
@@ -175,7 +175,7 @@ class Around:
 
     def __init__(
         self,
-        app: ASGIApp,  # the application
+        app: ASGIApp,
         service: Service,  # whose books are kept
     ):
         self.app, self.service = app, service
@@ -246,7 +246,7 @@ def refusal(
 # %% ../../nbs/serve/05_app.ipynb #03316356
 async def invoke(
     request: Request,  # to /invocations
-    service: Service,  # answers it
+    service: Service,
 ) -> Response:  # raises `Refusal`
     "Answer one request for predictions."
     facts, headers = request.state.facts, request.headers
@@ -281,7 +281,7 @@ async def invoke(
 def _passed(
     value: str,  # of a header
     name: str,  # of the header
-    longest: int,  # characters
+    longest: int,
 ) -> str:  # the same; raises `Refusal`
     "A header that is handed back as it came."
     if len(value) > longest or not re.fullmatch(r"[\x20-\x7e]*", value):
@@ -290,7 +290,7 @@ def _passed(
 
 
 def _count(
-    metrics: Metrics,  # the books
+    metrics: Metrics,
     predictions: list[Prediction],  # of one request
 ) -> None:
     "Count the answers."
@@ -361,7 +361,7 @@ async def _warm_up(
 
 async def _rotate(
     capture: Capture,  # whose files are put in place
-) -> None:  # until cancelled
+) -> None:
     "See to it that a file is finished in time, also on a quiet night."
     while True:
         await asyncio.sleep(min(capture.max_seconds, 30))
@@ -369,8 +369,8 @@ async def _rotate(
 
 
 def _plainly(
-    reason: str,  # one word
-    detail: str,  # a sentence
+    reason: str,
+    detail: str,
 ) -> Any:  # an exception handler
     "A handler that answers in our form."
 
@@ -393,7 +393,7 @@ def _allow(
 
 
 def _machine_routes(
-    app: FastAPI,  # gains routes
+    app: FastAPI,
     service: Service,  # that they use
 ) -> None:
     "SageMaker's two paths, and Prometheus's."
@@ -422,7 +422,7 @@ def _machine_routes(
 
 
 def _people_routes(
-    app: FastAPI,  # gains routes
+    app: FastAPI,
     service: Service,  # that they use
 ) -> None:
     "The page, its parts, and what it must know."
@@ -483,10 +483,7 @@ class Impatient:
         super().connection_made(transport)  # type: ignore[misc]
         self.await_head()
 
-    def connection_lost(
-        self,
-        exc: Exception | None,  # why
-    ) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         "Somebody has left."
         self.stop_waiting()
         super().connection_lost(exc)  # type: ignore[misc]
@@ -524,7 +521,7 @@ def create_protocol(
 def run_server(
     predictor: Predictor,  # from `create_predictor`
     host: str = "127.0.0.1",  # address to listen on; only this machine by default
-    port: int = 8080,  # TCP port
+    port: int = 8080,
     limits: Limits = Limits(),  # how much is too much
     token: str = "",  # that clients must present
     certificate: tuple[str, str, str] = ("", "", ""),  # files for TLS: certificate, key, and the CA clients must have

@@ -42,9 +42,9 @@ def described(
 
 
 def record(
-    predictor: Predictor,  # that answered
+    predictor: Predictor,
     pictures: list[Picture],  # of one request
-    predictions: list[Prediction],  # its answer
+    predictions: list[Prediction],
     custom: str = "",  # CustomAttributes, as the client sent them
     inference: str = "",  # inference id, to join the truth by
     pixels: bool = False,  # keep the model's inputs too? never without consent
@@ -85,7 +85,7 @@ class Capture:
 
     def __init__(
         self,
-        folder: str | Path,  # where to
+        folder: str | Path,
         share: float = 1.0,  # part of the requests that is kept, 0 to 1
         pixels: bool = False,  # keep the model's inputs too?
         max_bytes: int = 16 << 20,  # of a file

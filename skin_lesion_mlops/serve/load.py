@@ -29,10 +29,10 @@ BOUNDARY = "lesion-boundary"
 
 def request_bytes(
     body: bytes,  # of the request
-    kind: str = "image/jpeg",  # content type
-    path: str = "/invocations",  # where to
-    method: str = "POST",  # HTTP method
-    headers: Mapping[str, str] | None = None,  # further ones
+    kind: str = "image/jpeg",
+    path: str = "/invocations",
+    method: str = "POST",
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:  # a whole HTTP/1.1 request
     "A request as it goes over the wire."
     lines = {"Host": "localhost", "Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}
@@ -41,9 +41,9 @@ def request_bytes(
 
 
 def form_bytes(
-    body: bytes,  # a file
+    body: bytes,
     field: str,  # name of the form's field
-    path: str,  # where to
+    path: str,
     kind: str = "image/jpeg",  # content type of the file
 ) -> bytes:  # a whole HTTP/1.1 request
     "A file as a browser's form uploads it."
@@ -135,7 +135,7 @@ def hammer(
     port: int,  # on this machine
     requests: Sequence[bytes],  # from `request_bytes`; sent in order, again and again
     clients: int = 1,  # connections, each with one request at a time
-    seconds: float = 5.0,  # how long
+    seconds: float = 5.0,
     total: int = 0,  # stop after so many requests; 0 for never
 ) -> Load:
     "Send requests from many clients at once."
@@ -176,7 +176,7 @@ class Server:
     port: int
     started: float  # seconds from its start to its first good answer
 
-    def family(self) -> list[Any]:  # of psutil.Process
+    def family(self) -> list[Any]:  # each a `psutil.Process`
         "The process and its children."
         import psutil
 

@@ -88,7 +88,7 @@ def _items(
 
 def _count(
     n: int,  # images in a request
-) -> int:  # the same
+) -> int:
     "Refuse none and too many."
     if n == 0:
         raise Refusal(400, "empty", "there is no image in the request")
@@ -228,7 +228,7 @@ def to_json(
 
 def entry(
     name: str,  # the client's id of the image
-    p: Prediction,  # its answer
+    p: Prediction,
 ) -> dict[str, Any]:
     "The answer for one picture, with its heat map and its description where there are some."
     out = dict(id=name, **p.to_dict(), **(dict(image=p.image) if p.image else {}))

@@ -70,7 +70,7 @@ def from_array(
 
 def _keep(
     pixels: np.ndarray,  # (size, size, 3), uint8: the model's input
-    data: bytes,  # what arrived
+    data: bytes,
     extent: tuple[int, int],  # width and height of the picture, pixels
 ) -> Picture:
     "Keep what is needed of a picture."
@@ -155,7 +155,7 @@ class Predictor:
         self,
         pictures: list[Picture],  # from `decode`
         explain: bool = False,  # add heat maps; takes torch, and several times as long
-    ) -> list[Prediction]:  # one each
+    ) -> list[Prediction]:
         "Answer."
         if not pictures:
             return []

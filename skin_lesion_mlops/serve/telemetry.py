@@ -36,14 +36,14 @@ class Metrics:
         self,
         name: str,  # without `PREFIX`
         kind: str,  # counter, gauge or histogram
-        meaning: str,  # for people
+        meaning: str,
     ) -> None:
         "Announce a metric."
         self._help[name] = kind, meaning
 
     def add(
         self,
-        name: str,  # a counter
+        name: str,
         n: float = 1,  # how many more
         **labels: str,  # few values each
     ) -> None:
@@ -54,8 +54,8 @@ class Metrics:
 
     def set(
         self,
-        name: str,  # a gauge
-        value: float,  # now
+        name: str,
+        value: float,
         **labels: str,  # few values each
     ) -> None:
         "Set a gauge."
@@ -64,7 +64,7 @@ class Metrics:
 
     def observe(
         self,
-        name: str,  # a histogram
+        name: str,
         value: float,  # seconds
         **labels: str,  # few values each
     ) -> None:
@@ -97,9 +97,9 @@ def _braces(
 
 def _histogram(
     full: str,  # name with prefix
-    key: _Key,  # labels
+    key: _Key,
     row: list[float],  # counts of the buckets, one more for what is above, the sum of values
-) -> list[str]:  # lines
+) -> list[str]:
     "A histogram's lines: buckets are cumulative."
     lines, total = [], 0.0
     for limit, n in zip((*BUCKETS, "+Inf"), row):

@@ -93,9 +93,9 @@ def _transformed(
 
 def report(
     source: str,  # of AWS, e.g. "aws.sagemaker"
-    kind: str,  # detail-type
+    kind: str,
     detail: dict,
-    arn: str,  # the resource
+    arn: str,
 ) -> None:
     "Put an event of AWS on the default bus, as AWS does: a moment later, from outside."
     entry = dict(Source=source, DetailType=kind, Detail=json.dumps(detail), Resources=[arn])

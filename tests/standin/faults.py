@@ -122,7 +122,7 @@ def permission(
 
 def watch(
     events: Any,  # event system of a botocore session or client
-    calls: list[str],  # grows: service:operation
+    calls: list[str],
     wanted: list[dict],  # [{operation, kind, skip}]
     hits: list[str],  # operations that were made to fail; grows
     from_states: bool = False,  # does Step Functions make the calls? It reports a time-out as a failed task

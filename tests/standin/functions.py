@@ -57,7 +57,7 @@ class Worker:
     def call(
         self,
         message: dict,  # {event, faults, context}
-        seconds: float,  # time limit
+        seconds: float,
     ) -> dict:  # {ok | error, calls, hits}
         "One invocation; a function that takes too long is killed, as Lambda does."
         assert self.process.stdin and self.process.stdout
@@ -139,9 +139,7 @@ def _environment(
     }
 
 
-def _unpacked(
-    code: bytes,  # a zip
-) -> str:  # folder
+def _unpacked(code: bytes) -> str:
     "Unpack a zip, once."
     key = hashlib.sha256(code).hexdigest()
     with _guard:

@@ -26,10 +26,7 @@ def serve(
     return server
 
 
-def app(
-    env: dict,  # WSGI
-    start: Callable,  # WSGI
-) -> Iterable[bytes]:
+def app(env: dict, start: Callable) -> Iterable[bytes]:
     "Answer one request."
     api, _, path = env["PATH_INFO"].lstrip("/").partition("/")
     body = env["wsgi.input"].read(int(env.get("CONTENT_LENGTH") or 0)).decode()
@@ -40,7 +37,7 @@ def app(
 
 
 def respond(
-    api: str,  # id
+    api: str,
     route: str,  # e.g. "POST /retrain"
     body: str,
     signed: bool,  # does the request carry a signature? (It is not verified.)

@@ -37,7 +37,7 @@ def evaluation() -> dict[str, Any]:
 def pretend(
     definition: dict,  # of the pipeline
     parameters: dict[str, Any],  # given at the start
-    run: str,  # execution id
+    run: str,
 ) -> dict:  # {status, reason, steps}
     "A training in no time."
     values = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]} | parameters
@@ -101,7 +101,7 @@ def _now() -> str:
 def execute(
     definition: dict,  # of the pipeline
     parameters: dict[str, Any],  # given at the start
-    run: str,  # execution id
+    run: str,
 ) -> dict:  # {status, reason, steps}
     "Bring S3 here, run the definition, bring the results back under the execution's id, register the model."
     from skin_lesion_mlops.pipeline.local import run_pipeline

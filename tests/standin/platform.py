@@ -138,9 +138,7 @@ class Platform:
         s3.put_object(Bucket="raw", Key="manifests/ham10000/manifest.json", Body=manifest)
 
 
-def environment(
-    **more: str,
-) -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
     "What the functions are configured with."
     found = dict(
         RAW_BUCKET="raw",
@@ -213,7 +211,7 @@ def _topic(p: Platform) -> None:
 def _functions(
     aws: StandIn,
     zips: Path,  # folder for the zips
-    settings: dict[str, str],  # environment
+    settings: dict[str, str],
 ) -> dict[str, str]:  # name -> ARN
     "The five functions, from the zips that are deployed."
     iam = aws.client("iam")
@@ -226,7 +224,7 @@ def function(
     zips: Path,  # folder for the zips
     name: str,
     memory: int,  # MB
-    settings: dict[str, str],  # environment
+    settings: dict[str, str],
 ) -> str:  # ARN
     "A function, from the zip that is deployed."
     return aws.client("lambda").create_function(

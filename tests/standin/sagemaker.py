@@ -130,7 +130,7 @@ def _run_pipelines() -> None:
 
 
 def show(
-    run: str,  # execution id
+    run: str,
     steps: dict[str, dict],  # name -> as ListPipelineExecutionSteps lists it; times in seconds since 1970
 ) -> None:
     "Say how far an execution is, while it runs."
@@ -184,7 +184,7 @@ def _update_endpoints() -> None:
 
 def _settle(
     endpoint: Any,  # moto's
-    status: str,  # meanwhile
+    status: str,
     old: str,  # endpoint config before, "" for a new endpoint
     new: str,  # endpoint config wanted
 ) -> None:
@@ -205,7 +205,7 @@ def _settle(
 
 
 def hold(
-    name: str,  # an endpoint
+    name: str,
     status: str,  # e.g. "Updating", "UpdateRollbackFailed"
     reason: str = "",
 ) -> None:
@@ -237,19 +237,12 @@ def _answer_pictures() -> None:
     SageMakerRuntimeResponse.invoke_endpoint = invoke_endpoint
 
 
-def _no(
-    status: int,  # HTTP
-    error: str,  # its name
-    **fields: Any,
-) -> tuple[int, dict, str]:
+def _no(status: int, error: str, **fields: Any) -> tuple[int, dict, str]:
     "A refusal, in the form in which moto takes one."
     headers = {"x-amzn-ErrorType": error, "Content-Type": "application/json", "status": status}
     return status, headers, json.dumps(dict(fields, __type=error))
 
 
-def uniform(
-    kind: str,  # content type
-    body: bytes,  # a picture
-) -> tuple[int, bytes]:  # status, answer
+def uniform(kind: str, body: bytes) -> tuple[int, bytes]:
     "A container that never knows."
     return 200, json.dumps(dict(predictions=[dict(probabilities={c: 1 / 7 for c in CLASSES})])).encode()

@@ -42,9 +42,7 @@ def install() -> None:
     aws_sdk._SERVICE_ERROR_NAMES.update(sagemaker="SageMaker", s3="S3")  # as AWS spells them in an error's name
 
 
-def execute(
-    really: bool,
-) -> None:
+def execute(really: bool) -> None:
     "Execute state machines, or go back to moto's way of only keeping them."
     default_user_config["stepfunctions"] = {"execute_state_machine": really}
 
