@@ -224,6 +224,7 @@ def test_the_door_refuses_what_is_not_signed(make, aws):
 def test_the_committed_pipeline_really_trains(make, aws, tmp_path):
     "The real definition, executed by the local runner on painted lesions, from upload to endpoint; however good."
     from skin_lesion_mlops.aws import upload
+    from skin_lesion_mlops.cli.aws import files_to_upload
     from skin_lesion_mlops.data import synthetic
     from skin_lesion_mlops.pipeline import definition as pipeline
 
@@ -235,7 +236,8 @@ def test_the_committed_pipeline_really_trains(make, aws, tmp_path):
         ACCURACY_THRESHOLD="0",
         PIPELINE_PARAMETERS=json.dumps({**buckets, **small}),
     )
-    upload.upload(synthetic.create_dataset(tmp_path / "lesions", n=200), aws.client("s3"), "raw")
+    lesions = synthetic.create_dataset(tmp_path / "lesions", n=200)
+    upload.upload(lesions, files_to_upload(lesions), aws.client("s3"), "raw")
     sagemaker.executor, states.scale = pipelines.execute, 0.02
     try:
         ended = p.start(SCHEDULE, seconds=500)

@@ -19,12 +19,12 @@ from typing import Annotated, Any, List, Optional
 
 import typer
 
-from ..aws.cost import cost_verb
-from ..aws.watch import monitor_verb
 from skin_lesion_mlops.cli.aws import (
     DEPLOYED,
     ENDS,
+    cost_verb,
     deploy_verb,
+    monitor_verb,
     rollback_verb,
     start_verb,
     status_verb,
