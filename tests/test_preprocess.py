@@ -392,6 +392,7 @@ def test_the_step_states_its_parameters():
     want.update({f"output_{s}": "str" for s in (*SPLITS, "baseline")})
     assert {n: p.type for n, p in schema.items()} == want and all(p.help for p in schema.values())
     assert (schema["image_size"].default, schema["workers"].default, schema["input_raw"].default) == (224, 0, "")
+    assert schema["seed"].default == DEFAULT_SEED
 
 
 def test_the_step_refuses_an_unknown_parameter(tmp_path):
