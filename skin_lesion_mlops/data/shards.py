@@ -221,6 +221,21 @@ def write_dataset(
             write_shards(part, out[name], size, workers, dict(contract, split=name), pool)
     return contract
 
+# %% ../../nbs/data/07_shards.ipynb #78fab315
+def _read_split(
+    folder: Path,
+) -> tuple[dict[str, Any], pd.DataFrame]:  # contract and index; raises `SkinLesionError`
+    "Read what lies beside the pixels of a split folder."
+    contract = read_json(folder / Files.DATASET)
+    if contract["version"] != VERSION:
+        raise SkinLesionError(
+            f"{folder} has format {contract['version']}", f"preprocess again: this release reads {VERSION}"
+        )
+    index = pd.read_csv(folder / Files.INDEX, keep_default_na=False, na_values=dict(age=["", "nan"]))
+    if len(index) != contract["split_size"]:
+        raise SkinLesionError(f"{folder} has lost rows of its index", "preprocess again")
+    return contract, index
+
 # %% ../../nbs/data/07_shards.ipynb #a8c0d6a2
 class Shards:
     "A split folder: `len(s)`, `s[i]`, `s.index`, `s.labels`, `s.contract`."
@@ -230,17 +245,10 @@ class Shards:
         folder: str | Path,  # a split folder; `SkinLesionError` where it is missing or unfinished
     ):
         self.folder = Path(folder)
-        self.contract: dict[str, Any] = read_json(self.folder / Files.DATASET)
-        if self.contract["version"] != VERSION:
-            raise SkinLesionError(
-                f"{folder} has format {self.contract['version']}", f"preprocess again: this release reads {VERSION}"
-            )
-        self.index = pd.read_csv(self.folder / Files.INDEX, keep_default_na=False, na_values=dict(age=["", "nan"]))
+        self.contract, self.index = _read_split(self.folder)
         self.labels = self.index.label.to_numpy()  # (n,) int
         self._where = self.index[["shard", "row"]].to_numpy()
         self._maps: dict[int, np.ndarray] = {}
-        if len(self.index) != self.contract["split_size"]:
-            raise SkinLesionError(f"{folder} has lost rows of its index", "preprocess again")
 
     def __len__(self) -> int:
         return len(self.index)

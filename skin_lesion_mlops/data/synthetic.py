@@ -374,15 +374,6 @@ def odd_file(
 
 # %% ../../nbs/data/05_synthetic.ipynb #74730414
 LAYOUTS = ("ham10000", "isic", "folders")
-_ISIC_NAMES = {
-    "akiec": "Solar or actinic keratosis",
-    "bcc": "Basal cell carcinoma",
-    "bkl": "Pigmented benign keratosis",
-    "df": "Dermatofibroma",
-    "mel": "Melanoma, NOS",
-    "nv": "Nevus",
-    "vasc": "Hemangioma",
-}
 
 
 def _put(
@@ -397,6 +388,17 @@ def _put(
     folder = {"ham10000": f"HAM10000_images_part_{part}", "isic": "images", "folders": dx}[layout]
     (out / folder).mkdir(parents=True, exist_ok=True)
     (out / folder / name).write_bytes(content)
+
+# %% ../../nbs/data/05_synthetic.ipynb #4fa02c01
+_ISIC_NAMES = {
+    "akiec": "Solar or actinic keratosis",
+    "bcc": "Basal cell carcinoma",
+    "bkl": "Pigmented benign keratosis",
+    "df": "Dermatofibroma",
+    "mel": "Melanoma, NOS",
+    "nv": "Nevus",
+    "vasc": "Hemangioma",
+}
 
 
 def _write_tables(
