@@ -217,7 +217,7 @@ def test_defaults_in_the_help_are_those_of_the_pipeline(option, parameter):
 
 
 def test_architectures_in_the_help_are_those_of_the_models():
-    from skin_lesion_mlops.model.networks import ARCHITECTURES
+    from skin_lesion_mlops.model.bundle import ARCHITECTURES
 
     assert sorted(ARCHS) == sorted(ARCHITECTURES) and DEMO["Arch"] in ARCHS
 

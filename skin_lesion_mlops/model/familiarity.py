@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import SkinLesionError, read_json, write_json
-from .engines import Run, spread
+from .engines import Engine, evenly_spaced
 
 # %% auto #0
 __all__ = ['SIDE', 'FEATURES', 'NETWORK', 'REASONS', 'AXES', 'FILE', 'AXES_FILE', 'FITTED_ON', 'EMBEDDED', 'thumbnail',
@@ -264,11 +264,13 @@ def load_familiarity(
 
 
 def learn_familiarity(
-    run: Run,  # the engine that will answer
+    run: Engine,  # the engine that will answer
     training: Any,  # (n, size, size, 3), uint8, or shards: of the training split
     validation: Any,  # (m, size, size, 3), uint8, or shards: of the validation split
     source: str,  # what they are
 ) -> Familiarity:  # raises `SkinLesionError` for too few pictures
     "Describe the pictures that a model was trained on."
-    known = fit_familiarity(np.stack([thumbnail(x) for x in spread(training, FITTED_ON)]), source)
-    return with_embeddings(known, run(spread(training, EMBEDDED))[1], run(spread(validation, EMBEDDED))[1])
+    known = fit_familiarity(np.stack([thumbnail(x) for x in evenly_spaced(training, FITTED_ON)]), source)
+    return with_embeddings(
+        known, run(evenly_spaced(training, EMBEDDED))[1], run(evenly_spaced(validation, EMBEDDED))[1]
+    )
