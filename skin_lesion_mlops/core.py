@@ -125,6 +125,8 @@ class Files:
     ONNX = "model.onnx"  # the same network as a graph, for faster engines
     INT8 = "model.int8.onnx"  # the graph in eight bits
     ENGINES = "engines.json"  # which engines were compared with torch, and how that went
+    FAMILIARITY = "familiarity.json"  # what the pictures look like that a model was trained on
+    AXES = "familiarity.npy"  # and its embeddings
     HISTORY = "history.csv"  # one row per epoch
     EVALUATION = "evaluation.json"  # metrics, in SageMaker's model-quality format
     PREDICTIONS = "predictions.csv"  # every probability of every test image

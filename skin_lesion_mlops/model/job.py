@@ -24,7 +24,7 @@ from ..core import Files, SkinLesionError, ml_dir, read_json, receipt
 from ..data.shards import Shards
 from .calibration import calibrate
 from .engines import choose_engine, export_engines, missing_packages, torch_engine
-from .familiarity import FILE as FAMILIARITY, learn_familiarity, save_familiarity
+from .familiarity import learn_familiarity, save_familiarity
 from .hyperparameters import Hyperparameters, read_hyperparameters
 from .networks import create_contract, load_bundle, save_bundle
 from .train import Fitted, Stopped, Trainer, fit, log, open_split
@@ -133,7 +133,7 @@ def add_familiarity(
         known = learn_familiarity(run, train, validation, f"the training images of data set {trainer.data_hash[:12]}")
     except SkinLesionError as e:
         return log(trainer, f"familiarity: the package's own description of dermoscopy counts, for {e.problem}")
-    save_familiarity(out / FAMILIARITY, known)
+    save_familiarity(out / Files.FAMILIARITY, known)
 
 # %% ../../nbs/model/09_job.ipynb #3b3d54f7
 def run_job(
