@@ -27,8 +27,8 @@ from typing import IO, Any, Iterable, Iterator, Sequence, TypeVar
 __all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED',
            'T', 'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError',
            'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'decision_of', 'without_nan', 'hash_file',
-           'hash_text', 'hash_tree', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions',
-           'receipt']
+           'hash_text', 'hash_tree', 'pack', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus',
+           'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #c8c57683
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ class Files:
     ONNX = "model.onnx"  # the same network as a graph, for faster engines
     INT8 = "model.int8.onnx"  # the graph in eight bits
     ENGINES = "engines.json"  # which engines were compared with torch, and how that went
+    FAMILIARITY = "familiarity.json"  # what the pictures look like that a model was trained on
+    AXES = "familiarity.npy"  # and its embeddings
     HISTORY = "history.csv"  # one row per epoch
     EVALUATION = "evaluation.json"  # metrics, in SageMaker's model-quality format
     PREDICTIONS = "predictions.csv"  # every probability of every test image
@@ -251,6 +253,30 @@ def _hidden(
 ) -> bool:
     "Is any part of this path hidden, or Python's cache?"
     return any(x.startswith(".") or x == "__pycache__" for x in p.parts)
+
+# %% ../nbs/00_core.ipynb #50833b9c
+def pack(
+    folder: str | Path,
+    archive: str | Path,  # a .tar.gz to be; the folders around it are made
+) -> Path:  # the archive; equal contents give equal bytes
+    "Pack what is in a folder, whole or not at all: its entries are at the top, no folder is around them."
+    import gzip
+    import tarfile
+
+    folder, archive = Path(folder), Path(archive)
+
+    def nameless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, "", ""
+        entry.mtime, entry.mode, entry.pax_headers = 0, 0o755 if entry.isdir() else 0o644, {}
+        return entry
+
+    with atomic(archive) as half:
+        # fast compression: weights hardly shrink, whatever is tried
+        with open(half, "wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped:
+            with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for p in sorted(folder.rglob("*")):
+                    tar.add(p, p.relative_to(folder).as_posix(), recursive=False, filter=nameless)
+    return archive
 
 # %% ../nbs/00_core.ipynb #c6a265f4
 METRICS = (

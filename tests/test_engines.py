@@ -8,8 +8,16 @@ import torch
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.synthetic import create_dataset
-from skin_lesion_mlops.model.engines import EXPORTED, TOLERANCES, choose_engine, export_engines, kept_exact, probes
-from skin_lesion_mlops.model.networks import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.bundle import ARCHITECTURES
+from skin_lesion_mlops.model.engines import (
+    EXPORTED,
+    TOLERANCES,
+    choose_engine,
+    export_engines,
+    probes,
+    unquantized_nodes,
+)
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 pytest.importorskip("onnx", reason="writing engines needs the train extra")
@@ -76,7 +84,7 @@ def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, ex
     import onnx
 
     nodes = onnx.load(str(exported(arch)[0] / Files.ONNX)).graph.node
-    kept = {n.name: n for n in nodes if n.name in kept_exact(nodes)}
+    kept = {n.name: n for n in nodes if n.name in unquantized_nodes(nodes)}
     kinds = [n.op_type for n in kept.values()]
     assert kinds.count("Conv") == 1 and "pixels" in {i for n in kept.values() for i in n.input}
     makes = {o: n.name for n in nodes for o in n.output}
@@ -86,7 +94,7 @@ def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, ex
 
 def test_an_engine_that_disagrees_is_refused_and_not_carried_about(tmp_path, monkeypatch):
     where = write_bundle(tmp_path / "bundle")
-    monkeypatch.setattr("skin_lesion_mlops.model.engines.compare", lambda *found: dict(top1=0.5, probability=0.9))
+    monkeypatch.setattr("skin_lesion_mlops.model.engines.deviation", lambda *found: dict(top1=0.5, probability=0.9))
     refused = export(where)
     assert all(refused.values()) and "only 50.00%" in refused["onnxruntime"]
     assert not (where / Files.ONNX).exists() and not (where / Files.INT8).exists()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, pack, read_json, write_json
 from skin_lesion_mlops.model import networks as models
-from skin_lesion_mlops.model.bundle import ARCHIVE, pack_bundle
+from skin_lesion_mlops.model.bundle import ARCHITECTURES, ARCHIVE
 from skin_lesion_mlops.model.networks import Bundle, create_contract, create_model, load_bundle, save_bundle
 
 
@@ -26,7 +26,7 @@ def bundle(tmp_path: Path) -> Path:
     return save_bundle(tmp_path / "bundle", model, create_contract(model, 64, temperature=1.7))
 
 
-@pytest.mark.parametrize("arch", models.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_network_survives_its_bundle(arch: str, tmp_path: Path, images: np.ndarray) -> None:
     torch.manual_seed(0)
     model = create_model(arch).eval()
@@ -77,7 +77,7 @@ def test_a_head_for_other_classes_or_none_is_replaced_and_reported(tmp_path: Pat
 
 def test_a_bundle_is_a_source_of_weights(bundle: Path, tmp_path: Path) -> None:
     want = load_bundle(bundle).model.head.weight
-    for source in (bundle, pack_bundle(bundle, tmp_path / ARCHIVE)):
+    for source in (bundle, pack(bundle, tmp_path / ARCHIVE)):
         assert torch.equal(create_model("tiny", str(source)).head.weight, want)
 
 
@@ -139,7 +139,7 @@ def test_unsafe_archives_are_refused(name: str, kind: bytes, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 def test_half_an_archive_is_refused(share: float, bundle: Path, tmp_path: Path) -> None:
-    whole = pack_bundle(bundle, tmp_path / ARCHIVE).read_bytes()
+    whole = pack(bundle, tmp_path / ARCHIVE).read_bytes()
     (tmp_path / ARCHIVE).write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(SkinLesionError, match="not a complete tar.gz"):
         load_bundle(tmp_path / ARCHIVE)
@@ -148,7 +148,7 @@ def test_half_an_archive_is_refused(share: float, bundle: Path, tmp_path: Path) 
 def test_a_folder_that_holds_an_archive_is_opened(bundle: Path, tmp_path: Path, images: np.ndarray) -> None:
     "SageMaker hands a Processing job a folder with model.tar.gz in it."
     (tmp_path / "input").mkdir()
-    pack_bundle(bundle, tmp_path / "input" / ARCHIVE)
+    pack(bundle, tmp_path / "input" / ARCHIVE)
     assert np.array_equal(
         load_bundle(tmp_path / "input").probabilities(images), load_bundle(bundle).probabilities(images)
     )

@@ -17,15 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES
 from skin_lesion_mlops.data.pictures import open_image, read_pixels
 from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.model.familiarity import load_familiarity
-from skin_lesion_mlops.model.networks import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.admission import Limits
 from skin_lesion_mlops.serve.app import create_app
 from skin_lesion_mlops.serve.messages import MAX_IMAGES, Refusal, accepted, content_type, read

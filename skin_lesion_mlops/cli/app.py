@@ -47,6 +47,7 @@ from skin_lesion_mlops.cli.options import (
 )
 from .serve import SERVE, predict_verb, serve_verb
 from ..core import CLASSES, Files, SkinLesionError, decision_of, diagnosis, hash_file, read_json
+from ..model.bundle import ARCHITECTURES
 
 # %% auto #0
 __all__ = ['GROUP', 'Home', 'Json', 'Group', 'Region', 'Workers', 'HOME', 'app', 'runs', 'models', 'data', 'pipeline', 'deploy',
@@ -208,7 +209,7 @@ def _outputs(
     return [s3_path(run.home, uri) for uri in step.outputs.values()]
 
 # %% ../../nbs/cli/07_app.ipynb #619671bb
-ARCHS = ("tiny", "mobilenet_v3_small", "efficientnet_lite0", "efficientnet_b0", "resnet18", "resnet50")
+ARCHS = tuple(ARCHITECTURES)
 STATUS = {"Succeeded": 0, "Failed": ERROR, "NotRegistered": NOT_REGISTERED, "Stopped": INTERRUPTED}
 
 Folder = Annotated[Path, typer.Option("--data", metavar="DIR", help="HAM10000, an ISIC export, or a folder per class")]

@@ -5,7 +5,6 @@
 # %% ../../nbs/pipeline/05_jobs.ipynb #6d912f25
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -13,18 +12,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Callable, Sequence
 
-from ..core import SkinLesionError, s3_path, try_lock, write_json
+from ..core import SkinLesionError, pack, s3_path, try_lock, write_json
 from .cache import existing, inputs_of
 
 # %% auto #0
 __all__ = ['EXCEPTIONS', 'Job', 'prepare', 'link', 'command_of', 'environment_of', 'progress_of', 'end_orphan', 'run_process',
-           'stop', 'collect', 'move', 'pack', 'reason_of', 'retry_after']
+           'stop', 'collect', 'move', 'reason_of', 'retry_after']
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #ecbb5909
 @dataclass
@@ -370,27 +368,6 @@ def _collect_model(
         pack(job.ml / "output" / "data", s3_path(job.home, f"{base}/output.tar.gz"))
         found["output"] = f"{base}/output.tar.gz"
     return found
-
-
-def pack(
-    folder: Path,  # what to pack
-    target: Path,
-) -> None:
-    "A tar.gz that depends on the contents alone."
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with open(part, "wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for p in sorted(folder.rglob("*")):
-                tar.add(p, p.relative_to(folder).as_posix(), recursive=False, filter=_anonymous)
-    os.replace(part, target)
-
-
-def _anonymous(i: tarfile.TarInfo) -> tarfile.TarInfo:
-    "An entry without date or owner."
-    i.mtime, i.uid, i.gid, i.uname, i.gname, i.mode = 0, 0, 0, "", "", 0o755 if i.isdir() else 0o644
-    i.pax_headers = {}
-    return i
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #06a4fd26
 def reason_of(

@@ -17,8 +17,8 @@ from PIL import Image
 
 from ..core import BY_CODE, CLASSES, MALIGNANT, Files, SkinLesionError, read_json
 from ..data.pictures import BadImage, read_pixels, resize
-from ..model.bundle import check_contract, open_bundle
-from ..model.engines import AUTO, Run, check_engine, choose_engine, softmax, torch_engine
+from ..model.bundle import check_contract, open_bundle, softmax
+from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Prediction:
 class Predictor:
     "A model, ready to answer."
 
-    engine: Run  # pixels -> logits, embeddings
+    engine: Engine  # pixels -> logits, embeddings
     engine_name: str  # one of `engines.ENGINES`
     precision: str  # fp32, bf16 or int8
     contract: dict[str, Any]  # of the bundle
