@@ -17,7 +17,7 @@ from skin_lesion_mlops.core import SkinLesionError, read_json, try_lock
 from skin_lesion_mlops.pipeline import cache, definition as pipeline, local
 from skin_lesion_mlops.pipeline.cache import step_key
 from skin_lesion_mlops.pipeline.expressions import Scope, resolve
-from skin_lesion_mlops.pipeline.local import Run, compare_runs, link_data, list_runs, run_pipeline
+from skin_lesion_mlops.pipeline.local import compare_runs, link_data, list_runs, load_run, run_pipeline
 
 WRITE = """
 import json, os, sys
@@ -352,7 +352,7 @@ def test_other_branches_go_on_and_dependents_do_not(home):
         A="Failed", D="Succeeded", B="NotStarted", C="NotStarted", Gate="NotStarted"
     )
     assert r.status == "Failed" and r.reason.startswith("A: ") and r.step("B").reason == "needs A"
-    assert Run.load(home).reason == r.reason
+    assert load_run(home).reason == r.reason
 
 
 def test_a_fail_step_ends_the_run(home):
@@ -654,7 +654,7 @@ def test_killed_outright_and_continued(home, slow):
     runner.kill()
     runner.wait()
     assert try_lock(folder / "lock") is None  # the job has outlived its runner
-    stopped = Run.load(home)
+    stopped = load_run(home)
     assert stopped.status == "Stopped" and "run it again" in stopped.reason
     again = start()
     until(lambda: (folder / "pid").read_text() not in (orphan, ""))  # ... and not the runner that takes over
@@ -767,7 +767,7 @@ def test_records(home):
     found = compare_runs(a, b)
     assert found["parameters"] == {"N": (0.5, 0.75)} and found["metrics"] == {"f1": (0.5, 0.75)}
     assert found["run"]["data"] == ("d", "d") and found["versions"] == {}
-    assert [r.id for r in list_runs(home)] == [b.id, a.id] and Run.load(home, "latest").id == b.id
+    assert [r.id for r in list_runs(home)] == [b.id, a.id] and load_run(home, "latest").id == b.id
     stored = read_json(a.folder / "run.json")
     for key in ("status", "parameters", "steps", "definition_hash", "code_hash", "versions", "metrics"):
         assert stored[key] or key == "parameters", key
