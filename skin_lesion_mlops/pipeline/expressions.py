@@ -15,7 +15,7 @@ from ..core import SkinLesionError
 from .definition import references
 
 # %% auto #0
-__all__ = ['COMPARE', 'fill_parameters', 'path_parts', 'look_up', 'Scope', 'resolve', 'as_text', 'Compared', 'compare',
+__all__ = ['OPERATORS', 'fill_parameters', 'path_parts', 'look_up', 'Scope', 'resolve', 'as_text', 'Compared', 'check_condition',
            'describe', 'needs', 'all_steps']
 
 # %% ../../nbs/pipeline/02_expressions.ipynb #0b65ec71
@@ -185,7 +185,7 @@ def _json_get(
     return look_up(scope.read_uri(uri), j["Path"], uri)
 
 # %% ../../nbs/pipeline/02_expressions.ipynb #4febd56c
-COMPARE: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+OPERATORS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "Equals": ("=", operator.eq),
     "GreaterThan": (">", operator.gt),
     "GreaterThanOrEqualTo": (">=", operator.ge),
@@ -205,17 +205,17 @@ class Compared:
     passed: bool
 
 
-def compare(
+def check_condition(
     c: dict[str, Any],
     scope: Scope,  # what its sides can see
 ) -> Compared:  # raises `SkinLesionError` for what cannot be compared
     "Evaluate one condition."
     kind = c["Type"]
     if kind == "Not":
-        inner = compare(c["Expression"], scope)
+        inner = check_condition(c["Expression"], scope)
         return Compared(f"not {inner.what}", inner.value, inner.how, inner.limit, not inner.passed)
     if kind == "Or":
-        each = [compare(i, scope) for i in c["Conditions"]]
+        each = [check_condition(i, scope) for i in c["Conditions"]]
         passed = any(e.passed for e in each)
         return Compared(
             " or ".join(e.what for e in each), [e.value for e in each], "or", [e.limit for e in each], passed
@@ -223,9 +223,9 @@ def compare(
     if kind == "In":
         value, values = resolve(c["QueryValue"], scope), [resolve(v, scope) for v in c["Values"]]
         return Compared(describe(c["QueryValue"]), value, "in", values, value in values)
-    if kind not in COMPARE:
-        raise SkinLesionError(f"unknown condition {kind!r}", f"use one of {', '.join(COMPARE)}, In, Not, Or")
-    sign, function = COMPARE[kind]
+    if kind not in OPERATORS:
+        raise SkinLesionError(f"unknown condition {kind!r}", f"use one of {', '.join(OPERATORS)}, In, Not, Or")
+    sign, function = OPERATORS[kind]
     left, right = resolve(c["LeftValue"], scope), resolve(c["RightValue"], scope)
     try:
         return Compared(describe(c["LeftValue"]), left, sign, right, bool(function(left, right)))
