@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any, Callable, Sequence
 
@@ -23,8 +24,8 @@ from ..core import SkinLesionError, s3_path, try_lock, write_json
 from .cache import existing, inputs_of
 
 # %% auto #0
-__all__ = ['EXCEPTIONS', 'Job', 'prepare', 'link', 'command_of', 'environment_of', 'progress_of', 'end_orphan', 'run_process',
-           'stop', 'collect', 'move', 'pack', 'reason_of', 'retry_after']
+__all__ = ['EXCEPTIONS', 'Job', 'link', 'prepare', 'command_of', 'environment_of', 'progress_of', 'stop', 'run_process',
+           'end_orphan', 'collect', 'move', 'pack', 'reason_of', 'retry_after']
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #ecbb5909
 @dataclass
@@ -62,25 +63,7 @@ class Job:
             raise SkinLesionError(f"step {self.name} uses {path}", "a job's files must be below /opt/ml")
         return self.ml / path[len("/opt/ml/") :]
 
-
-def prepare(
-    job: Job,
-) -> None:  # raises `SkinLesionError` when an input does not exist
-    "Make the job's folder: inputs linked, outputs empty, configuration written."
-    if job.ml.exists():
-        shutil.rmtree(job.ml)
-    for folder in ("input/config", "output/data", "config"):
-        (job.ml / folder).mkdir(parents=True)
-    for _, path, uri in inputs_of(job.kind, job.arguments):
-        link(existing(job.home, uri), job.place(path))
-    for o in job.arguments.get("ProcessingOutputConfig", {}).get("Outputs", []):
-        job.place(o["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
-    if job.kind == "Training":
-        (job.ml / "model").mkdir()
-        _link_checkpoints(job)
-    _write_config(job)
-
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #19854dee
 def link(
     source: Path,  # an existing file or folder
     target: Path,  # a folder in the job
@@ -106,7 +89,7 @@ def _link_checkpoints(
     kept.mkdir(parents=True, exist_ok=True)
     link(kept, place)
 
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #0434dd85
 def _write_config(job: Job) -> None:
     "The JSON files that SageMaker puts into a container."
     a, host = job.arguments, dict(current_host="algo-1", hosts=["algo-1"])
@@ -116,15 +99,30 @@ def _write_config(job: Job) -> None:
         return
     config = job.ml / "input" / "config"
     machine = a.get("ResourceConfig", {}).get("InstanceType", "local")
-    channels = {n: dict(TrainingInputMode="File", S3DistributionType="FullyReplicated") for n, _, _ in _inputs(job)}
+    channels = {
+        n: dict(TrainingInputMode="File", S3DistributionType="FullyReplicated") for n, _, _ in inputs_of(job.kind, a)
+    }
     write_json(config / "hyperparameters.json", {k: str(v) for k, v in a.get("HyperParameters", {}).items()})
     write_json(config / "inputdataconfig.json", channels)
     write_json(config / "resourceconfig.json", dict(host, network_interface_name="lo", current_instance_type=machine))
 
-
-def _inputs(job: Job) -> list[tuple[str, str, str]]:
-    "What the job reads: name, path in the container, S3 location."
-    return inputs_of(job.kind, job.arguments)
+# %% ../../nbs/pipeline/05_jobs.ipynb #e18c9c48
+def prepare(
+    job: Job,
+) -> None:  # raises `SkinLesionError` when an input does not exist
+    "Make the job's folder: inputs linked, outputs empty, configuration written."
+    if job.ml.exists():
+        shutil.rmtree(job.ml)
+    for folder in ("input/config", "output/data", "config"):
+        (job.ml / folder).mkdir(parents=True)
+    for _, path, uri in inputs_of(job.kind, job.arguments):
+        link(existing(job.home, uri), job.place(path))
+    for o in job.arguments.get("ProcessingOutputConfig", {}).get("Outputs", []):
+        job.place(o["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+    if job.kind == "Training":
+        (job.ml / "model").mkdir()
+        _link_checkpoints(job)
+    _write_config(job)
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #aa8aabf1
 def command_of(
@@ -148,30 +146,13 @@ def _rewrite(
     "The text with /opt/ml replaced by the job's folder."
     return re.sub(r"/opt/ml(?=/|$|[\s\"',:;])", str(job.ml), text)
 
-
-def environment_of(job: Job) -> dict[str, str]:
-    "The process's environment."
-    # with IN_TEST, which nbdev_test sets, a module does not run its `main`
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
-    here = str(Path(__file__).resolve().parents[2])
-    env.update(
-        SAGEMAKER_BASE_DIR=str(job.ml),
-        PYTHONPATH=os.pathsep.join([here, *filter(None, [env.get("PYTHONPATH")])]),
-        PYTHONUNBUFFERED="1",
-        TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
-    )
-    if job.kind == "Training":
-        env.update(_toolkit(job))
-    env.update({k: _rewrite(str(v), job) for k, v in job.arguments.get("Environment", {}).items()})
-    return env
-
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #24b98a24
 def _toolkit(
     job: Job,  # a training job
 ) -> dict[str, str]:
     "The variables of SageMaker's training toolkit."
     given = {k: str(v) for k, v in job.arguments.get("HyperParameters", {}).items()}
-    channels = [n for n, _, _ in _inputs(job)]
+    channels = [n for n, _, _ in inputs_of(job.kind, job.arguments)]
     env = dict(
         SM_MODEL_DIR=str(job.ml / "model"),
         SM_INPUT_DIR=str(job.ml / "input"),
@@ -199,6 +180,23 @@ def _decoded(
     except json.JSONDecodeError:
         return v
 
+# %% ../../nbs/pipeline/05_jobs.ipynb #52fb6dc8
+def environment_of(job: Job) -> dict[str, str]:
+    "The process's environment."
+    # with IN_TEST, which nbdev_test sets, a module does not run its `main`
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
+    here = str(Path(str(resources.files("skin_lesion_mlops"))).parent)
+    env.update(
+        SAGEMAKER_BASE_DIR=str(job.ml),
+        PYTHONPATH=os.pathsep.join([here, *filter(None, [env.get("PYTHONPATH")])]),
+        PYTHONUNBUFFERED="1",
+        TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
+    )
+    if job.kind == "Training":
+        env.update(_toolkit(job))
+    env.update({k: _rewrite(str(v), job) for k, v in job.arguments.get("Environment", {}).items()})
+    return env
+
 # %% ../../nbs/pipeline/05_jobs.ipynb #74f9588f
 _CELLS = re.compile(r"Executing:.*?(\d+)/(\d+) ")
 _EPOCH = re.compile(r"\bepoch=(\d+)[^\n]*")
@@ -215,29 +213,48 @@ def progress_of(
         return int(cells[-1][0]), int(cells[-1][1]), "cells"
     return None
 
+# %% ../../nbs/pipeline/05_jobs.ipynb #78686917
+def _wait(
+    process: subprocess.Popen,  # the job's process
+    job: Job,
+    watch: Callable[[int, int, str], None],  # called when the progress has changed
+) -> int:
+    "Wait for a process, reading its log."
+    epochs, last, at = str(job.arguments.get("HyperParameters", {}).get("epochs", 0)), None, job.log.stat().st_size
+    while True:
+        status = process.poll()
+        with open(job.log, "rb") as f:
+            f.seek(at)
+            new = f.read(1 << 20)
+        at += max(new.rfind(b"\n"), new.rfind(b"\r")) + 1  # an unfinished line is read again
+        seen = progress_of(new.decode(errors="replace"), int(epochs) if epochs.isdigit() else 0)
+        if seen and seen != last:
+            watch(*seen)
+            last = seen
+        if status is not None:
+            return status
+        time.sleep(0.1)
 
-def end_orphan(
-    folder: Path,  # a step's folder
-) -> bool:  # was there one?
-    "End a job that has outlived its runner."
-    lock = try_lock(folder / "lock")
-    if lock is not None:
-        lock.close()
-        return False
-    group = int((folder / "pid").read_text() or 0)
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(group, sign)
-        except (ProcessLookupError, PermissionError):
-            pass
-        for _ in range(100):
-            if (lock := try_lock(folder / "lock")) is not None:
-                lock.close()
-                return True
-            time.sleep(0.1)
-    raise SkinLesionError(f"process group {group} does not end", f"it works in {folder}: stop it by hand")
 
+def stop(
+    process: subprocess.Popen,  # a process that leads its group
+    grace: float,  # seconds between asking and insisting
+) -> None:
+    "Ask a job to stop, and insist when it does not, or when Ctrl-C is pressed again."
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(grace)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        pass
+    except ProcessLookupError:
+        return
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+    process.wait()
 
+# %% ../../nbs/pipeline/05_jobs.ipynb #ddae54f2
 def run_process(
     job: Job,  # a prepared job
     watch: Callable[[int, int, str], None] = lambda done, total, text: None,  # called as the job gets on
@@ -282,48 +299,29 @@ def _start(
             f"cannot start {command[0]}: {e}", "its ContainerEntrypoint must exist here too"
         ) from None
 
+# %% ../../nbs/pipeline/05_jobs.ipynb #4778e526
+def end_orphan(
+    folder: Path,  # a step's folder
+) -> bool:  # was there one?
+    "End a job that has outlived its runner."
+    lock = try_lock(folder / "lock")
+    if lock is not None:
+        lock.close()
+        return False
+    group = int((folder / "pid").read_text() or 0)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(group, sign)
+        except (ProcessLookupError, PermissionError):
+            pass
+        for _ in range(100):
+            if (lock := try_lock(folder / "lock")) is not None:
+                lock.close()
+                return True
+            time.sleep(0.1)
+    raise SkinLesionError(f"process group {group} does not end", f"it works in {folder}: stop it by hand")
 
-def _wait(
-    process: subprocess.Popen,  # the job's process
-    job: Job,
-    watch: Callable[[int, int, str], None],  # called when the progress has changed
-) -> int:
-    "Wait for a process, reading its log."
-    epochs, last, at = str(job.arguments.get("HyperParameters", {}).get("epochs", 0)), None, job.log.stat().st_size
-    while True:
-        status = process.poll()
-        with open(job.log, "rb") as f:
-            f.seek(at)
-            new = f.read(1 << 20)
-        at += max(new.rfind(b"\n"), new.rfind(b"\r")) + 1  # an unfinished line is read again
-        seen = progress_of(new.decode(errors="replace"), int(epochs) if epochs.isdigit() else 0)
-        if seen and seen != last:
-            watch(*seen)
-            last = seen
-        if status is not None:
-            return status
-        time.sleep(0.1)
-
-
-def stop(
-    process: subprocess.Popen,  # a process that leads its group
-    grace: float,  # seconds between asking and insisting
-) -> None:
-    "Ask a job to stop, and insist when it does not, or when Ctrl-C is pressed again."
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(grace)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        pass
-    except ProcessLookupError:
-        return
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
-    process.wait()
-
-# %% ../../nbs/pipeline/05_jobs.ipynb #53b15138
+# %% ../../nbs/pipeline/05_jobs.ipynb #750f20e8
 def collect(
     job: Job,  # a job that has ended
     succeeded: bool,  # a failed job leaves only the outputs that SageMaker uploads continuously
@@ -356,7 +354,7 @@ def move(
     if aside.exists():
         shutil.rmtree(aside)
 
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #53b15138
 def _collect_model(
     job: Job,  # a training job
 ) -> dict[str, str]:
@@ -410,7 +408,7 @@ def reason_of(
     plain = [x for x in said if not x.startswith((" ", "Traceback"))] or said  # of a traceback, what was raised
     return f"AlgorithmError: exit code {status}: {' | '.join(plain[-2:])}"[:1024]
 
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #7484820b
 # What SageMaker would call a failure, by the first word of its reason
 EXCEPTIONS = {
     "ThrottlingException": "Step.THROTTLING",
