@@ -14,7 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from skin_lesion_mlops.core import SkinLesionError, read_json, try_lock
-from skin_lesion_mlops.pipeline import cache, definition as pipeline, local
+from skin_lesion_mlops.pipeline import cache, definition as pipeline, jobs, local
 from skin_lesion_mlops.pipeline.cache import step_key
 from skin_lesion_mlops.pipeline.expressions import Scope, resolve
 from skin_lesion_mlops.pipeline.local import compare_runs, link_data, list_runs, load_run, run_pipeline
@@ -643,6 +643,30 @@ def until(what, seconds=20.0):
 
 def training_hangs(home):
     return lambda: any("epoch=2" in p.read_text() for p in home.glob("runs/*/Train/log.txt"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_as_a_job_starts_leaves_nobody_behind(home, monkeypatch, number):
+    "The signal comes when the process is there and nothing is written down of it."
+    started, start = [], jobs._start
+
+    def interrupted(*args):
+        started.append(start(*args))
+        os.kill(os.getpid(), number)
+        return started[-1]
+
+    monkeypatch.setattr(jobs, "_start", interrupted)
+    r, events = run(definition(processing("A", "import time; time.sleep(60)")), home)
+    assert r.status == r.step("A").status == "Stopped" and "stopping" in [e.kind for e in events]
+    assert started[0].poll() is not None and (r.folder / "A" / "pid").read_text() == str(started[0].pid)
+    assert try_lock(r.folder / "A" / "lock") is not None
+
+
+def test_an_orphan_nobody_noted_is_waited_for_and_nothing_else_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs.os, "killpg", lambda *a: pytest.fail("who is that?"))
+    lock = try_lock(tmp_path / "lock")
+    threading.Timer(0.3, lock.close).start()
+    assert jobs.end_orphan(tmp_path)
 
 
 def test_killed_outright_and_continued(home, slow):

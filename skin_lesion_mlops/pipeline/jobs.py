@@ -14,13 +14,15 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Callable, Sequence
+from typing import IO, Any, Callable, Iterator, Sequence
 
-from ..core import SkinLesionError, s3_path, try_lock, write_json
+from ..core import SkinLesionError, atomic, s3_path, try_lock, write_json
 from .cache import existing, inputs_of
 
 # %% auto #0
@@ -254,26 +256,22 @@ def stop(
         pass
     process.wait()
 
-# %% ../../nbs/pipeline/05_jobs.ipynb #ddae54f2
-def run_process(
-    job: Job,  # a prepared job
-    watch: Callable[[int, int, str], None] = lambda done, total, text: None,  # called as the job gets on
-    grace: float = 30.0,  # seconds that a job has to save its work when it is told to stop
-    stopping: Callable[[], None] = lambda: None,  # called before that
-) -> int:  # exit status; negative: ended by that signal. `KeyboardInterrupt` passes through, after the job has ended
-    "Run a job's process to its end."
-    lock = try_lock(job.folder / "lock")
-    if lock is None:
-        raise SkinLesionError(f"step {job.name} is already running in {job.folder}", "wait for it, or end it")
-    with lock, open(job.log, "ab") as log:
-        process = _start(job, log, lock)
-        (job.folder / "pid").write_text(str(process.pid))
-        try:
-            return _wait(process, job, watch)
-        except BaseException:
-            stopping()
-            stop(process, grace)
-            raise
+# %% ../../nbs/pipeline/05_jobs.ipynb #3abc2186
+@contextmanager
+def _uninterrupted() -> Iterator[None]:  # raises `KeyboardInterrupt` at its end, if Ctrl-C or SIGTERM came meanwhile
+    "Let nothing come between the start of a process and the note of it."
+    if threading.current_thread() is not threading.main_thread():  # signals never reach it
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _start(
@@ -299,6 +297,31 @@ def _start(
             f"cannot start {command[0]}: {e}", "its ContainerEntrypoint must exist here too"
         ) from None
 
+# %% ../../nbs/pipeline/05_jobs.ipynb #ddae54f2
+def run_process(
+    job: Job,  # a prepared job
+    watch: Callable[[int, int, str], None] = lambda done, total, text: None,  # called as the job gets on
+    grace: float = 30.0,  # seconds that a job has to save its work when it is told to stop
+    stopping: Callable[[], None] = lambda: None,  # called before that
+) -> int:  # exit status; negative: ended by that signal. `KeyboardInterrupt` passes through, after the job has ended
+    "Run a job's process to its end."
+    lock = try_lock(job.folder / "lock")
+    if lock is None:
+        raise SkinLesionError(f"step {job.name} is already running in {job.folder}", "wait for it, or end it")
+    process = None
+    with lock, open(job.log, "ab") as log:
+        try:
+            with _uninterrupted():
+                process = _start(job, log, lock)
+                with atomic(job.folder / "pid") as half:
+                    half.write_text(str(process.pid))
+            return _wait(process, job, watch)
+        except BaseException:
+            if process is not None:
+                stopping()
+                stop(process, grace)
+            raise
+
 # %% ../../nbs/pipeline/05_jobs.ipynb #4778e526
 def end_orphan(
     folder: Path,  # a step's folder
@@ -308,10 +331,12 @@ def end_orphan(
     if lock is not None:
         lock.close()
         return False
-    group = int((folder / "pid").read_text() or 0)
+    noted = folder / "pid"
+    group = int(noted.read_text()) if noted.exists() else None  # None: its runner was killed as it started it
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
-            os.killpg(group, sign)
+            if group:
+                os.killpg(group, sign)
         except (ProcessLookupError, PermissionError):
             pass
         for _ in range(100):
@@ -319,7 +344,9 @@ def end_orphan(
                 lock.close()
                 return True
             time.sleep(0.1)
-    raise SkinLesionError(f"process group {group} does not end", f"it works in {folder}: stop it by hand")
+    raise SkinLesionError(
+        f"process group {group or '(not noted)'} does not end", f"it works in {folder}: stop it by hand"
+    )
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #750f20e8
 def collect(
