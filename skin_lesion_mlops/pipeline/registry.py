@@ -223,7 +223,7 @@ def _choose(
 # %% ../../nbs/pipeline/03_registry.ipynb #c9051b4e
 def _versions(
     shelf: Path,  # a group's folder; it may be missing
-) -> list[int]:  # newest first
+) -> list[int]:  # the newest comes first
     "The numbers of a group's versions."
     return sorted((int(p.name) for p in shelf.glob("[0-9]*") if p.name.isdigit()), reverse=True)
 
