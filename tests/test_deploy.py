@@ -13,6 +13,7 @@ moto = pytest.importorskip("moto")
 from PIL import Image  # noqa: E402
 
 from skin_lesion_mlops.aws import deploy, remote, upload  # noqa: E402
+from skin_lesion_mlops.cli.aws import files_to_upload  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -51,7 +52,7 @@ def images(tmp_path):
 
 def test_the_function_reads_what_the_command_uploads(s3, images, monkeypatch):
     f = function("check_data_availability", monkeypatch)
-    upload.upload(images, s3, "raw")
+    upload.upload(images, files_to_upload(images), s3, "raw")
     settings = f.Settings("raw", "ham10000", "processed", "models", 3, 200, {})
     parts = f.read_manifest(s3, settings)
     assert [p["labelled"] for p in parts] == [6] and f.verify(s3, settings, parts, "draw") == 6
@@ -62,7 +63,7 @@ def test_the_function_reads_what_the_command_uploads(s3, images, monkeypatch):
 
 def test_an_upload_in_many_parts(s3, images, monkeypatch):
     monkeypatch.setattr(upload, "ROWS", 4)
-    done = upload.upload(images, s3, "raw")
+    done = upload.upload(images, files_to_upload(images), s3, "raw")
     parts = upload.read_manifest(s3, "raw", "ham10000")
     assert done.sent == 6 and [p["objects"] for p in parts] == [4, 2]
     assert len(upload.read_entries(s3, "raw", parts)) == 6

@@ -160,6 +160,15 @@ def test_a_module_imports_only_what_comes_before_it(module):
         assert not compute, f"{name} imports {compute}"
 
 
+def test_the_picture_of_the_wings_is_what_the_imports_say():
+    text = (REPO / "CONTRIBUTING.md").read_text()
+    drawn = set()
+    for left, right in re.findall(r"^ +([\w &]+) --> ([\w &]+)$", text, re.M):
+        drawn |= {(a, b) for a in left.split(" & ") for b in right.split(" & ") if b != "core"}
+    real = {(wing_of(name_of(m)), wing_of(o)) for m in MODULES for o in ours(m)}
+    assert drawn == {(a, b) for a, b in real if a != b and b != "core"}
+
+
 @pytest.mark.parametrize("module", MODULES, **ids)
 def test_two_colours(module):
     roots, wing = {i.split(".")[0] for i in imports(module)}, wing_of(name_of(module))

@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Annotated, Any, Iterator, List, Optional
+from dataclasses import dataclass
+from typing import Any, Iterator
 
-import typer
-
-from ..cli.options import emit, table
-from ..cli.serve import Json
-from ..core import SkinLesionError, read_json
+from ..core import SkinLesionError
 
 # %% auto #0
-__all__ = ['DATED', 'HOURS', 'INSTANCES', 'PRICES', 'EXAMPLES', 'METRICS', 'Plan', 'Example', 'Assumed', 'Load', 'Inventory',
-           'runs_a_month', 'inventory', 'Item', 'hourly', 'estimate', 'total', 'read_load', 'cost_verb']
+__all__ = ['DATED', 'HOURS', 'INSTANCES', 'PRICES', 'EXAMPLES', 'METRICS', 'Workload', 'Inventory', 'runs_a_month', 'inventory',
+           'Item', 'hourly', 'estimate', 'total']
 
 # %% ../../nbs/aws/04_cost.ipynb #e685edc7
 DATED = "2025-06"  # approximate: compare with https://aws.amazon.com/<service>/pricing/ before budgeting
@@ -58,7 +53,7 @@ PRICES = {  # what -> USD, and for what unit
 
 # %% ../../nbs/aws/04_cost.ipynb #d5e565d2
 @dataclass(frozen=True)
-class Load:
+class Workload:
     "How much the platform is used in a month."
 
     instances: float = 1.5  # behind the endpoint, on average
@@ -169,7 +164,7 @@ class Item:
         "What it comes to."
         return self.quantity * self.price
 
-
+# %% ../../nbs/aws/04_cost.ipynb #28cda99a
 def hourly(
     instance: str,
 ) -> float:  # USD; raises `SkinLesionError` for a type without a price
@@ -179,7 +174,7 @@ def hourly(
     return INSTANCES[instance]
 
 
-def _compute(have: Inventory, load: Load) -> list[Item]:
+def _compute(have: Inventory, load: Workload) -> list[Item]:
     "Instances by the hour."
     spot = hourly(have.training) * load.spot_share
     monitors = have.monitor_runs * load.monitor_minutes / 60
@@ -200,10 +195,13 @@ def _priced(
     "A line at the table's price."
     return Item(service, what, quantity, PRICES[kind][1], PRICES[kind][0])
 
+# %% ../../nbs/aws/04_cost.ipynb #9c59a930
+METRICS = 7  # that the monitors publish
+
 
 def estimate(
     have: Inventory,  # what is there
-    load: Load = Load(),  # how it is used
+    load: Workload = Workload(),  # how it is used
 ) -> list[Item]:  # every line that is not zero
     "What a month costs."
     n = Counter(have.counts)
@@ -228,58 +226,8 @@ def estimate(
     return [i for i in items if i.usd]
 
 
-METRICS = 7  # that the monitors publish
-
-
 def total(
     items: list[Item],  # from `estimate`
 ) -> float:  # USD
     "What it all comes to."
     return sum(i.usd for i in items)
-
-# %% ../../nbs/aws/04_cost.ipynb #fa440432
-Plan = Annotated[
-    Optional[Path], typer.Argument(metavar="[PLAN]", help="of `terraform show -json`  [default: an example]")
-]
-Example = Annotated[str, typer.Option("--example", metavar="NAME", help="minimal or hipaa, without a plan")]
-Assumed = Annotated[
-    Optional[List[str]], typer.Option("--load", metavar="NAME=NUMBER", help="another assumption; may be repeated")
-]
-
-
-def read_load(
-    pairs: List[str],  # "name=number"
-) -> Load:  # raises `typer.BadParameter`
-    "The assumptions, some of them changed."
-    known, changed = asdict(Load()), {}
-    for name, _, text in (p.partition("=") for p in pairs):
-        if name not in known:
-            raise typer.BadParameter(f"{name!r} is not assumed; these are: {', '.join(known)}")
-        try:
-            changed[name] = float(text)
-        except ValueError:
-            raise typer.BadParameter(f"{name}={text!r} is not a number") from None
-    return replace(Load(), **changed)
-
-
-def cost_verb(
-    plan: Plan = None,
-    example: Example = "minimal",  # without a plan
-    pairs: Assumed = None,
-    as_json: Json = False,  # for a script?
-) -> None:
-    "What a month on AWS costs, by service."
-    if plan is None and example not in EXAMPLES:
-        raise typer.BadParameter(f"there is no example {example!r}: use {' or '.join(EXAMPLES)}")
-    have, load = EXAMPLES[example] if plan is None else inventory(read_json(plan)), read_load(pairs or [])
-    items = estimate(have, load)
-    if as_json:
-        lines = [dict(asdict(i), usd=round(i.usd, 2)) for i in items]
-        return emit(dict(usd=round(total(items), 2), items=lines, load=asdict(load), prices=f"{DATED}, us-east-1"))
-    rows = [
-        dict(service=i.service, what=i.what, quantity=f"{i.quantity:,.6g}", unit=i.unit, usd=f"{i.usd:,.2f}")
-        for i in items
-    ]
-    print(table(rows + [dict(service="a month", what="", quantity="", unit="", usd=f"{total(items):,.2f}")]))
-    assumed = ", ".join(f"{k} {v:,g}" for k, v in asdict(load).items())
-    print(f"\nOn demand in us-east-1, approximate prices of {DATED}, without free tiers and tax. Assumed: {assumed}.")

@@ -17,10 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from ..core import progress
-from ..data.sources import read_source
 
 # %% auto #0
 __all__ = ['MANIFEST', 'ROWS', 'strip_jpeg', 'strip_png', 'strip', 'Entry', 'read_manifest', 'read_entries', 'write_manifest',
@@ -189,15 +188,15 @@ class Uploaded:
 
 
 def upload(
-    folder: str | Path,  # images with their labels, in any layout that `read_source` knows
+    folder: str | Path,  # names below it are kept
+    files: Mapping[Path, str],  # file in it -> diagnosis; "" for a table
     s3: Any,  # S3 client
     bucket: str,
     prefix: str = "ham10000",  # folder in it
     workers: int = 16,  # files at a time
-) -> Uploaded:  # raises `SkinLesionError` when nothing in the folder can be used
+) -> Uploaded:
     "Bring a folder to the raw bucket."
     root = Path(folder)
-    files = _files(root)
     known = read_entries(s3, bucket, read_manifest(s3, bucket, prefix))
     with ThreadPoolExecutor(workers) as pool:
         work = pool.map(
@@ -212,17 +211,7 @@ def upload(
         how["sent"], how["there"] + how["known"], refused, dict(Counter(e.label for e in new if e.label)), len(parts)
     )
 
-
-def _files(
-    root: Path,
-) -> dict[Path, str]:  # file -> label; tables have none
-    "What is to be uploaded: every image that has a row, and the tables."
-    rows = read_source(root)
-    found = {Path(p): str(dx) for p, dx in zip(rows["path"], rows["dx"]) if isinstance(p, (str, Path)) and str(p)}
-    tables = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in (".csv", ".txt")]
-    return {**found, **dict.fromkeys(tables, "")}
-
-
+# %% ../../nbs/aws/01_upload.ipynb #de86962c
 def _send(
     s3: Any,  # S3 client
     bucket: str,

@@ -13,20 +13,15 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Annotated, Any, Optional, Sequence
-
-import typer
+from typing import Any, Sequence
 
 from .deploy import describe_endpoint
-from ..cli.options import emit, table
-from ..cli.serve import GROUP, HOME, Group, Home, Json
 from ..core import Files, SkinLesionError, ml_dir, read_json
 from ..pipeline.launch import launch
 
 # %% auto #0
-__all__ = ['WINDOWS', 'NAMESPACE', 'DEFAULT_NAMESPACE', 'SHORT', 'Captures', 'Kind', 'Base', 'Labels', 'Version', 'Hours', 'Out',
-           'folders', 'fetch', 'fetch_captures', 'deployed', 'baseline_uris', 'fetch_files', 'publish', 'watch', 'main',
-           'monitor_verb']
+__all__ = ['WINDOWS', 'NAMESPACE', 'DEFAULT_NAMESPACE', 'folders', 'fetch', 'fetch_captures', 'deployed', 'baseline_uris',
+           'fetch_files', 'publish', 'watch', 'main']
 
 # %% ../../nbs/aws/03_watch.ipynb #4e5745b8
 WINDOWS = {  # kind -> least and greatest length of the window, hours
@@ -212,70 +207,6 @@ def main(
             ml_dir("output", "message").write_text(f"{a.kind}: {e}"[:1024])  # shown as the job's ExitMessage
         return 1
     return 0
-
-# %% ../../nbs/aws/03_watch.ipynb #a6955dbb
-SHORT = dict(data="data_quality", model="model_quality", bias="bias")
-
-Captures = Annotated[Path, typer.Option("--captures", metavar="DIR", help="what `serve --capture` wrote")]
-Kind = Annotated[str, typer.Option("--kind", metavar="KIND", help="data, model or bias")]
-Base = Annotated[
-    Optional[Path], typer.Option("--baseline", metavar="DIR", help="what to compare with  [default: the model's own]")
-]
-Labels = Annotated[
-    Optional[Path], typer.Option("--labels", metavar="DIR", help="confirmed diagnoses, *.csv or *.jsonl")
-]
-Version = Annotated[str, typer.Option("--model", metavar="MODEL", help="a version, approved or latest")]
-Hours = Annotated[int, typer.Option("--hours", metavar="N", min=0, help="the last N hours; 0 = everything")]
-Out = Annotated[Optional[Path], typer.Option("--out", metavar="DIR", help="report  [default: below the home folder]")]
-
-
-def monitor_verb(
-    captures: Captures,
-    kind: Kind = "data",
-    baseline: Base = None,
-    labels: Labels = None,
-    model: Version = "approved",
-    hours: Hours = 0,
-    out: Out = None,
-    group: Group = GROUP,  # model package group
-    home: Home = HOME,  # folder of the local runtime
-    as_json: Json = False,  # for a script?
-) -> None:
-    "Has anything changed since? Drift, accuracy, bias."
-    if kind not in SHORT:
-        raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(SHORT)}")
-    if kind != "data" and labels is None:
-        raise SkinLesionError(f"--kind {kind} needs confirmed diagnoses", "give them with --labels DIR")
-    if not captures.is_dir():
-        raise SkinLesionError(f"there is no folder {captures}", "give the folder that `serve --capture` writes to")
-    if baseline is None:
-        from skin_lesion_mlops.pipeline.registry import create_registry
-
-        registry: Any = create_registry(home=home)
-        baseline = registry.folder(registry.describe(group, model))
-    report = (out or home / "monitor" / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}").resolve()
-    inputs = dict(input_capture=captures, input_baseline=baseline, input_labels=labels or Path())
-    given = {k: str(v.resolve()) if v != Path() else "" for k, v in inputs.items()}
-    given.update(kind=SHORT[kind], hours=str(hours), max_hours=str(hours), output_monitor=str(report))
-    launch("monitor", report, given)
-    _tell(report, as_json)
-
-
-def _tell(
-    report: Path,  # folder with a monitor's files
-    as_json: bool,  # for a script?
-) -> None:
-    "Print what was found."
-    found, violations = read_json(report / Files.FINDING), read_json(report / Files.VIOLATIONS)["violations"]
-    if as_json:
-        return emit(dict(found, violations=violations, report=str(report / "monitor.html")))
-    print("\n".join([found["status"], *(f"  {s}" for s in found["said"])]))
-    if found["unreadable"]:
-        print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
-    names = ("feature_name", "facet", "facet_value", "metric_name", "description")
-    if violations:
-        print(table([{k: v[k] for k in names if k in v} for v in violations]))
-    print(report / "monitor.html")
 
 # %% ../../nbs/aws/03_watch.ipynb #d543d706
 if __name__ == "__main__" and "ipykernel" not in sys.modules and "IN_TEST" not in os.environ:

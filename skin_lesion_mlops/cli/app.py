@@ -19,12 +19,12 @@ from typing import Annotated, Any, List, Optional
 
 import typer
 
-from ..aws.cost import cost_verb
-from ..aws.watch import monitor_verb
 from skin_lesion_mlops.cli.aws import (
     DEPLOYED,
     ENDS,
+    cost_verb,
     deploy_verb,
+    monitor_verb,
     rollback_verb,
     start_verb,
     status_verb,
@@ -46,15 +46,15 @@ from skin_lesion_mlops.cli.options import (
     table,
 )
 from .serve import SERVE, predict_verb, serve_verb
-from ..core import CLASSES, Files, SkinLesionError, diagnosis, hash_file, read_json
+from ..core import CLASSES, Files, SkinLesionError, decision_of, diagnosis, hash_file, read_json
 
 # %% auto #0
 __all__ = ['GROUP', 'Home', 'Json', 'Group', 'Region', 'Workers', 'HOME', 'app', 'runs', 'models', 'data', 'pipeline', 'deploy',
            'ARCHS', 'STATUS', 'Folder', 'Arch', 'Epochs', 'Weights', 'Pairs', 'NoCache', 'Definition', 'EXIT', 'TYPED',
-           'DEMO', 'Images', 'DemoEpochs', 'RunId', 'Version', 'By', 'Reason', 'Which', 'Share', 'Into', 'Source',
-           'Search', 'Limit', 'SERVED', 'MONITORED', 'ESTIMATED', 'STARTED', 'DEPLOY', 'take_weights', 'code_version',
-           'fill', 'facts', 'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list', 'runs_show',
-           'runs_compare', 'models_list', 'models_show', 'models_approve', 'models_reject', 'check_facts',
+           'DEMO', 'Images', 'DemoEpochs', 'RunId', 'Version', 'By', 'Reason', 'Override', 'Which', 'Share', 'Into',
+           'Source', 'Search', 'Limit', 'SERVED', 'MONITORED', 'ESTIMATED', 'STARTED', 'DEPLOY', 'take_weights',
+           'code_version', 'fill', 'facts', 'read_definition', 'run_verb', 'execute', 'demo_verb', 'runs_list',
+           'runs_show', 'runs_compare', 'models_list', 'models_show', 'models_approve', 'models_reject', 'check_facts',
            'check_story', 'data_check', 'data_fetch', 'pipeline_definition', 'pipeline_parameters']
 
 # %% ../../nbs/cli/07_app.ipynb #ba217975
@@ -157,7 +157,9 @@ def fill(
 # %% ../../nbs/cli/07_app.ipynb #cd3fc69e
 def facts(
     run: Any,  # a `Run`
-) -> dict[str, Any]:  # id, status, started, seconds, reason, parameters, steps, metrics, gate, model, report, page
+) -> dict[
+    str, Any
+]:  # id, status, started, seconds, reason, parameters, steps, metrics, gate, decision, model, report, page
     "What a run came to."
     from skin_lesion_mlops.pipeline.runs import evidence
     from skin_lesion_mlops.cli.words import headline
@@ -176,6 +178,7 @@ def facts(
         steps=[{k: getattr(s, k) for k in ("name", "type", "status", "seconds", "cached")} for s in run.steps],
         metrics=headline(evaluation),
         gate=evaluation.get("gate", {}),
+        decision=decision_of(evaluation),
         model=_model(run),
         report=str(reports[-1]) if reports else "",
         page=str(run.page),
@@ -472,19 +475,37 @@ def models_show(
     evaluation = registry.evaluation(package)
     origin = lineage(package, evaluation)
     if as_json:
-        return emit(dict(package, metrics=headline(evaluation), gate=evaluation.get("gate"), lineage=origin))
+        told = dict(gate=evaluation.get("gate"), decision=decision_of(evaluation), lineage=origin)
+        return emit(dict(package, metrics=headline(evaluation), **told))
     print(f"version {package['ModelPackageVersion']} of {group}: {paint(package['ModelApprovalStatus'])}")
     told = {k.replace("_", " "): v for k, v in origin.items() if v and k != "parameters"}
+    told["gate"] = _said(decision_of(evaluation))
     if not region:
         told["files"] = registry.folder(package)
     print("\n".join(f"{k:14}{v}" for k, v in told.items()))
-    decisions = [{k.lower(): e[k] for k in ("Time", "Status", "By", "Reason")} for e in package["ApprovalHistory"]]
+    entries = package["ApprovalHistory"]
+    known = ("Time", "Status", "By", "Reason", *(["Override"] if any("Override" in e for e in entries) else []))
+    decisions = [{k.lower(): e.get(k, "") for k in known} for e in entries]
     for rows in (metric_rows(headline(evaluation)), guard_rows(evaluation.get("gate", {})), decisions):
         print(f"\n{table(rows)}" if rows else "", end="\n" if rows else "")
+
+
+def _said(
+    decision: dict[str, Any],  # from `decision_of`
+) -> str:  # e.g. "not passed: accuracy 0.840 is below 0.850"
+    "The evaluation's decision in a line."
+    words = {True: "passed", False: "not passed", None: "not recorded"}[decision["passed"]]
+    return ": ".join([words, *(["; ".join(decision["reasons"])] if decision["reasons"] else [])])
 
 # %% ../../nbs/cli/07_app.ipynb #3cec1849
 By = Annotated[Optional[str], typer.Option("--by", metavar="NAME", help="who decides  [default: the user logged in]")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="why; kept for good")]
+Override = Annotated[
+    Optional[str],
+    typer.Option(
+        "--override", metavar="TEXT", help="why it is approved although its gate was not passed; kept for good"
+    ),
+]
 Which = Annotated[str, typer.Argument(metavar="VERSION", help="a number, or latest")]
 
 
@@ -496,9 +517,10 @@ def _decide(
     group: str,  # model package group
     registry: Any,  # from `create_registry`
     as_json: bool,  # for a script?
+    override: str = "",  # why the gate does not count
 ) -> None:
     "Record a decision and say so."
-    package = registry.set_status(group, version, status, by or getpass.getuser(), reason)
+    package = registry.set_status(group, version, status, by or getpass.getuser(), reason, override)
     if as_json:
         return emit(package)
     n = package["ModelPackageVersion"]
@@ -510,13 +532,14 @@ def models_approve(
     version: Which,
     reason: Reason,
     by: By = None,
+    override: Override = None,  # why, against the gate
     group: Group = GROUP,  # model package group
     region: Region = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,  # for a script?
 ) -> None:
     "Approve a version: it may be deployed, and is compared with."
-    _decide("Approved", version, by, reason, group, _registry(home, region), as_json)
+    _decide("Approved", version, by, reason, group, _registry(home, region), as_json, override or "")
 
 
 @models.command("reject", epilog=example('skin-lesion models reject 3 --by "Dr. Ada" --reason "misses acral melanoma"'))

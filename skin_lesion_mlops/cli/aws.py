@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Callable, Iterator, List, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Iterator, List, Optional
 
 import typer
 
@@ -27,12 +28,18 @@ from skin_lesion_mlops.cli.options import (
     read_pairs,
     table,
 )
-from ..core import SkinLesionError, read_json
+from .serve import GROUP, HOME, Group, Home
+from ..core import Files, SkinLesionError, read_json
+
+if TYPE_CHECKING:
+    from skin_lesion_mlops.aws.cost import Item, Workload
 
 # %% auto #0
 __all__ = ['Region', 'Where', 'Json', 'Every', 'PLATFORM', 'STATUS', 'Pairs', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'Folder',
-           'Bucket', 'Prefix', 'AtATime', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'connect', 'find_platform',
-           'upsert_verb', 'start_verb', 'status_verb', 'upload_verb', 'deploy_verb', 'rollback_verb']
+           'Bucket', 'Prefix', 'AtATime', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'MONITORS', 'Captures',
+           'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'Plan', 'Example', 'Assumed', 'connect',
+           'find_platform', 'upsert_verb', 'start_verb', 'status_verb', 'files_to_upload', 'upload_verb', 'deploy_verb',
+           'rollback_verb', 'monitor_verb', 'print_finding', 'read_workload', 'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -194,6 +201,18 @@ Prefix = Annotated[str, typer.Option("--prefix", metavar="PATH", help="folder in
 AtATime = Annotated[int, typer.Option("--workers", metavar="N", min=1, help="files at a time")]
 
 
+def files_to_upload(
+    root: Path,  # images with their labels, in any layout that `read_source` knows
+) -> dict[Path, str]:  # file -> diagnosis; "" for a table; raises `SkinLesionError` when nothing can be used
+    "Every image that has a row, and the tables."
+    from skin_lesion_mlops.data.sources import read_source
+
+    rows = read_source(root)
+    found = {Path(p): str(dx) for p, dx in zip(rows["path"], rows["dx"]) if isinstance(p, (str, Path)) and str(p)}
+    tables = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in (".csv", ".txt")]
+    return {**found, **dict.fromkeys(tables, "")}
+
+
 def upload_verb(
     folder: Folder,  # the images
     bucket: Bucket = None,
@@ -209,7 +228,7 @@ def upload_verb(
     aws = connect(region)
     bucket = bucket or find_platform(aws, platform)["buckets"]["raw"]
     with on_stderr(True):
-        done = upload(folder, aws("s3"), bucket, prefix, workers)
+        done = upload(folder, files_to_upload(folder), aws("s3"), bucket, prefix, workers)
     if as_json:
         emit(dict(asdict(done), bucket=bucket, prefix=prefix))
     else:
@@ -304,3 +323,125 @@ def _teller() -> Callable[..., None]:
             console.line(line, stay or not console.out.isatty())
 
     return _tell
+
+# %% ../../nbs/cli/06_aws.ipynb #741b8d5f
+MONITORS = dict(data="data_quality", model="model_quality", bias="bias")  # what one types -> what the step is told
+
+Captures = Annotated[Path, typer.Option("--captures", metavar="DIR", help="what `serve --capture` wrote")]
+Kind = Annotated[str, typer.Option("--kind", metavar="KIND", help="data, model or bias")]
+Baseline = Annotated[
+    Optional[Path], typer.Option("--baseline", metavar="DIR", help="what to compare with  [default: the model's own]")
+]
+Labels = Annotated[
+    Optional[Path], typer.Option("--labels", metavar="DIR", help="confirmed diagnoses, *.csv or *.jsonl")
+]
+Monitored = Annotated[str, typer.Option("--model", metavar="MODEL", help="a version, approved or latest")]
+Hours = Annotated[int, typer.Option("--hours", metavar="N", min=0, help="the last N hours; 0 = everything")]
+Report = Annotated[
+    Optional[Path], typer.Option("--out", metavar="DIR", help="report  [default: below the home folder]")
+]
+
+# %% ../../nbs/cli/06_aws.ipynb #163e70e2
+def monitor_verb(
+    captures: Captures,
+    kind: Kind = "data",
+    baseline: Baseline = None,
+    labels: Labels = None,
+    model: Monitored = "approved",
+    hours: Hours = 0,
+    out: Report = None,
+    group: Group = GROUP,  # model package group
+    home: Home = HOME,  # folder of the local runtime
+    as_json: Json = False,
+) -> None:
+    "Has anything changed since? Drift, accuracy, bias."
+    from skin_lesion_mlops.pipeline.launch import launch
+    from skin_lesion_mlops.pipeline.registry import create_registry
+
+    if kind not in MONITORS:
+        raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(MONITORS)}")
+    if kind != "data" and labels is None:
+        raise SkinLesionError(f"--kind {kind} needs confirmed diagnoses", "give them with --labels DIR")
+    if not captures.is_dir():
+        raise SkinLesionError(f"there is no folder {captures}", "give the folder that `serve --capture` writes to")
+    if baseline is None:
+        registry: Any = create_registry(home=home)
+        baseline = registry.folder(registry.describe(group, model))
+    report = (out or home / "monitor" / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}").resolve()
+    inputs = dict(input_capture=captures, input_baseline=baseline, input_labels=labels)
+    given = {k: str(v.resolve()) if v else "" for k, v in inputs.items()}
+    given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(hours), output_monitor=str(report))
+    launch("monitor", report, given)
+    print_finding(report, as_json)
+
+
+def print_finding(
+    report: Path,  # folder with a monitor's files
+    as_json: bool,
+) -> None:
+    "Print what a monitor has found."
+    found, violations = read_json(report / Files.FINDING), read_json(report / Files.VIOLATIONS)["violations"]
+    if as_json:
+        return emit(dict(found, violations=violations, report=str(report / "monitor.html")))
+    print("\n".join([found["status"], *(f"  {s}" for s in found["said"])]))
+    if found["unreadable"]:
+        print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
+    names = ("feature_name", "facet", "facet_value", "metric_name", "description")
+    if violations:
+        print(table([{k: v[k] for k in names if k in v} for v in violations]))
+    print(report / "monitor.html")
+
+# %% ../../nbs/cli/06_aws.ipynb #dd5573f1
+Plan = Annotated[
+    Optional[Path], typer.Argument(metavar="[PLAN]", help="of `terraform show -json`  [default: an example]")
+]
+Example = Annotated[str, typer.Option("--example", metavar="NAME", help="minimal or hipaa, without a plan")]
+Assumed = Annotated[
+    Optional[List[str]], typer.Option("--load", metavar="NAME=NUMBER", help="another assumption; may be repeated")
+]
+
+
+def read_workload(
+    pairs: list[str],  # "name=number"
+) -> Workload:  # raises `typer.BadParameter`
+    "The assumed use, some of it changed."
+    from skin_lesion_mlops.aws.cost import Workload
+
+    known, changed = asdict(Workload()), {}
+    for name, _, text in (p.partition("=") for p in pairs):
+        if name not in known:
+            raise typer.BadParameter(f"{name!r} is not assumed; these are: {', '.join(known)}")
+        try:
+            changed[name] = float(text)
+        except ValueError:
+            raise typer.BadParameter(f"{name}={text!r} is not a number") from None
+    return replace(Workload(), **changed)
+
+# %% ../../nbs/cli/06_aws.ipynb #35b4661c
+def cost_verb(
+    plan: Plan = None,
+    example: Example = "minimal",  # without a plan
+    pairs: Assumed = None,
+    as_json: Json = False,
+) -> None:
+    "What a month on AWS costs, by service."
+    from skin_lesion_mlops.aws.cost import DATED, EXAMPLES, estimate, inventory, total
+
+    if plan is None and example not in EXAMPLES:
+        raise typer.BadParameter(f"there is no example {example!r}: use {' or '.join(EXAMPLES)}")
+    have, load = EXAMPLES[example] if plan is None else inventory(read_json(plan)), read_workload(pairs or [])
+    items = estimate(have, load)
+    if as_json:
+        lines = [dict(asdict(i), usd=round(i.usd, 2)) for i in items]
+        return emit(dict(usd=round(total(items), 2), items=lines, load=asdict(load), prices=f"{DATED}, us-east-1"))
+    print(table([*map(_cost_row, items), dict(_EMPTY, service="a month", usd=f"{total(items):,.2f}")]))
+    assumed = ", ".join(f"{k} {v:,g}" for k, v in asdict(load).items())
+    print(f"\nOn demand in us-east-1, approximate prices of {DATED}, without free tiers and tax. Assumed: {assumed}.")
+
+
+_EMPTY = dict.fromkeys(("service", "what", "quantity", "unit", "usd"), "")
+
+
+def _cost_row(i: Item) -> dict[str, str]:
+    "A line of the estimate as a row."
+    return dict(service=i.service, what=i.what, quantity=f"{i.quantity:,.6g}", unit=i.unit, usd=f"{i.usd:,.2f}")

@@ -10,6 +10,7 @@ from typing import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from ..core import DEFAULT_SEED
 from .predictions import Predictions
 
 # %% auto #0
@@ -184,7 +185,7 @@ def wilson(
 def ece_floor(
     p: Predictions,
     repeats: int = 200,  # simulated sets of outcomes
-    seed: int = 42,  # of the simulation
+    seed: int = DEFAULT_SEED,  # of the simulation
 ) -> float:  # mean ECE of a model whose every confidence is exactly right
     "The calibration error that chance alone produces on this many images."
     confidence = p.probabilities.max(1)
@@ -196,7 +197,7 @@ def ece_floor(
 def resamples(
     p: Predictions,
     n: int = 1000,  # how many resamples
-    seed: int = 42,  # the same seed, the same resamples
+    seed: int = DEFAULT_SEED,  # the same seed, the same resamples
     chunk: int = 100,  # rows at a time: memory is chunk x images x 8 bytes, four or five times over
 ) -> Iterator[np.ndarray]:  # (chunk, images) how often each image was drawn
     "Lesion-level bootstrap weights, stratified by diagnosis."
@@ -228,7 +229,7 @@ FEW_LESIONS = 30  # below it, resampling alone understates the uncertainty
 def measure(
     p: Predictions,
     bootstrap: int = 1000,
-    seed: int = 42,  # of the bootstrap
+    seed: int = DEFAULT_SEED,  # of the bootstrap
 ) -> pd.DataFrame:  # index: figure; columns: value, low, high (95 %), standard_error, lesions (that it rests on)
     "Every figure with its lesion-level 95 % bootstrap interval."
     value = {k: float(v[0]) for k, v in figures(p).items()}
@@ -329,7 +330,7 @@ def subgroups(
     p: Predictions,
     rows: pd.DataFrame,  # the same images, in the same order: sex, age, localization
     bootstrap: int = 300,  # resamples per group
-    seed: int = 42,  # of the bootstrap
+    seed: int = DEFAULT_SEED,  # of the bootstrap
 ) -> pd.DataFrame:  # attribute, group, images, lesions, malignant; then <figure>, <figure>_low, <figure>_high
     "The main figures by sex, age band and site; NaN where a figure is withheld."
     by = {"sex": rows.sex.fillna("unknown"), "age": rows.age.map(age_band), "site": rows.localization.fillna("unknown")}
@@ -358,7 +359,7 @@ def _group_figures(
 # %% ../../nbs/evaluation/01_metrics.ipynb #38d3cc63
 def constant(
     p: Predictions,  # predictions, of which only the truth is used
-    seed: int = 42,  # of the resamples
+    seed: int = DEFAULT_SEED,  # of the resamples
 ) -> pd.DataFrame:  # index: figure; columns: value, standard_error
     "What answering the most common class to everything would score: the bar that SageMaker reports beside a model."
     answer = np.full(len(p), np.bincount(p.labels).argmax())

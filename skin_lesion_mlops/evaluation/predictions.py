@@ -11,7 +11,7 @@ from typing import Any, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from ..core import CLASSES, MALIGNANT, SkinLesionError
+from ..core import CLASSES, SkinLesionError, is_malignant, malignant_probability
 
 # %% auto #0
 __all__ = ['Predictions', 'create_predictions', 'simulate']
@@ -44,24 +44,17 @@ class Predictions:
     @property
     def malignant(self) -> np.ndarray:  # (n,) bool
         "Is each image truly of a malignant class?"
-        return _is_malignant(self.classes)[self.labels]
+        return is_malignant(self.labels, self.classes)
 
     @property
     def score(self) -> np.ndarray:  # (n,) float
         "The probability of malignancy: that of the malignant classes together."
-        return self.probabilities[:, _is_malignant(self.classes)].sum(1)
+        return malignant_probability(self.probabilities, self.classes)
 
     @property
     def flagged(self) -> np.ndarray:  # (n,) bool
         "Which images the model calls malignant at its operating threshold?"
         return self.score >= self.threshold
-
-
-def _is_malignant(
-    classes: Sequence[str],
-) -> np.ndarray:  # (k,) bool
-    "Which classes are malignant?"
-    return np.array([c in MALIGNANT for c in classes])
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #cc20cccb
 def create_predictions(

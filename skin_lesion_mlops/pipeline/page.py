@@ -97,17 +97,50 @@ def label_of(
     return " ".join(parts).replace("_", " ") or what
 
 
+def _outcome(passed: Any) -> tuple[str, str]:
+    "How it went, and its colour."
+    return ("passed", "good") if passed else ("not passed", "bad")
+
+
+def _guard(
+    name: str,
+    g: dict[str, Any],  # as the evaluation recorded it
+) -> tuple[str, str, str, str, str]:
+    "A guard; one that is off has passed nothing."
+    measured = "" if g.get("against") == "" else number(g.get("value"))  # there is no champion
+    if g.get("blocks") is False:
+        return name.replace("_", " "), measured, "off", "off", "grey"
+    asked = f"{g.get('direction', 'at least')} {number(g.get('threshold'))}"
+    return name.replace("_", " "), measured, asked, *_outcome(g.get("passed"))
+
+
+def _condition(
+    c: dict[str, Any],  # what a condition compared: what, value, how, limit, passed
+) -> tuple[str, str, str, str, str]:
+    "A comparison that no guard speaks of."
+    required = f"{_SIGNS.get(c['how'], c['how'])} {number(c['limit'])}"
+    return label_of(c["what"]), number(c["value"]), required, *_outcome(c["passed"])
+
+# %% ../../nbs/pipeline/07_page.ipynb #a51fd9fa
 def _gate(run: Run) -> list[tuple[str, str, str, str, str]]:  # what, measured, required, how it went, its colour
-    "What the conditions compared."
-    return [
-        (
-            label_of(c["what"]),
-            number(c["value"]),
-            f"{_SIGNS.get(c['how'], c['how'])} {number(c['limit'])}",
-            *(("passed", "good") if c["passed"] else ("not passed", "bad")),
-        )
-        for c in run.gate
-    ]
+    "What the evaluation decided, guard by guard, and what the conditions compared besides."
+    if not run.gate:
+        return []
+    known = [(name.replace("_", " "), g.get("threshold")) for name, g in run.guards.items()]
+    more = [c for c in run.gate if (label_of(c["what"]), c["limit"]) not in known]
+    if run.guards:
+        more = [c for c in more if not c["what"].startswith("decision.")]
+    return [_guard(name, g) for name, g in run.guards.items()] + [_condition(c) for c in more]
+
+
+def _decision(
+    run: Run,
+) -> tuple[str, str]:  # in a word, and the reasons; both empty for an evaluation before there was one
+    "The evaluation's decision."
+    if not run.gate or not run.decision:
+        return "", ""
+    word = {True: "passed", False: "not passed", None: "not recorded"}[run.decision["passed"]]
+    return word, "; ".join(run.decision["reasons"])
 
 # %% ../../nbs/pipeline/07_page.ipynb #b690e299
 def _step(
@@ -235,6 +268,7 @@ def render_page(
         headline=headline(run),
         model=_model(run),
         gate=_gate(run),
+        decision=_decision(run),
         steps=[_step(run, s) for s in run.steps],
         curves=_curves(run),
         facts=[(k, str(v)[:32]) for k, v in made.items() if v],
