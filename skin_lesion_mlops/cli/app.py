@@ -350,9 +350,9 @@ def _load(
     home: Path,  # folder of the local runtime
 ) -> dict[str, Any]:  # from `facts`; raises `SkinLesionError`
     "The facts of the run that is meant."
-    from skin_lesion_mlops.pipeline.runs import Run, home_dir, run_ids
+    from skin_lesion_mlops.pipeline.runs import home_dir, load_run, run_ids
 
-    return facts(Run.load(home, choose(id, run_ids(home_dir(home)))))
+    return facts(load_run(home, choose(id, run_ids(home_dir(home)))))
 
 
 @runs.callback(epilog=example("skin-lesion runs", "skin-lesion runs --json | jq '.[].metrics.accuracy.value'"))
@@ -365,9 +365,9 @@ def runs_list(
     "List runs, newest first; show one; compare two."
     if ctx.invoked_subcommand:
         return
-    from skin_lesion_mlops.pipeline.runs import Run, home_dir, run_ids
+    from skin_lesion_mlops.pipeline.runs import home_dir, load_run, run_ids
 
-    found = [facts(Run.load(home, i)) for i in run_ids(home_dir(home))[:limit]]
+    found = [facts(load_run(home, i)) for i in run_ids(home_dir(home))[:limit]]
     if as_json:
         return emit(found)
     if not found:
