@@ -175,10 +175,10 @@ locals {
       environment = { PROCESSED_BUCKET = local.bucket_names["processed"] }
     }
     evaluate_model = {
-      description = "Does the new model meet the thresholds, and the champion?"
+      description = "What the evaluation decided about the new model"
       memory_mb   = 512
       timeout_s   = 30
-      environment = merge({ MODEL_PACKAGE_GROUP = local.package_group }, { for k, v in var.thresholds : upper(k) => tostring(v) })
+      environment = { MODEL_PACKAGE_GROUP = local.package_group }
     }
     approve_model = {
       description = "Approves a version, or asks a person to"

@@ -144,13 +144,21 @@ variable "pipeline_definition" {
 }
 
 variable "pipeline_parameters" {
-  description = "Defaults of further pipeline parameters, as { AccuracyThreshold = \"0.9\" }"
+  description = "Defaults of further pipeline parameters; what a model must reach among them, as { MinMalignantSensitivity = \"0.9\" }"
   type        = map(string)
   default     = {}
 
   validation {
     condition     = length(setsubtract(keys(var.pipeline_parameters), jsondecode(file(var.pipeline_definition)).Parameters[*].Name)) == 0
     error_message = "The pipeline has no such parameter; `skin-lesion pipeline parameters` lists them."
+  }
+
+  validation {
+    condition = alltrue([
+      for k, v in var.pipeline_parameters : try(tonumber(v) <= 1 && tonumber(v) >= (k == "MinChampionDifference" ? -1 : 0), false)
+      if contains(["AccuracyThreshold", "MinBalancedAccuracy", "MinMalignantSensitivity", "MaxEce", "MinChampionDifference"], k)
+    ])
+    error_message = "Thresholds are shares: 85 % is 0.85; MinChampionDifference is from -1 (off) to 1."
   }
 }
 
@@ -211,21 +219,13 @@ variable "min_new_samples" {
 }
 
 variable "thresholds" {
-  description = "What a retrained model must reach: shares in [0, 1]; min_champion_difference in [-1, 1], balanced accuracy against the approved model"
-  type = object({
-    accuracy_threshold        = optional(number, 0.85)
-    min_balanced_accuracy     = optional(number, 0)
-    min_malignant_sensitivity = optional(number, 0)
-    max_ece                   = optional(number, 1)
-    min_champion_difference   = optional(number, 0)
-  })
-  default = {}
+  description = "Gone: what a model must reach is set in pipeline_parameters, as { MinMalignantSensitivity = \"0.9\" }"
+  type        = any
+  default     = null
 
   validation {
-    condition = alltrue([
-      for k, v in var.thresholds : v <= 1 && v >= (k == "min_champion_difference" ? -1 : 0)
-    ])
-    error_message = "Thresholds are shares: 85 % is 0.85."
+    condition     = var.thresholds == null
+    error_message = "Thresholds are pipeline parameters: write pipeline_parameters = { AccuracyThreshold = \"0.85\", MinMalignantSensitivity = \"0.9\" }."
   }
 }
 

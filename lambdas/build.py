@@ -12,9 +12,10 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-LIBRARY = {
-    "deploy_model": ("__init__", "core", "aws/__init__", "aws/deploy")
-}  # modules of skin_lesion_mlops that a function uses
+LIBRARY = {  # modules of skin_lesion_mlops that a function uses
+    "approve_model": ("__init__", "core"),
+    "deploy_model": ("__init__", "core", "aws/__init__", "aws/deploy"),
+}
 
 
 def functions() -> list[str]:

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, Sequence, TypeVar
 
 # %% auto #0
-__all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED', 'T',
-           'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError', 'diagnosis',
-           'Files', 'atomic', 'write_json', 'read_json', 'without_nan', 'number', 'interval', 'duration', 'choose',
-           'hash_file', 'hash_text', 'hash_tree', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock',
-           'cpus', 'versions', 'receipt']
+__all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED',
+           'T', 'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError',
+           'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'decision_of', 'without_nan', 'number',
+           'interval', 'duration', 'choose', 'hash_file', 'hash_text', 'hash_tree', 'seed_everything', 'progress',
+           'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #c8c57683
 @dataclass(frozen=True)
@@ -186,6 +186,22 @@ def read_json(
         raise SkinLesionError(f"{path} does not exist", "run the stage that writes it first") from None
     except json.JSONDecodeError as e:
         raise SkinLesionError(f"{path} is not JSON ({e})", "delete it and run the stage that writes it again") from None
+
+# %% ../nbs/00_core.ipynb #4d5470d2
+GUARDS = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece", "champion_difference")
+
+
+def decision_of(
+    evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
+) -> dict[str, Any]:  # passed: true, false, or None where none is recorded; reasons: sentences
+    "The decision as the evaluation recorded it."
+    decision, guards = evaluation.get("decision", {}), evaluation.get("gate", {})
+    if isinstance(decision.get("passed"), bool):
+        return dict(passed=decision["passed"], reasons=list(decision.get("reasons", [])))
+    if decision or not all(isinstance(guards.get(n, {}).get("passed"), bool) for n in GUARDS):
+        return dict(passed=None, reasons=["its evaluation records no decision"])
+    failed = [n.replace("_", " ") for n in GUARDS if not guards[n]["passed"]]
+    return dict(passed=not failed, reasons=[f"the guard of {n} was not passed" for n in failed])
 
 # %% ../nbs/00_core.ipynb #8e571c64
 def without_nan(

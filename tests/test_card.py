@@ -201,7 +201,10 @@ def test_evaluation_json_has_every_path_the_gate_reads(evaluated, partial):
             assert isinstance(found["gate"][guard]["value"], float)
         assert isinstance(found["gate"]["champion_difference"]["high"], float)
         assert isinstance(found["model_card_content"], str)
-        assert found["passed"] == all(g["passed"] for g in found["gate"].values())
+        assert found["passed"] == all(g["passed"] for g in found["gate"].values()) == found["decision"]["passed"]
+        assert isinstance(found["decision"]["failed"], int) and found["decision"]["failed"] == len(
+            found["decision"]["reasons"]
+        )
 
 
 def test_evaluation_json_is_sagemakers_model_quality(evaluated):

@@ -19,6 +19,8 @@ from skin_lesion_mlops.cli.run import ARCHS, DEMO, take_weights
 from skin_lesion_mlops.core import Files, s3_path, write_json
 from skin_lesion_mlops.pipeline.registry import GROUP, create_registry
 
+LOW = "accuracy {:.3f} is below 0.850"
+
 
 def evaluation(accuracy, threshold=0.85):
     "What an evaluate step writes, as far as anybody here reads it."
@@ -33,6 +35,7 @@ def evaluation(accuracy, threshold=0.85):
         "multiclass_classification_metrics": figures,
         "intervals": ends,
         "gate": {"accuracy": guard},
+        "decision": {"passed": guard["passed"], "reasons": [] if guard["passed"] else [LOW.format(accuracy)]},
         "lineage": {"data_hash": "abc"},
     }
 
@@ -47,7 +50,8 @@ if not sorted(p.name for p in data.iterdir()): sys.exit("no data")
 if accuracy < 0: sys.exit("accuracy cannot be negative")
 e = json.loads(sys.argv[3])
 for v in [e["gate"]["accuracy"], e["multiclass_classification_metrics"]["accuracy"]]: v["value"] = accuracy
-e["gate"]["accuracy"]["passed"] = accuracy >= 0.85
+e["gate"]["accuracy"]["passed"] = e["decision"]["passed"] = accuracy >= 0.85
+e["decision"]["reasons"] = [] if accuracy >= 0.85 else [f"accuracy {accuracy:.3f} is below 0.850"]
 pathlib.Path("/opt/ml/processing/evaluation/evaluation.json").write_text(json.dumps(e))
 pathlib.Path("/opt/ml/processing/model/model.tar.gz").write_text("weights")
 """
@@ -317,7 +321,7 @@ def test_the_second_run_is_cached_until_told_otherwise(place):
 
 def test_the_gate_has_an_exit_status_of_its_own(place):
     done = run_small(place, "-p", "Accuracy=0.5", status=3)
-    assert "NotRegistered" in done.stdout and "accuracy is 0.500 and must be at least 0.85" in done.stdout
+    assert "NotRegistered" in done.stdout and "not registered: accuracy 0.500 is below 0.850" in done.stdout
     assert create_registry(home=place / "home").list() == []
     assert json.loads(run_small(place, "-p", "Accuracy=0.5", "--json", status=3).stdout)["model"] is None
 
@@ -458,6 +462,23 @@ def test_a_decision_records_who_and_why(registered):
     told = [(e["Status"], e["By"], e["Reason"]) for e in json.loads(done.stdout)["ApprovalHistory"][1:]]
     assert told == [("Approved", "marie", "the protocol is met"), ("Rejected", "Dr. Ada", "recall")]
     assert "is Rejected already" in skin_lesion(registered, "models", "reject", 1, "--reason", "x", status=1).stderr
+
+
+def test_an_approval_against_the_gate_says_why(place):
+    base = f"s3://models/runs/1/evaluation/{Files.EVALUATION}"
+    write_json(s3_path(place / "home", base), evaluation(0.84))
+    s3_path(place / "home", "s3://models/model.tar.gz").write_text("weights")
+    spec = dict(Containers=[dict(Image="i", ModelDataUrl="s3://models/model.tar.gz")])
+    quality = dict(ModelQuality=dict(Statistics=dict(S3Uri=base)))
+    request = dict(ModelPackageGroupName=GROUP, InferenceSpecification=spec, ModelMetrics=quality)
+    create_registry(home=place / "home").register(request)
+    assert "not passed: accuracy 0.840 is below 0.850" in skin_lesion(place, "models", "show").stdout
+    refused = skin_lesion(place, "models", "approve", 1, "--reason", "read it", status=1).stderr
+    assert "accuracy 0.840 is below 0.850" in refused and "--override" in refused
+    skin_lesion(place, "models", "approve", 1, "--reason", "read it", "--override", "two readers agree")
+    shown = json.loads(skin_lesion(place, "models", "show", "--json").stdout)
+    assert shown["ApprovalHistory"][-1]["Override"] == "two readers agree" and shown["decision"]["passed"] is False
+    assert "OVERRIDE" in skin_lesion(place, "models", "show").stdout
 
 
 def test_a_tampered_model_is_not_shown_as_if_it_were_sound(registered):

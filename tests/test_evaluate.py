@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -233,7 +234,9 @@ def test_perfect_and_absent_classes_are_not_overstated():
     t = metrics.measure(p, 100)
     assert t.loc["recall.mel", ["value", "high"]].tolist() == [1, 1] and 0.7 < t.low["recall.mel"] < 0.75
     assert t.loc["recall.vasc", ["value", "low", "high"]].isna().all()
-    assert "no image of akiec, bcc, bkl, df, vasc" in " ".join(conclusion.conclusion(p, t, gate.gate(t, {})))
+    assert "no image of akiec, bcc, bkl, df, vasc" in " ".join(
+        conclusion.conclusion(p, t, gate.decide(gate.gate(t, {})))
+    )
 
 
 @pytest.mark.parametrize(
@@ -277,14 +280,27 @@ def table():
 @pytest.mark.parametrize("guard", ["accuracy", "balanced_accuracy", "malignant_sensitivity", "ece"])
 def test_each_guard_blocks_on_its_own_side_of_the_threshold(table, guard):
     v, step = table.value[guard], (-0.01 if guard == "ece" else 0.01)
-    assert gate.passes(gate.gate(table, {guard: v})) and gate.passes(gate.gate(table, {guard: v - step}))
+    for limit in (v, v - step):
+        assert gate.decide(gate.gate(table, {guard: limit})) == dict(passed=True, failed=0, reasons=[])
     g = gate.gate(table, {guard: v + step})
-    assert not gate.passes(g) and g[guard]["blocks"] and sum(not x["passed"] for x in g.values()) == 1
+    assert g[guard]["blocks"] and sum(not x["passed"] for x in g.values()) == 1
+    decision = gate.decide(g)
+    (reason,) = decision["reasons"]
+    assert not decision["passed"] and decision["failed"] == 1
+    assert reason.startswith("calibration error" if guard == "ece" else guard.replace("_", " "))
+    assert f"{v:.3f} is {'above' if guard == 'ece' else 'below'} {v + step:.3f}" in reason
+
+
+def test_a_hair_below_the_threshold_is_seen_in_the_reason(table):
+    v = table.value["accuracy"]
+    (reason,) = gate.decide(gate.gate(table, dict(accuracy=v + 1e-7)))["reasons"]
+    shown = [float(x) for x in re.findall(r"0\.\d+", reason)]
+    assert shown[0] < shown[1] and shown == pytest.approx([v, v + 1e-7], abs=5e-8)
 
 
 def test_guards_that_are_off_are_reported_and_never_block(table):
     g = gate.gate(table, {})
-    assert set(g) == set(gate.OFF) and gate.passes(g) and not any(x["blocks"] for x in g.values())
+    assert set(g) == set(gate.OFF) and gate.decide(g)["passed"] and not any(x["blocks"] for x in g.values())
     assert all({"value", "low", "high", "threshold", "passed", "blocks"} <= set(x) for x in g.values())
     json.dumps(g, allow_nan=False)
 
@@ -294,9 +310,11 @@ def test_the_champion_guard_blocks_beyond_noise_only(table):
     for ahead, ok in ((-0.1, True), (1.5 * error, True), (3.5 * error, False)):
         g = gate.gate(table, dict(champion_difference=0), gate.Champion("7", mine + ahead, error))
         assert g["champion_difference"]["value"] == pytest.approx(-ahead)
-        assert gate.passes(g) is ok
+        assert gate.decide(g)["passed"] is ok and g["champion_difference"]["against"] == "7"
+        assert ok or gate.decide(g)["reasons"][0].startswith("it is worse than the approved model: -0.")
     none = gate.gate(table, dict(champion_difference=0))["champion_difference"]
     assert (none["value"], none["low"], none["high"], none["passed"]) == (0, -1, 1, True)
+    assert none["against"] == ""
 
 
 def test_the_champion_interval_covers_as_often_as_it_says():

@@ -73,6 +73,10 @@ def test_it_leaves_artefacts_report_and_receipt(ran):
 def test_it_is_gated_as_asked(ran):
     found = read_json(ran[1] / "evaluation" / Files.EVALUATION)
     assert tuple(found["gate"]) == GATE and found["passed"] is False
+    accuracy = found["gate"]["accuracy"]["value"]
+    reasons = [f"accuracy {accuracy:.3f} is below 0.990"]
+    assert found["decision"] == dict(passed=False, failed=1, reasons=reasons)
+    assert found["conclusion"][0] == f"The model does not pass the gate: {reasons[0]}."
     assert found["conclusion"][0].startswith("The model does not pass the gate: accuracy 0.")  # the run ends with it
     assert found["gate"]["accuracy"]["threshold"] == 0.99 and not found["gate"]["accuracy"]["passed"]
     mine = found["multiclass_classification_metrics"]["balanced_accuracy"]["value"]

@@ -14,11 +14,14 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from skin_lesion_mlops.aws import cost, deploy, watch
 from skin_lesion_mlops.aws.watch import DEFAULT_NAMESPACE
+from skin_lesion_mlops.evaluation import gate as evaluate
 from skin_lesion_mlops.monitor.captures import DIMENSION, METRICS
+from skin_lesion_mlops.pipeline.definition import PARAMETERS
 
 REPO = Path(__file__).resolve().parent.parent
 INFRA = REPO / "infra"
@@ -721,3 +724,51 @@ def test_the_drawio_file_is_well_formed():
     for c in cells.values():
         for end in ("source", "target"):
             assert c.get(end) is None or c.get(end) in cells
+
+
+# ---- The gate: what is asked of a model is asked once
+
+
+def asked_of_a_model(plan: dict) -> tuple[dict, dict]:
+    "Pipeline parameters that every retraining starts with; the environment of the function that reports the result."
+    functions = {r["values"]["function_name"]: r["values"] for r in resources(plan, "aws_lambda_function")}
+    start, tell = (
+        functions[f"skin-lesion-{n}"]["environment"][0] for n in ("check-data-availability", "evaluate-model")
+    )
+    return json.loads(start["variables"]["PIPELINE_PARAMETERS"]), tell["variables"]
+
+
+def test_a_threshold_of_tfvars_reaches_the_gate(plans):
+    "From examples/hipaa.tfvars to the decision: 0.85 of the malignant images found is too few there."
+    least = {}
+    for example in EXAMPLES:
+        start, told = asked_of_a_model(plans[example])
+        least[example] = float(start.get("MinMalignantSensitivity", PARAMETERS["MinMalignantSensitivity"][0]))
+        assert not [
+            v for v in told if "MIN" in v or "MAX" in v or "THRESHOLD" in v
+        ], "the function is told no threshold"
+    assert least == dict(minimal=0, hipaa=0.9)
+    figures = dict(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.85, ece=0.03)
+    table = pd.DataFrame({n: dict(value=v, low=v, high=v, standard_error=0.01) for n, v in figures.items()}).T
+    for example, registered in dict(minimal=True, hipaa=False).items():
+        decision = evaluate.decide(evaluate.gate(table, dict(malignant_sensitivity=least[example])))
+        assert decision["passed"] is registered, decision
+
+
+def test_the_pipeline_and_who_starts_it_know_the_same_parameters(plans):
+    "Whoever starts it without parameters is held to the same thresholds; the evaluation is given every one of them."
+    (pipeline,) = resources(plans["minimal"], "aws_sagemaker_pipeline")
+    made = json.loads(pipeline["values"]["pipeline_definition"])
+    defaults = {p["Name"]: str(p["DefaultValue"]) for p in made["Parameters"]}
+    start, _ = asked_of_a_model(plans["minimal"])
+    assert start == {n: defaults[n] for n in start}
+    (job,) = [s["Arguments"] for s in made["Steps"] if s["Name"] == "Evaluate"]
+    passed_on = json.dumps(job["AppSpecification"]["ContainerArguments"])
+    for name in (
+        "AccuracyThreshold",
+        "MinBalancedAccuracy",
+        "MinMalignantSensitivity",
+        "MaxEce",
+        "MinChampionDifference",
+    ):
+        assert f"Parameters.{name}" in passed_on, name

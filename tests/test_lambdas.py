@@ -11,11 +11,16 @@ from pathlib import Path
 from unittest.mock import ANY
 
 import boto3
+import pandas as pd
 import pytest
 
 moto = pytest.importorskip("moto")
 from botocore.exceptions import ClientError, ReadTimeoutError  # noqa: E402
 
+from skin_lesion_mlops.evaluation.card import without_nan  # noqa: E402
+from skin_lesion_mlops.evaluation.gate import Champion  # noqa: E402
+from skin_lesion_mlops.evaluation.gate import decide as judge_of  # noqa: E402
+from skin_lesion_mlops.evaluation.gate import gate as gate_of  # noqa: E402
 from skin_lesion_mlops.pipeline.registry import create_registry  # noqa: E402
 from tests.standin import sagemaker  # noqa: E402
 
@@ -87,13 +92,15 @@ def upload(s3, n=4, completed="2026-01-02T00:00:00Z", name="one", prefix="ham100
     s3.put_object(Bucket="raw", Key=path, Body=json.dumps(dict(version=1, parts=[*parts, entry])))
 
 
-def evaluation(accuracy=0.9, balanced=0.8, half=0.02):
-    "An evaluation.json with what the functions read."
-    gate = {
-        n: dict(value=v, low=v - half, high=v + half, threshold=0, passed=True)
-        for n, v in dict(accuracy=accuracy, balanced_accuracy=balanced, malignant_sensitivity=0.95, ece=0.03).items()
-    }
-    return dict(gate=gate, lineage=dict(data_hash="d4ta", code_version="c0de"))
+def evaluation(accuracy=0.9, balanced=0.8, half=0.02, thresholds=None, champion=Champion()):
+    "An evaluation.json with what the functions read, decided as the evaluate step decides."
+    figures = dict(accuracy=accuracy, balanced_accuracy=balanced, malignant_sensitivity=0.95, ece=0.03)
+    rows = {n: dict(value=v, low=v - half, high=v + half, standard_error=half / 1.96) for n, v in figures.items()}
+    guards = gate_of(pd.DataFrame(rows).T, dict(dict(accuracy=0.85), **(thresholds or {})), champion)
+    metrics = {n: dict(value=v, standard_deviation=half / 1.96) for n, v in figures.items()}
+    lineage = dict(data_hash="d4ta", code_version="c0de")
+    found = dict(multiclass_classification_metrics=metrics, gate=guards, decision=judge_of(guards), lineage=lineage)
+    return without_nan(found)
 
 
 def register(aws, run="r1", status="PendingManualApproval", metadata=None, **scores):
@@ -172,9 +179,9 @@ def test_the_champion_becomes_the_model_to_beat(aws):
     upload(aws("s3"), 4, completed="2026-02-01T00:00:00Z")
     register(aws, status="Approved", balanced=0.8, half=0.0196)
     found = {p["Name"]: p["Value"] for p in check()["parameters"]}
+    assert float(found.pop("ChampionStandardError")) == pytest.approx(0.01)
     assert found == {
         "ChampionBalancedAccuracy": "0.8",
-        "ChampionStandardError": "0.01",
         "ChampionVersion": "1",
         "RawBucket": "raw",
         "TriggeredBy": "schedule",
@@ -318,7 +325,7 @@ def test_a_good_model_passes_with_its_numbers(aws):
     assert (
         found["before"] == {}
         and (found["data_hash"], found["code"]) == ("d4ta", "c0de")
-        and "No model was approved before" in found["summary"]
+        and "There was no approved model to compare with" in found["summary"]
     )
 
 
@@ -330,17 +337,50 @@ def test_a_weak_model_does_not_pass(aws):
 
 @pytest.mark.parametrize("balanced, passed", [(0.85, True), (0.78, True), (0.77, False)])
 def test_a_challenger_may_not_be_worse_beyond_doubt(aws, balanced, passed):
-    "Two half intervals of 0.02 make one of 0.028: 0.02 less could be chance, 0.03 less is not."
+    "Two half intervals of 0.02 make one of 0.028: 0.02 less could be chance, 0.03 less is not. The evaluation says so."
     register(aws, "champion", status="Approved", balanced=0.8)
-    register(aws, "r2", balanced=balanced)
+    upload(aws("s3"), 4, completed="2026-02-01T00:00:00Z")
+    given = {p["Name"]: p["Value"] for p in check()["parameters"]}
+    best = [given[n] for n in ("ChampionVersion", "ChampionBalancedAccuracy", "ChampionStandardError")]
+    champion = Champion(best[0], float(best[1]), float(best[2]))
+    register(aws, "r2", balanced=balanced, thresholds=dict(champion_difference=0), champion=champion)
     found = judge(aws, "r2")
     assert found["passed"] is passed and found["champion"] == "1"
     assert found["difference"]["value"] == pytest.approx(balanced - 0.8)
+    assert found["difference"]["high"] == pytest.approx(balanced - 0.8 + 0.0283, abs=1e-4)
+    assert found["before"]["balanced_accuracy"]["value"] == 0.8 and ("worse than" in found["summary"]) is not passed
 
 
-def test_what_the_gate_did_not_register_cannot_pass(aws):
+def test_a_guard_that_is_off_refuses_nobody(aws):
+    "-1 is off, here as in the pipeline: there is one default."
+    register(aws, "champion", status="Approved", balanced=0.8)
+    register(aws, "r2", balanced=0.6, champion=Champion("1", 0.8, 0.01))
+    assert judge(aws, "r2")["passed"] and judge(aws, "r2")["difference"]["value"] == pytest.approx(-0.2)
+
+
+def test_the_function_reads_the_decision_and_makes_none(aws, monkeypatch):
+    "Its environment once held thresholds of its own."
+    monkeypatch.setenv("ACCURACY_THRESHOLD", "0.99")
+    monkeypatch.setenv("MIN_MALIGNANT_SENSITIVITY", "0.99")
     register(aws)
-    assert judge(aws, arn="")["reasons"] == ["the pipeline's own gate did not register it"]
+    assert judge(aws)["passed"]
+    stored = dict(evaluation(), decision=dict(passed=False, failed=1, reasons=["the moon is full"]))
+    aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(stored))
+    assert judge(aws)["reasons"] == ["the moon is full"]
+
+
+def test_what_the_pipeline_did_not_register_cannot_pass(aws):
+    register(aws)
+    assert judge(aws, arn="")["reasons"] == ["the pipeline did not register it"]
+
+
+def test_an_evaluation_of_before_is_refused_with_what_to_do(aws):
+    register(aws)
+    old = {k: v for k, v in evaluation().items() if k != "decision"}
+    aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(old))
+    with pytest.raises(Exception, match="push the present images, `skin-lesion pipeline upsert`, and retrain") as e:
+        judge(aws)
+    assert type(e.value).__name__ == "EvaluationUnreadable"
 
 
 @pytest.mark.parametrize(
@@ -393,6 +433,59 @@ def test_a_persons_approval_is_read_back(aws):
     create_registry(region="us-east-1").set_status("skin-lesion-models", 1, "Approved", "ada", "read the report")
     found = decide(arn, "confirm")
     assert (found["status"], found["by"], found["reason"]) == ("Approved", "ada", "read the report")
+
+
+def console(aws, arn):
+    "A click on approve, which asks nobody."
+    aws("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+
+
+def test_an_approval_against_the_gate_is_taken_back(aws):
+    arn = register(aws, accuracy=0.84)
+    console(aws, arn)
+    found = decide(arn, "confirm")
+    assert (found["status"], found["by"]) == ("Refused", "the gate")
+    assert "accuracy 0.840 is below 0.850" in found["summary"] and "without an override" in found["summary"]
+    assert status_of(aws, arn)["ModelApprovalStatus"] == "Rejected"
+    assert decide(arn, "confirm")["status"] == "Refused", "also when the first answer got lost"
+    history = create_registry(region="us-east-1").describe("skin-lesion-models", 1)["ApprovalHistory"]
+    assert [(h["Status"], h["By"]) for h in history[1:]] == [("Rejected", "the gate")]
+
+
+def test_an_override_is_kept_and_holds(aws):
+    arn, registry = register(aws, accuracy=0.84), create_registry(region="us-east-1")
+    registry.set_status("skin-lesion-models", 1, "Approved", "ada", "read it", override="two readers agree")
+    found = decide(arn, "confirm")
+    assert (found["status"], found["by"]) == ("Approved", "ada") and "two readers agree" in found["summary"]
+    registry.set_status("skin-lesion-models", 1, "Rejected", "ada", "second thoughts")
+    console(aws, arn)
+    assert decide(arn, "confirm")["status"] == "Refused", "an override that was revoked is none"
+
+
+@pytest.mark.parametrize("guards, status", [(5, "Approved"), (4, "Refused"), (0, "Refused")])
+def test_an_approved_version_of_before_is_what_its_guards_say(aws, guards, status):
+    arn, old = register(aws), evaluation()
+    del old["decision"]
+    old["gate"] = dict(list(old["gate"].items())[:guards])
+    aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(old))
+    console(aws, arn)
+    assert decide(arn, "confirm")["status"] == status
+
+
+def test_without_its_evaluation_nothing_speaks_for_an_approval(aws):
+    arn = register(aws)
+    aws("s3").delete_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json")
+    console(aws, arn)
+    assert decide(arn, "confirm")["status"] == "Refused"
+
+
+def test_automatic_approval_does_not_override_the_gate(aws, monkeypatch):
+    monkeypatch.setenv("APPROVAL_MODE", "automatic")
+    arn = register(aws, accuracy=0.84)
+    with pytest.raises(Exception, match="model 1: accuracy 0.840 is below 0.850") as e:
+        decide(arn)
+    assert type(e.value).__name__ == "GateNotPassed"
+    assert status_of(aws, arn)["ModelApprovalStatus"] == "PendingManualApproval"
 
 
 def test_another_mode_is_refused(aws, monkeypatch):

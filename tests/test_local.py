@@ -746,19 +746,25 @@ assert os.listdir(os.environ["SM_CHANNEL_TRAIN"]) and os.path.isdir(os.environ["
 """
 EVALUATE = """
 import json, pathlib, sys
+import pandas as pd
+from skin_lesion_mlops.evaluation.conclusion import decide, gate
 given = dict(zip(sys.argv, sys.argv[1:]))
 assert pathlib.Path(given["input_model"], "model.tar.gz").is_file()
-limit = float(given["accuracy_threshold"])
+figures = dict(accuracy=0.871, balanced_accuracy=0.742, malignant_sensitivity=0.912, ece=0.031)
+rows = {n: dict(value=v, low=v - 0.03, high=v + 0.03, standard_error=0.015) for n, v in figures.items()}
+table = pd.DataFrame(rows).T
+asked = dict(accuracy="accuracy_threshold", balanced_accuracy="min_balanced_accuracy", ece="max_ece")
+asked.update(malignant_sensitivity="min_malignant_sensitivity", champion_difference="min_champion_difference")
+guards = gate(table, {n: float(given[p]) for n, p in asked.items()})
+decision = decide(guards)
 e = {
     "multiclass_classification_metrics": {
         "accuracy": {"value": 0.871, "standard_deviation": 0.012},
         "balanced_accuracy": {"value": 0.742, "standard_deviation": 0.021}, "auc_macro": {"value": 0.958}},
     "intervals": {"accuracy": [0.846, 0.894], "balanced_accuracy": [0.701, 0.782], "auc_macro": [0.94, 0.97]},
-    "gate": {
-        "accuracy": {"value": 0.871, "threshold": limit, "passed": 0.871 >= limit},
-        "balanced_accuracy": {"value": 0.742}, "malignant_sensitivity": {"value": 0.912}, "ece": {"value": 0.031},
-        "champion_difference": {"value": 0, "low": -1, "high": 1}},
-    "conclusion": [f"The model does not pass the gate: accuracy 0.87, at least {limit} required."],
+    "gate": guards,
+    "decision": decision,
+    "conclusion": [f"The model does not pass the gate: {'; '.join(decision['reasons'])}."],
     "lineage": {"data_hash": "d" * 64, "model_hash": "e" * 64},
     "model_card_content": json.dumps({"model_overview": {"model_creator": "test"}}),
 }
@@ -788,7 +794,8 @@ def test_the_committed_pipeline_registers(home, data, lesions):
     assert about["data_hash"] == "d" * 64 and about["accuracy"] == "0.871" and r.id in about["pipeline_execution"]
     assert json.loads(r.model["ModelCard"]["ModelCardContent"])["model_overview"]
     assert any(e.kind == "progress" and e.step == "Train" and e.total == 4 for e in events)
-    assert len(r.gate) == 5 and all(c["passed"] for c in r.gate)
+    assert len(r.gate) == 2 and all(c["passed"] for c in r.gate)
+    assert r.decision == dict(passed=True, reasons=[]) and len(r.guards) == 5
     labels = dict(
         RawPrefix=prefix, Epochs=4, TriggeredBy="schedule", CodeVersion="abc", TrainingInstanceType="ml.g5.xlarge"
     )
@@ -801,5 +808,17 @@ def test_the_committed_pipeline_refuses(home, data, lesions):
     given = dict(RawPrefix=link_data(home, data[0]), Epochs=1, AccuracyThreshold=0.9, MaxEce=0.05)
     r, _ = run(lesions, home, given)
     assert r.status == "NotRegistered" and not r.model
-    assert r.reason == "Not registered. The model does not pass the gate: accuracy 0.87, at least 0.9 required."
-    assert [c["passed"] for c in r.gate] == [False, True, True, True, True]
+    assert r.reason == "Not registered. The model does not pass the gate: accuracy 0.871 is below 0.900."
+    assert [c["passed"] for c in r.gate] == [False, False]
+
+
+@pytest.mark.parametrize("least, registered", [(0.912, True), (0.9121, False)])
+def test_a_guard_that_accuracy_knows_nothing_of_decides_as_well(home, data, lesions, least, registered):
+    given = dict(RawPrefix=link_data(home, data[0]), Epochs=1, MinMalignantSensitivity=least)
+    r, _ = run(lesions, home, given)
+    assert (r.status == "Succeeded") is registered is bool(r.model) is r.decision["passed"]
+    assert [c["passed"] for c in r.gate] == [True, registered]
+    page = r.page.read_text()
+    assert page.count(">off<") == 6, "three guards are off: no threshold, and nothing passed"
+    if not registered:
+        assert r.reason.endswith("malignant sensitivity 0.9120 is below 0.9121.") and r.reason[16:] in page

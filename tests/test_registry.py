@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skin_lesion_mlops.core import Files, SkinLesionError, read_json, s3_path, write_json
+from skin_lesion_mlops.core import GUARDS, Files, SkinLesionError, read_json, s3_path, write_json
 from skin_lesion_mlops.pipeline.registry import (
     APPROVED,
     FIELDS,
@@ -25,10 +25,12 @@ from skin_lesion_mlops.pipeline.registry import (
 REGION = "eu-central-1"
 
 
-def evaluation(value=0.71, se=0.012):
+def evaluation(value=0.71, se=0.012, reasons=()):
     "The part of an evaluation that the registry reads."
     metric = {"value": value, "standard_deviation": se}
-    return {"multiclass_classification_metrics": {"balanced_accuracy": metric}, "lineage": {"data_hash": "abc"}}
+    decision = {"passed": not reasons, "failed": len(reasons), "reasons": list(reasons)}
+    metrics = {"balanced_accuracy": metric}
+    return {"multiclass_classification_metrics": metrics, "decision": decision, "lineage": {"data_hash": "abc"}}
 
 
 def request(run="r1", **more):
@@ -138,6 +140,77 @@ def test_the_history_keeps_every_decision(registry):
     assert package["ApprovalDescription"] == "ada: recall was of another model"
     assert package["CustomerMetadataProperties"]["code_version"] == "v1"  # deciding does not lose what was there
     assert registry.describe(GROUP, 1) == package
+
+
+REASON = "malignant sensitivity 0.880 is below 0.900"
+
+
+def judged(registry, written, run="r1"):
+    "A version whose evaluation holds just that."
+    key = f"runs/{run}/evaluation/evaluation.json"
+    if hasattr(registry, "s3"):
+        registry.s3.put_object(Bucket="models", Key=key, Body=json.dumps(written).encode())
+    else:
+        write_json(s3_path(registry.home, f"s3://models/{key}"), written)
+    return registry.register(request(run))["ModelPackageVersion"]
+
+
+def test_an_approval_against_the_gate_needs_a_reason_of_its_own(registry):
+    version = judged(registry, evaluation(reasons=[REASON]))
+    for override in ("", "  "):
+        with pytest.raises(SkinLesionError, match=rf"version {version} cannot be approved.*{REASON}(.|\n)*--override"):
+            registry.set_status(GROUP, version, APPROVED, "ada", "read the report", override=override)
+    assert registry.describe(GROUP, version)["ModelApprovalStatus"] == PENDING
+    package = registry.set_status(GROUP, version, APPROVED, "ada", "read the report", override="two readers agree")
+    assert package["ApprovalHistory"][-1]["Override"] == "two readers agree"
+    assert package["ApprovalDescription"] == "ada: read the report (override: two readers agree)"
+    assert registry.describe(GROUP, "approved") == package
+    assert "override" not in json.dumps(lineage(package, {})).lower()
+    package = registry.set_status(GROUP, version, REJECTED, "ada", "second thoughts")
+    assert [e.get("Override") for e in package["ApprovalHistory"]] == [None, "two readers agree", None]
+    with pytest.raises(SkinLesionError, match="cannot be approved"):  # an override counts once
+        registry.set_status(GROUP, version, APPROVED, "ada", "third thoughts")
+
+
+def test_rejecting_needs_no_override_and_a_passed_gate_takes_none(registry):
+    turned_away = judged(registry, evaluation(reasons=[REASON]))
+    assert registry.set_status(GROUP, turned_away, REJECTED, "ada", "as the gate")["ModelApprovalStatus"] == REJECTED
+    good = registry.register(request("r2"))["ModelPackageVersion"]
+    with pytest.raises(SkinLesionError, match="nothing to override"):
+        registry.set_status(GROUP, good, APPROVED, "ada", "ok", override="to be sure")
+
+
+@pytest.mark.parametrize("guards, failed, may", [(5, "", True), (5, "ece", False), (4, "", False), (0, "", False)])
+def test_a_version_of_before_is_what_its_guards_say(registry, guards, failed, may):
+    "Evaluations once recorded no decision."
+    written = evaluation()
+    del written["decision"]
+    written["gate"] = {n: {"value": 0.5, "passed": n != failed} for n in GUARDS[:guards]}
+    version = judged(registry, written)
+    if may:
+        assert registry.set_status(GROUP, version, APPROVED, "ada", "ok")["ModelApprovalStatus"] == APPROVED
+        return
+    with pytest.raises(SkinLesionError, match="guard of ece was not passed" if failed else "records no decision"):
+        registry.set_status(GROUP, version, APPROVED, "ada", "ok")
+    assert registry.set_status(GROUP, version, APPROVED, "ada", "ok", override="of old, seen by two")["ApprovalHistory"]
+
+
+def test_without_an_evaluation_an_override_is_needed(registry):
+    plain = {k: v for k, v in request("r1").items() if k != "ModelMetrics"}
+    version = registry.register(plain)["ModelPackageVersion"]
+    with pytest.raises(SkinLesionError, match="nothing says that it passed its gate"):
+        registry.set_status(GROUP, version, APPROVED, "ada", "ok")
+    assert (
+        registry.set_status(GROUP, version, APPROVED, "ada", "ok", override="an import")["ModelApprovalStatus"]
+        == APPROVED
+    )
+
+
+def test_an_evaluation_that_is_gone_speaks_for_nobody(sagemaker):
+    sagemaker.register(request("r1"))
+    sagemaker.s3.delete_object(Bucket="models", Key="runs/r1/evaluation/evaluation.json")
+    with pytest.raises(SkinLesionError, match="records no decision"):
+        sagemaker.set_status(GROUP, 1, APPROVED, "ada", "ok")
 
 
 def test_approved_means_the_newest_approved(registry):

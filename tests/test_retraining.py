@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("moto")
+from skin_lesion_mlops.pipeline.registry import SageMakerRegistry  # noqa: E402
 from tests.standin import events, faults, pipelines, platform, sagemaker, server, states  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
@@ -26,6 +27,9 @@ PIPELINE = dict(
         *(dict(Name=n, Type="String", DefaultValue="") for n in ("RawBucket", "ProcessedBucket", "ModelsBucket")),
         *(dict(Name=n, Type="String", DefaultValue="") for n in ("TriggeredBy", "ChampionVersion")),
         *(dict(Name=n, Type="Float", DefaultValue=0) for n in ("ChampionBalancedAccuracy", "ChampionStandardError")),
+        *(dict(Name=n, Type="Float", DefaultValue=v) for n, v in (("AccuracyThreshold", 0.85), ("MaxEce", 1.0))),
+        *(dict(Name=n, Type="Float", DefaultValue=0.0) for n in ("MinBalancedAccuracy", "MinMalignantSensitivity")),
+        dict(Name="MinChampionDifference", Type="Float", DefaultValue=-1.0),
         dict(Name="Epochs", Type="Integer", DefaultValue=50),
     ],
     Steps=[],
@@ -229,12 +233,10 @@ def test_the_committed_pipeline_really_trains(make, aws, tmp_path):
     from skin_lesion_mlops.pipeline import definition as pipeline
 
     small = dict(Arch="tiny", Weights="none", ImageSize="64", Epochs="6", AccuracyThreshold="0")
-    buckets = dict(RawBucket="raw", ProcessedBucket="processed", ModelsBucket="models")
     p = make(
         pipeline.definition(),
         APPROVAL_MODE="automatic",
-        ACCURACY_THRESHOLD="0",
-        PIPELINE_PARAMETERS=json.dumps({**buckets, **small}),
+        PIPELINE_PARAMETERS=json.dumps({**BUCKETS, **small}),
     )
     lesions = synthetic.create_dataset(tmp_path / "lesions", n=200)
     upload.upload(lesions, files_to_upload(lesions), aws.client("s3"), "raw")
@@ -290,18 +292,32 @@ def test_a_pipeline_that_takes_too_long_is_stopped(make, aws):
 def test_a_model_that_misses_the_gate(make):
     p = make()
     p.upload(4)
-    pipelines.ending, pipelines.scores["accuracy"] = "NotRegistered", 0.6
+    pipelines.scores["accuracy"] = 0.6
     run(p, outcome="below-threshold", says="accuracy 0.600 is below 0.850")
 
 
+BUCKETS = dict(RawBucket="raw", ProcessedBucket="processed", ModelsBucket="models")
+
+
 def test_a_model_that_is_worse_than_the_champion(make):
-    p = make(APPROVAL_MODE="automatic")
+    p = make(APPROVAL_MODE="automatic", PIPELINE_PARAMETERS=json.dumps(dict(BUCKETS, MinChampionDifference="0")))
     p.upload(4, completed="2999-01-01T00:00:00Z")
     run(p, outcome="deployed")
     p.seen.clear()
     pipelines.scores["balanced_accuracy"] = 0.7
     _, change = run(p, outcome="below-threshold", says="worse than the approved model: -0.100 (-0.128 to -0.072)")
-    assert change["data"]["champion"] == "1" and "-v1-" in endpoint(p)["EndpointConfigName"]
+    assert change["data"]["champion"] == "1" == change["evaluation"]["champion"]
+    assert "-v1-" in endpoint(p)["EndpointConfigName"]
+
+
+@pytest.mark.parametrize("sensitivity, outcome", [(0.9, "awaiting-approval"), (0.8999, "below-threshold")])
+def test_a_threshold_of_the_platform_is_the_gates(make, sensitivity, outcome):
+    "What Terraform hands to the function that starts the pipeline decides, on both sides of the border."
+    p = make(PIPELINE_PARAMETERS=json.dumps(dict(BUCKETS, MinMalignantSensitivity="0.9")))
+    p.upload(4)
+    pipelines.scores["malignant_sensitivity"] = sensitivity
+    _, change = run(p, outcome=outcome, says="" if sensitivity == 0.9 else "sensitivity 0.8999 is below 0.9000")
+    assert bool(change["evaluation"]["model_package_arn"]) is (sensitivity == 0.9)
 
 
 @pytest.mark.parametrize("fate, outcome", [("RolledBack", "rolled-back"), ("Failed", "deployment-failed")])
@@ -434,6 +450,26 @@ def test_an_approval_that_was_withdrawn_meanwhile(make, aws):
     assert not aws.client("sagemaker").list_endpoints()["Endpoints"]
 
 
+def test_a_click_that_goes_against_the_gate_deploys_nothing(make, aws):
+    "The console approves what it is told to; an evaluation that said no is not overruled by a click."
+    p = make()
+    pipelines.scores["malignant_sensitivity"] = 0.6
+    strict = dict(MinMalignantSensitivity=0.9)
+    key = "runs/old/evaluation/evaluation.json"
+    aws.client("s3").put_object(Bucket="processed", Key=key, Body=json.dumps(pipelines.evaluation(strict)))
+    arn = pipelines._register("skin-lesion-models", f"s3://processed/{key}")
+    approve(p, arn)
+    (message,) = p.messages(1)
+    assert message["outcome"] == "approval-refused" and "sensitivity 0.600 is below 0.900" in message["message"]
+    assert aws.client("sagemaker").describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"] == "Rejected"
+    assert not aws.client("sagemaker").list_endpoints()["Endpoints"]
+    p.seen.clear()
+    registry = SageMakerRegistry(aws.client("sagemaker"), aws.client("s3"))
+    registry.set_status("skin-lesion-models", 1, "Approved", "ada", "read it", override="two readers agree")
+    (message,) = p.messages(1)
+    assert message["outcome"] == "deployed" and "override: two readers agree" in message["message"]
+
+
 def test_an_unknown_error_is_reported_too(make, aws):
     p = make()
     p.upload(4)
@@ -471,7 +507,7 @@ def test_of_many_triggers_at_once_one_starts(make, aws):
     (running,) = [x["executionArn"] for x in p.executions() if x["status"] == "RUNNING"]
     sfn.stop_execution(executionArn=running)
     p.messages(4)  # which is told as well
-    pipelines.ending = "Registered"
+    pipelines.ending = "Ended"
     p.seen.clear()
     run(p, SCHEDULE, "awaiting-approval")  # a stopped execution does not keep its turn
 
@@ -515,7 +551,7 @@ def test_every_task_retries_with_jitter_catches_everything_and_ends():
 
 def test_every_ending_has_its_own_name_and_subject():
     endings = [s["Parameters"] for s in ASL["States"].values() if s.get("ResultPath") == "$.ending"]
-    assert len(endings) == len({e["outcome"] for e in endings}) == len({e["subject"] for e in endings}) == 14
+    assert len(endings) == len({e["outcome"] for e in endings}) == len({e["subject"] for e in endings}) == 15
     for e in endings:
         text, *paths = re.findall(r"'([^']*)'|(\$[\w.$]*)", e["message.$"])
         assert text[0].count("{}") == len(paths), e["outcome"]

@@ -15,7 +15,8 @@ approval_mode = "manual"
 alert_emails  = ["team@example.com"]
 enable_slack  = true
 
-thresholds = {
-  accuracy_threshold        = 0.85
-  min_malignant_sensitivity = 0.9
+pipeline_parameters = {
+  AccuracyThreshold       = "0.85"
+  MinMalignantSensitivity = "0.9"
+  MinChampionDifference   = "0" # not worse than the approved model, beyond noise
 }

@@ -4,7 +4,6 @@ environment = "dev"
 sandbox     = true
 
 min_new_samples = 100
-thresholds      = { accuracy_threshold = 0.2 }
 
 pipeline_parameters = {
   Arch              = "tiny"

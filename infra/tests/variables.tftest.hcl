@@ -58,10 +58,37 @@ run "retention_is_one_that_cloudwatch_takes" {
 
 run "thresholds_are_shares_not_percent" {
   command         = plan
+  expect_failures = [var.pipeline_parameters]
+
+  variables {
+    pipeline_parameters = { AccuracyThreshold = "85" }
+  }
+}
+
+run "a_threshold_is_a_number" {
+  command         = plan
+  expect_failures = [var.pipeline_parameters]
+
+  variables {
+    pipeline_parameters = { MinMalignantSensitivity = "high" }
+  }
+}
+
+run "a_difference_is_at_least_minus_one" {
+  command         = plan
+  expect_failures = [var.pipeline_parameters]
+
+  variables {
+    pipeline_parameters = { MinChampionDifference = "-2" }
+  }
+}
+
+run "thresholds_of_before_are_refused_and_not_ignored" {
+  command         = plan
   expect_failures = [var.thresholds]
 
   variables {
-    thresholds = { accuracy_threshold = 85 }
+    thresholds = { min_malignant_sensitivity = 0.9 }
   }
 }
 

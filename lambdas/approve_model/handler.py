@@ -2,9 +2,13 @@
 
 `action` is `decide` (after an evaluation) or `confirm` (after the registry reported an approval). Answers
 `{status, model_package_arn, version, by, reason, record, summary}`; `status` is Approved, Pending or, of `confirm`,
-also Elsewhere (the approval came from a retraining that deploys it itself) and Withdrawn (it is no longer approved).
+also Elsewhere (the approval came from a retraining that deploys it itself), Withdrawn (it is no longer approved) and
+Refused (its evaluation decided against it, or records no decision). Raises `GateNotPassed`.
 
 In manual mode, the default, no code approves a model: the package keeps its PendingManualApproval.
+
+What the evaluation decided holds here as well, for the console asks nobody: an approval against it is taken back (the
+version is rejected, and the history says so), unless `skin-lesion models approve --override` recorded why it is right.
 """
 
 from __future__ import annotations
@@ -15,13 +19,19 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from common import client, entry
+from common import client, entry, evaluation_uri, read_s3_json
+from skin_lesion_mlops.core import decision_of
 
+GATE = "the gate"  # who rejects what was approved against the evaluation
 AUTOMATIC = "retraining/"  # begins the name of an approver that is no person; such an approval is deployed by itself
 
 
 class WrongMode(Exception):
     "APPROVAL_MODE is neither manual nor automatic."
+
+
+class GateNotPassed(Exception):
+    "A model would be approved against its evaluation."
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,31 @@ def handler(
     "Decide about a model, or read a decision."
     sm, arn = client("sagemaker"), event["model_package_arn"]
     package = sm.describe_model_package(ModelPackageName=arn)
+    against = objections(client("s3"), package)
     if event["action"] == "confirm":
-        return confirm(package)
+        return confirm(sm, package, against)
     if settings().mode == "manual" and package["ModelApprovalStatus"] != "Approved":
         return ask(sm, package, event)
+    if against:
+        raise GateNotPassed(f"model {package['ModelPackageVersion']}: {'; '.join(against)}")
     return approve(sm, package, event)
+
+
+def objections(
+    s3: Any,  # S3 client
+    package: dict,  # as DescribeModelPackage answers
+) -> list[str]:  # empty when the model passed its gate, or the last approval says why that does not count
+    "What stands against an approval, as the evaluation recorded it."
+    metadata = package.get("CustomerMetadataProperties", {})
+    last = max((k for k in metadata if k.startswith("approval-")), default="approval-")
+    if metadata.get(last, "").split(" ")[1:2] == ["Approved"] and metadata.get(last.replace("approval-", "override-")):
+        return []
+    try:
+        evaluation = read_s3_json(s3, evaluation_uri(package)) if evaluation_uri(package) else {}
+    except (FileNotFoundError, ValueError):
+        evaluation = {}
+    decision = decision_of(evaluation)
+    return [] if decision["passed"] else decision["reasons"] or ["its gate was not passed"]
 
 
 def approve(
@@ -63,19 +93,28 @@ def approve(
     by, reason = AUTOMATIC + event["execution"].split(":")[-1], "it met every threshold"
     metadata = package.get("CustomerMetadataProperties", {})
     if package["ModelApprovalStatus"] != "Approved":
-        number = 1 + sum(k.startswith("approval-") for k in metadata)
-        line = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} Approved {by}: {reason}"
-        sm.update_model_package(
-            ModelPackageArn=package["ModelPackageArn"],
-            ModelApprovalStatus="Approved",
-            ApprovalDescription=f"{by}: {reason}",
-            CustomerMetadataProperties={
-                **metadata,
-                "ChangeRecord": event["record"][:256],
-                f"approval-{number:04}": line,
-            },
-        )
+        record(sm, package, "Approved", by, reason, {**metadata, "ChangeRecord": event["record"][:256]})
     return answer("Approved", package, by, reason, event.get("evaluation", ""))
+
+
+def record(
+    sm: Any,
+    package: dict,  # as DescribeModelPackage answers
+    status: str,  # Approved or Rejected
+    by: str,
+    reason: str,
+    metadata: dict[str, str],  # of the package, as it shall be
+) -> None:
+    "Write a decision where and as `skin-lesion models` writes it."
+    number = 1 + sum(k.startswith("approval-") for k in metadata)
+    line = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {status} {by}: {reason}"
+    line = "".join(c if c.isalnum() or c in " _.:/=+-@" else " " for c in line)[:256].strip()  # what SageMaker takes
+    sm.update_model_package(
+        ModelPackageArn=package["ModelPackageArn"],
+        ModelApprovalStatus=status,
+        ApprovalDescription=f"{by}: {reason}"[:1024],
+        CustomerMetadataProperties={**metadata, f"approval-{number:04}": line},
+    )
 
 
 def ask(
@@ -95,15 +134,22 @@ def ask(
 
 
 def confirm(
+    sm: Any,
     package: dict,  # as DescribeModelPackage answers
+    against: list[str],  # from `objections`
 ) -> dict:  # see the module
-    "Read an approval: whose it is, and whether it still holds."
+    "Read an approval: whose it is, whether it still holds, and whether the evaluation is for it."
     by, colon, reason = package.get("ApprovalDescription", "").partition(": ")
     if not colon:  # approved in the console, not by `skin-lesion models approve`
         modified = package.get("LastModifiedBy", {})
         by, reason = modified.get("UserProfileName") or modified.get("IamIdentity", {}).get("Arn", "unknown"), by
     if package["ModelApprovalStatus"] != "Approved":
-        return answer("Withdrawn", package, by, reason)
+        refused = by == GATE  # by this function, whose answer got lost
+        return answer("Refused" if refused else "Withdrawn", package, by, reason)
+    if against:
+        reason = f"{'; '.join(against)}; approved by {by} without an override"
+        record(sm, package, "Rejected", GATE, reason, package.get("CustomerMetadataProperties", {}))
+        return answer("Refused", package, GATE, reason)
     return answer("Elsewhere" if by.startswith(AUTOMATIC) else "Approved", package, by, reason)
 
 

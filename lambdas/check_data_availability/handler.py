@@ -331,9 +331,9 @@ def champion_parameters(
     package = newest_package(sm, group, ModelApprovalStatus="Approved")
     if package is None or not evaluation_uri(package):
         return {}
-    gate = read_s3_json(s3, evaluation_uri(package))["gate"]["balanced_accuracy"]
+    metrics = read_s3_json(s3, evaluation_uri(package))["multiclass_classification_metrics"]["balanced_accuracy"]
     return dict(
         ChampionVersion=str(package["ModelPackageVersion"]),
-        ChampionBalancedAccuracy=gate["value"],
-        ChampionStandardError=round((gate["high"] - gate["low"]) / (2 * 1.96), 6),
+        ChampionBalancedAccuracy=metrics["value"],
+        ChampionStandardError=metrics["standard_deviation"],
     )

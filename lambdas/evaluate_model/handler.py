@@ -1,11 +1,10 @@
-"""Is the new model good enough? Compares its evaluation with the thresholds and with the approved champion.
+"""What did the evaluation decide about the new model? Reads the decision, and sums it up beside the approved champion.
 
 Answers `{passed, reasons, model_package_arn, version, champion, before, after, difference, data_hash, code, summary}`.
 Metrics come with their intervals. Raises `EvaluationMissing`, `EvaluationUnreadable`.
 
-The champion's and the challenger's test sets may differ (data is added between trainings), so their intervals are
-treated as independent. The challenger is refused when even the upper end of the difference is below the minimum:
-it is worse beyond reasonable doubt. Anything closer is left to a person, who sees the numbers.
+Nothing is compared here: the thresholds, the champion and the standard error of the difference to it were the
+evaluation's business, and `evaluation.json` records what came of it under `decision` and `gate`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 from common import client, entry, evaluation_uri, newest_package, read_s3_json
 
 NAMES = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece")
+SPAN = ("value", "low", "high")
 
 
 class EvaluationMissing(Exception):
@@ -25,7 +25,7 @@ class EvaluationMissing(Exception):
 
 
 class EvaluationUnreadable(Exception):
-    "The evaluation lacks what must be judged."
+    "The evaluation lacks its decision, or a metric to report."
 
 
 @dataclass(frozen=True)
@@ -33,38 +33,29 @@ class Settings:
     "The function's environment."
 
     group: str
-    minimum: dict[str, float]  # metric -> the least that is accepted
-    max_ece: float  # expected calibration error
-    min_difference: float  # balanced accuracy, challenger - champion, in [-1, 1]
 
 
 @functools.lru_cache(maxsize=None)
 def settings() -> Settings:
     "Read the environment, once."
-    env = os.environ
-    minimum = dict(
-        accuracy=float(env.get("ACCURACY_THRESHOLD", "0.85")),
-        balanced_accuracy=float(env.get("MIN_BALANCED_ACCURACY", "0")),
-        malignant_sensitivity=float(env.get("MIN_MALIGNANT_SENSITIVITY", "0")),
-    )
-    group = env.get("MODEL_PACKAGE_GROUP", "skin-lesion-models")
-    return Settings(group, minimum, float(env.get("MAX_ECE", "1")), float(env.get("MIN_CHAMPION_DIFFERENCE", "0")))
+    return Settings(os.environ.get("MODEL_PACKAGE_GROUP", "skin-lesion-models"))
 
 
 @entry
 def handler(
     event: dict,  # the answer of check_pipeline_status
 ) -> dict:  # see the module
-    "Judge a trained model."
+    "Report the decision about a trained model."
     s3, sm, s = client("s3"), client("sagemaker"), settings()
     evaluation = load(s3, event["evaluation"])
-    after = measured(evaluation)
-    champion = newest_package(sm, s.group, ModelApprovalStatus="Approved")
-    before = champion_metrics(s3, champion)
-    difference = compare(before, after)
-    reasons = shortcomings(after, difference, s)
-    if not event["model_package_arn"]:
-        reasons.append("the pipeline's own gate did not register it")
+    reasons, after = objections(evaluation), measured(evaluation)
+    compared = evaluation["gate"].get("champion_difference", {})
+    champion, difference = compared.get("against", ""), {}
+    if champion:
+        difference = {k: round(float(compared[k]), 4) for k in SPAN}
+    if not reasons and not event["model_package_arn"]:
+        reasons = ["the pipeline did not register it"]
+    before = champion_metrics(s3, newest_package(sm, s.group, ModelApprovalStatus="Approved"), champion)
     version = event["model_package_arn"].rpartition("/")[2]
     lineage = evaluation.get("lineage", {})
     return dict(
@@ -72,7 +63,7 @@ def handler(
         reasons=reasons,
         model_package_arn=event["model_package_arn"],
         version=version,
-        champion=str(champion["ModelPackageVersion"]) if champion else "",
+        champion=champion,
         before=before,
         after=after,
         difference=difference,
@@ -95,54 +86,39 @@ def load(
         raise EvaluationUnreadable(f"{uri} is not JSON: {e}") from None
 
 
+def objections(
+    evaluation: dict,
+) -> list[str]:  # empty when the model passed its gate; raises `EvaluationUnreadable`
+    "Each reason not to take this model, as the evaluation recorded it."
+    decision = evaluation.get("decision")
+    if not isinstance(decision, dict) or not isinstance(decision.get("passed"), bool):
+        raise EvaluationUnreadable(
+            "evaluation.json records no decision: an older version of the images wrote it; push the present images, "
+            "`skin-lesion pipeline upsert`, and retrain"
+        )
+    return [] if decision["passed"] else list(decision.get("reasons") or ["the gate was not passed"])
+
+
 def measured(
     evaluation: dict,
 ) -> dict[str, dict[str, float]]:  # metric -> {value, low, high}
-    "The metrics that are judged, with their intervals."
+    "The metrics that are reported, with their intervals."
     gate = evaluation.get("gate", {})
-    missing = [n for n in NAMES if not {"value", "low", "high"} <= set(gate.get(n, {}))]
+    missing = [n for n in NAMES if not set(SPAN) <= set(gate.get(n, {}))]
     if missing:
         raise EvaluationUnreadable(f"evaluation.json has no value and interval for {', '.join(missing)}")
-    return {n: {k: round(float(gate[n][k]), 4) for k in ("value", "low", "high")} for n in NAMES}
+    return {n: {k: round(float(gate[n][k]), 4) for k in SPAN} for n in NAMES}
 
 
 def champion_metrics(
     s3: Any,  # S3 client
-    champion: dict | None,  # as DescribeModelPackage answers
-) -> dict[str, dict[str, float]]:  # empty when there is none, or it was registered without an evaluation
-    "The metrics of the model that is approved now."
-    return measured(load(s3, evaluation_uri(champion))) if champion and evaluation_uri(champion) else {}
-
-
-def compare(
-    before: dict,  # champion, from `measured`
-    after: dict,  # challenger, from `measured`
-) -> dict[str, float]:  # {value, low, high}; empty without a champion
-    "Balanced accuracy, challenger minus champion, with a 95 % interval from the two independent ones."
-    if not before:
+    approved: dict | None,  # as DescribeModelPackage answers
+    compared: str,  # version that the evaluation compared with, "" for none
+) -> dict[str, dict[str, float]]:  # empty when that version is not the approved one any more
+    "The metrics of the model that the new one was compared with."
+    if not compared or not approved or str(approved["ModelPackageVersion"]) != compared:
         return {}
-    a, b = after["balanced_accuracy"], before["balanced_accuracy"]
-    half = (((a["high"] - a["low"]) / 2) ** 2 + ((b["high"] - b["low"]) / 2) ** 2) ** 0.5
-    value = a["value"] - b["value"]
-    return dict(value=round(value, 4), low=round(value - half, 4), high=round(value + half, 4))
-
-
-def shortcomings(
-    after: dict,  # from `measured`
-    difference: dict,  # from `compare`
-    s: Settings,
-) -> list[str]:  # empty when the model is good enough
-    "Each reason not to take this model."
-    found = [
-        f"{name.replace('_', ' ')} {after[name]['value']:.3f} is below {least:.3f}"
-        for name, least in s.minimum.items()
-        if after[name]["value"] < least
-    ]
-    if after["ece"]["value"] > s.max_ece:
-        found.append(f"calibration error {after['ece']['value']:.3f} is above {s.max_ece:.3f}")
-    if difference and difference["high"] < s.min_difference:
-        found.append(f"it is worse than the approved model: {_signed(difference)}")
-    return found
+    return measured(load(s3, evaluation_uri(approved))) if evaluation_uri(approved) else {}
 
 
 def _signed(
@@ -154,17 +130,21 @@ def _signed(
 
 def describe(
     version: str,  # "" when it was not registered
-    before: dict,  # from `measured`
+    before: dict,  # from `champion_metrics`
     after: dict,  # from `measured`
-    difference: dict,  # from `compare`
-    reasons: list[str],  # from `shortcomings`
+    difference: dict,  # {value, low, high}; empty when there was nothing to compare with
+    reasons: list[str],  # not to take it
 ) -> str:
-    "The judgement in one paragraph."
+    "The decision in one paragraph."
     lines = [
         f"{n.replace('_', ' ')} {after[n]['value']:.3f} ({after[n]['low']:.3f} to {after[n]['high']:.3f})"
         + (f", was {before[n]['value']:.3f}" if before else "")
         for n in NAMES
     ]
-    against = f" Against the approved model: {_signed(difference)}." if difference else " No model was approved before."
+    against = (
+        f" Against the approved model: {_signed(difference)}."
+        if difference
+        else " There was no approved model to compare with."
+    )
     verdict = f" Not good enough: {'; '.join(reasons)}." if reasons else ""
     return f"Model {version or '(not registered)'}: {'; '.join(lines)}.{against}{verdict}"

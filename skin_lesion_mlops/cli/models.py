@@ -24,10 +24,11 @@ from skin_lesion_mlops.cli.options import (
     print_json,
     table,
 )
+from ..core import decision_of
 
 # %% auto #0
-__all__ = ['models', 'RemoteRegion', 'Version', 'By', 'Reason', 'Which', 'models_list', 'models_show', 'models_approve',
-           'models_reject']
+__all__ = ['models', 'RemoteRegion', 'Version', 'By', 'Reason', 'Override', 'Which', 'models_list', 'models_show',
+           'models_approve', 'models_reject']
 
 # %% ../../nbs/cli/04_models.ipynb #9e6158e6
 models = create_verbs("Model versions: list, show, approve, reject.")
@@ -96,19 +97,37 @@ def models_show(
     evaluation = registry.evaluation(package)
     origin = lineage(package, evaluation)
     if as_json:
-        return print_json(dict(package, metrics=headline(evaluation), gate=evaluation.get("gate"), lineage=origin))
+        judged = dict(gate=evaluation.get("gate"), decision=decision_of(evaluation), lineage=origin)
+        return print_json(dict(package, metrics=headline(evaluation), **judged))
     print(f"version {package['ModelPackageVersion']} of {group}: {paint(package['ModelApprovalStatus'])}")
-    told = {k.replace("_", " "): v for k, v in origin.items() if v and k != "parameters"}
+    lines = {k.replace("_", " "): v for k, v in origin.items() if v and k != "parameters"}
+    lines["gate"] = _decision_line(decision_of(evaluation))
     if not region:
-        told["files"] = registry.folder(package)
-    print("\n".join(f"{k:14}{v}" for k, v in told.items()))
-    decisions = [{k.lower(): e[k] for k in ("Time", "Status", "By", "Reason")} for e in package["ApprovalHistory"]]
+        lines["files"] = registry.folder(package)
+    print("\n".join(f"{k:14}{v}" for k, v in lines.items()))
+    entries = package["ApprovalHistory"]
+    known = ("Time", "Status", "By", "Reason", *(["Override"] if any("Override" in e for e in entries) else []))
+    decisions = [{k.lower(): e.get(k, "") for k in known} for e in entries]
     for rows in (metric_rows(headline(evaluation)), guard_rows(evaluation.get("gate", {})), decisions):
         print(f"\n{table(rows)}" if rows else "", end="\n" if rows else "")
+
+
+def _decision_line(
+    decision: dict[str, Any],  # from `decision_of`
+) -> str:  # e.g. "not passed: accuracy 0.840 is below 0.850"
+    "The evaluation's decision in a line."
+    words = {True: "passed", False: "not passed", None: "not recorded"}[decision["passed"]]
+    return ": ".join([words, *(["; ".join(decision["reasons"])] if decision["reasons"] else [])])
 
 # %% ../../nbs/cli/04_models.ipynb #3cec1849
 By = Annotated[Optional[str], typer.Option("--by", metavar="NAME", help="who decides  [default: the user logged in]")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="why; kept for good")]
+Override = Annotated[
+    Optional[str],
+    typer.Option(
+        "--override", metavar="TEXT", help="why it is approved although its gate was not passed; kept for good"
+    ),
+]
 Which = Annotated[str, typer.Argument(metavar="VERSION", help="a number, or latest")]
 
 
@@ -120,9 +139,10 @@ def _decide(
     group: str,  # model package group
     registry: Any,  # from `create_registry`
     as_json: bool,
+    override: str = "",  # why the gate does not count
 ) -> None:
     "Record a decision and say so."
-    package = registry.set_status(group, version, status, by or getpass.getuser(), reason)
+    package = registry.set_status(group, version, status, by or getpass.getuser(), reason, override)
     if as_json:
         return print_json(package)
     n = package["ModelPackageVersion"]
@@ -134,13 +154,14 @@ def models_approve(
     version: Which,
     reason: Reason,
     by: By = None,
+    override: Override = None,  # why, against the gate
     group: Group = GROUP,  # model package group
     region: RemoteRegion = None,
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
 ) -> None:
     "Approve a version: it may be deployed, and is compared with."
-    _decide("Approved", version, by, reason, group, _registry(home, region), as_json)
+    _decide("Approved", version, by, reason, group, _registry(home, region), as_json, override or "")
 
 
 @models.command("reject", epilog=example('skin-lesion models reject 3 --by "Dr. Ada" --reason "misses acral melanoma"'))

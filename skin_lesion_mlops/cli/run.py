@@ -30,7 +30,17 @@ from skin_lesion_mlops.cli.options import (
     read_pairs,
     table,
 )
-from ..core import Files, SkinLesionError, atomic, choose, duration, hash_file, read_json, s3_path
+from skin_lesion_mlops.core import (
+    Files,
+    SkinLesionError,
+    atomic,
+    choose,
+    decision_of,
+    duration,
+    hash_file,
+    read_json,
+    s3_path,
+)
 
 # %% auto #0
 __all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'NoCache', 'Definition', 'EXIT', 'RUN', 'DEMO', 'Images',
@@ -103,7 +113,7 @@ def fill(
 # %% ../../nbs/cli/03_run.ipynb #cd3fc69e
 def describe_run(
     run: Any,  # a `Run`
-) -> dict[str, Any]:  # id, status, started, seconds, reason, parameters, steps, metrics, gate, model, report, page
+) -> dict[str, Any]:  # id, status, seconds, reason, steps, metrics, gate, decision, model, report, page, ...
     "What a run came to."
     from skin_lesion_mlops.pipeline.runs import evidence
     from skin_lesion_mlops.cli.words import headline
@@ -122,6 +132,7 @@ def describe_run(
         steps=[{k: getattr(s, k) for k in ("name", "type", "status", "seconds", "cached")} for s in run.steps],
         metrics=headline(evaluation),
         gate=evaluation.get("gate", {}),
+        decision=decision_of(evaluation),
         model=_model(run),
         report=str(reports[-1]) if reports else "",
         page=str(run.page),

@@ -49,8 +49,8 @@ def guard_rows(
         on = g.get("blocks", True)
         decision = ("passed" if g["passed"] else "not passed") if on else "off"
         limit = f"{g.get('direction', 'at least')} {g['threshold']:g}" if on else "-"
-        told = g.get("note", "").startswith("no champion")
-        value, ends = (None, (None, None)) if told else (g["value"], (g["low"], g["high"]))
+        alone = g.get("against") == ""  # there is no champion to differ from
+        value, ends = (None, (None, None)) if alone else (g["value"], (g["low"], g["high"]))
         rows.append(
             {"guard": name.replace("_", " "), "value": number(value), "95 % interval": interval(*ends), "limit": limit}
         )
@@ -59,7 +59,7 @@ def guard_rows(
 
 # %% ../../nbs/cli/01_words.ipynb #1366a661
 def summary(
-    run: dict[str, Any],  # id, status, seconds, reason, steps, metrics, gate, model, report, page
+    run: dict[str, Any],  # id, status, seconds, reason, steps, metrics, gate, decision, model, report, page
 ) -> str:  # several paragraphs of plain text
     "What a run came to, for a person."
     parts = [f"run {run['id']}: {paint(run['status'])} after {duration(run['seconds'])}"]
@@ -119,10 +119,10 @@ def _ending(
 def why_not(
     run: dict[str, Any],  # as in `summary`
 ) -> str:
-    "What the gate objected to, or the pipeline's own words where there is no such guard."
-    failed = {n.replace("_", " "): g for n, g in run["gate"].items() if not g["passed"]}
-    told = [f"{n} is {number(g['value'])} and must be {g['direction']} {g['threshold']:g}" for n, g in failed.items()]
-    return f"not registered: {'; '.join(told)}" if told else run["reason"]
+    "What the evaluation objected to, or the pipeline's own words where it was not the evaluation that said no."
+    decision = run["decision"]
+    refused = decision["passed"] is False and decision["reasons"]
+    return f"not registered: {'; '.join(decision['reasons'])}" if refused else run["reason"]
 
 
 def _short(

@@ -73,6 +73,7 @@ def evaluation_json(
             ),
             subgroups=e.groups.to_dict("records"),
             gate=e.guards,
+            decision=e.decision,
             passed=e.passed,
             conclusion=e.said,
             model_card_content=card_content(card),
@@ -227,7 +228,7 @@ def _evaluation_details(
         "Calibration": [_number(t, "ece"), _number(t, "brier")]
         + [_line("reliability", r.confidence.to_numpy(), r.accuracy.to_numpy(), ("confidence", "accuracy"))],
         "Subgroups": [b for a, g in e.groups.groupby("attribute") for b in _group_bars(str(a), g)],
-        "Gate": [dict(name=n, type="boolean", value=bool(g["passed"]), notes=_terms(g)) for n, g in e.guards.items()],
+        "Gate": _decided(e),
     }
     return dict(
         name="Test set",
@@ -259,6 +260,18 @@ def _group_bars(
         for figure in ("accuracy", "malignant_sensitivity")
         for bar in _bars(f"{figure} by {attribute}", names, groups[figure], figure)
     ]
+
+
+def _decided(
+    e: Evaluation,
+) -> list[dict[str, Any]]:  # a simple metric for the decision, and one for each guard
+    "What the gate decided; a guard that is off passes nothing."
+    why = dict(notes="; ".join(e.decision["reasons"])[:1024]) if e.decision["reasons"] else {}
+    found = [dict(name="decision", type="boolean", value=e.decision["passed"], **why)]
+    for n, g in e.guards.items():
+        told = dict(type="boolean", value=bool(g["passed"])) if g["blocks"] else dict(type="string", value="off")
+        found.append(dict(name=n, **told, notes=_terms(g)))
+    return found
 
 
 def _terms(

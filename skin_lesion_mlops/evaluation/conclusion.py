@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .gate import Champion, gate, passes
+from .gate import Champion, decide, gate
 from .metrics import constant, ece_floor, measure, subgroups
 from .predictions import Predictions
 
@@ -22,22 +22,17 @@ __all__ = ['conclusion', 'Evaluation', 'evaluate']
 def conclusion(
     p: Predictions,
     table: pd.DataFrame,  # from `measure`
-    guards: dict[str, dict[str, Any]],  # from `gate`
+    decision: dict[str, Any],  # from `decide`
     groups: pd.DataFrame | None = None,  # from `subgroups`
 ) -> list[str]:  # sentences, the most important first
     "What the figures say, in words."
     v = table.value
-    failed = [
-        f"{n.replace('_', ' ')} {g['value']:.2f}, {g['direction']} {g['threshold']:.2f}"
-        for n, g in guards.items()
-        if not g["passed"]
-    ]
     common = int(np.bincount(p.labels).argmax())
     said = [
         (
             "The model passes the gate."
-            if not failed
-            else f"The model does not pass the gate: {'; '.join(failed)} required."
+            if decision["passed"]
+            else f"The model does not pass the gate: {'; '.join(decision['reasons'])}."
         )
     ]
     said.append(
@@ -108,13 +103,14 @@ class Evaluation:
     figures: pd.DataFrame  # from `measure`
     groups: pd.DataFrame  # from `subgroups`
     guards: dict[str, dict[str, Any]]  # from `gate`
+    decision: dict[str, Any]  # from `decide`
     said: list[str]  # from `conclusion`
     baseline: pd.DataFrame  # `measure` of the best constant answer: value and standard error
 
     @property
     def passed(self) -> bool:
         "May the model be registered?"
-        return passes(self.guards)
+        return self.decision["passed"]
 
 
 def evaluate(
@@ -129,4 +125,6 @@ def evaluate(
     table = measure(p, bootstrap, seed)
     groups = subgroups(p, rows, max(100, bootstrap // 3), seed)
     guards = gate(table, thresholds, champion)
-    return Evaluation(p, table, groups, guards, conclusion(p, table, guards, groups), constant(p, seed))
+    decision = decide(guards)
+    said = conclusion(p, table, decision, groups)
+    return Evaluation(p, table, groups, guards, decision, said, constant(p, seed))

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import SkinLesionError
+from ..core import GUARDS, SkinLesionError
 
 # %% auto #0
-__all__ = ['OFF', 'Champion', 'champion_difference', 'gate', 'passes']
+__all__ = ['OFF', 'Champion', 'champion_difference', 'gate', 'decide']
 
 # %% ../../nbs/evaluation/02_gate.ipynb #0195b4d6
-OFF = dict(accuracy=0.0, balanced_accuracy=0.0, malignant_sensitivity=0.0, ece=1.0, champion_difference=-1.0)
+OFF = dict(zip(GUARDS, (0.0, 0.0, 0.0, 1.0, -1.0)))  # guard -> threshold at which it can never block
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ def champion_difference(
     error = 1.96 * np.hypot(table.standard_error["balanced_accuracy"], champion.standard_error)
     return difference, max(-1.0, difference - error), min(1.0, difference + error)
 
-
+# %% ../../nbs/evaluation/02_gate.ipynb #a42cfc1d
 def gate(
     table: pd.DataFrame,  # from `measure`
     thresholds: dict[str, float],  # guard -> threshold; a guard not named is off
     champion: Champion = Champion(),  # the approved model
-) -> dict[str, dict[str, Any]]:  # guard -> value, low, high, threshold, direction, blocks, passed, note
+) -> dict[str, dict[str, Any]]:  # guard -> value, low, high, threshold, direction, blocks, passed, note; and against
     "Judge a model: every guard, whether it is on or off."
     unknown = set(thresholds) - set(OFF)
     if unknown:
@@ -63,6 +63,7 @@ def gate(
             passed=bool(compared <= threshold if name == "ece" else compared >= threshold),
             note=note,
         )
+    found["champion_difference"]["against"] = champion.version or "?" if champion.balanced_accuracy > 0 else ""
     return found
 
 
@@ -71,7 +72,7 @@ def _figure(
     name: str,
     worst: float,  # its worst value, at which only a guard that is off lets it pass
 ) -> tuple[float, float, float, str]:  # value, low, high, note
-    "A figure as the pipeline's condition can read it: always a number."
+    "A figure as the pipeline's condition reads it: always a number."
     value, low, high = (float(table[column][name]) for column in ("value", "low", "high"))
     if np.isnan(value):
         return worst, 0.0, 1.0, "cannot be computed on this test set; counted as its worst value"
@@ -88,9 +89,34 @@ def _against(
     value, low, high = champion_difference(table, champion)
     return float(value), float(low), float(high), f"against version {champion.version or '?'}"
 
-
-def passes(
+# %% ../../nbs/evaluation/02_gate.ipynb #9a419feb
+def decide(
     guards: dict[str, dict[str, Any]],  # from `gate`
-) -> bool:
+) -> dict[str, Any]:  # passed; failed, how many guards; reasons, a sentence for each of those
     "May the model be registered?"
-    return all(g["passed"] for g in guards.values())
+    failed = [name for name, g in guards.items() if not g["passed"]]
+    return dict(passed=not failed, failed=len(failed), reasons=[_reason(name, guards[name]) for name in failed])
+
+
+def _reason(
+    name: str,  # of a guard
+    g: dict[str, Any],  # the guard, not passed
+) -> str:  # e.g. "accuracy 0.840 is below 0.850"
+    "Why a guard was not passed."
+    figure = "calibration error" if name == "ece" else name.replace("_", " ")
+    value, limit = _told_apart(g["value"], g["threshold"])
+    if name == "champion_difference":
+        span = f"{g['value']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
+        return f"it is worse than the approved model: {span} balanced accuracy; the upper end must be at least {limit}"
+    if g["note"]:
+        return f"{figure} {g['note'].partition(';')[0]}, and must be {g['direction']} {limit}"
+    return f"{figure} {value} is {'above' if g['direction'] == 'at most' else 'below'} {limit}"
+
+
+def _told_apart(
+    value: float,
+    limit: float,  # what it is compared with
+) -> tuple[str, str]:  # both, with three digits or as many more as they need to differ
+    "Two numbers for reading."
+    pairs = [(f"{value:.{digits}f}", f"{limit:.{digits}f}") for digits in range(3, 17)]
+    return next((pair for pair in pairs if pair[0] != pair[1]), pairs[0])

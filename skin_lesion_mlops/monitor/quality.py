@@ -130,7 +130,7 @@ def _statistics(
     now: pd.DataFrame,  # from `measure`
 ) -> dict[str, Any]:
     "The window's figures as Model Monitor writes them."
-    e = Evaluation(p, now, pd.DataFrame(), {}, [], constant(p))
+    e = Evaluation(p, now, pd.DataFrame(), {}, {}, [], constant(p))
     figures = model_quality(e)
     return without_nan(dict(version=0.0, dataset=dict(item_count=len(p)), multiclass_classification_metrics=figures))
 

@@ -371,12 +371,9 @@ def _train(
 
 # %% ../../nbs/pipeline/01_definition.ipynb #a40548c0
 GATE = (
-    # what, where in evaluation.json, how it must compare, with which parameter
+    # what, where in evaluation.json, how it must compare, with which parameter or number
     ("accuracy", "multiclass_classification_metrics.accuracy.value", ">=", "AccuracyThreshold"),
-    ("balanced accuracy", "gate.balanced_accuracy.value", ">=", "MinBalancedAccuracy"),
-    ("malignant sensitivity", "gate.malignant_sensitivity.value", ">=", "MinMalignantSensitivity"),
-    ("calibration error", "gate.ece.value", "<=", "MaxEce"),
-    ("difference to the champion, upper bound", "gate.champion_difference.high", ">=", "MinChampionDifference"),
+    ("failed guards", "decision.failed", "<=", 0),
 )
 
 
@@ -400,7 +397,10 @@ def _gate(
     from sagemaker.mlops.workflow.fail_step import FailStep
 
     compare = {">=": sdk.ConditionGreaterThanOrEqualTo, "<=": sdk.ConditionLessThanOrEqualTo}
-    conditions = [compare[how](left=_measured(path), right=p[limit]) for _, path, how, limit in GATE]
+    conditions = [
+        compare[how](left=_measured(path), right=p[limit] if isinstance(limit, str) else limit)
+        for _, path, how, limit in GATE
+    ]
     why = Join(on="", values=["Not registered. ", _measured("conclusion[0]")])
     fail = FailStep(name="NotRegistered", error_message=why)
     return ConditionStep(name="Gate", conditions=conditions, if_steps=[register], else_steps=[fail])

@@ -146,19 +146,46 @@ def label_of(
 
 
 def _gate(run: Run) -> str:
-    "What the conditions compared."
+    "What the evaluation decided, guard by guard, and what the conditions compared besides."
     if not run.gate:
         return ""
-    rows = [
-        [
-            html.escape(label_of(c["what"])),
-            number(c["value"]),
-            f"{_SIGNS.get(c['how'], html.escape(c['how']))} {number(c['limit'])}",
-            pill("passed", "good") if c["passed"] else pill("not passed", "bad"),
-        ]
-        for c in run.gate
-    ]
-    return "<h2>Gate</h2>" + table(["", ">measured", "required", ""], rows)
+    rows = [_guard(name, g) for name, g in run.guards.items()]
+    known = [(name.replace("_", " "), g.get("threshold")) for name, g in run.guards.items()]
+    more = [c for c in run.gate if (label_of(c["what"]), c["limit"]) not in known]
+    if run.guards:
+        more = [c for c in more if not c["what"].startswith("decision.")]
+    rows += [_condition(c) for c in more]
+    return "<h2>Gate</h2>" + _decision(run) + table(["", ">measured", "required", ""], rows)
+
+
+def _guard(
+    name: str,  # of a guard
+    g: dict[str, Any],  # as the evaluation recorded it
+) -> list[str]:
+    "A guard; one that is off has passed nothing."
+    nothing = g.get("against") == ""  # there is no champion
+    asked = f"{g.get('direction', 'at least')} {number(g.get('threshold'))}"
+    outcome = pill("passed", "good") if g.get("passed") else pill("not passed", "bad")
+    cells = [html.escape(name.replace("_", " ")), "" if nothing else number(g.get("value"))]
+    return cells + (["off", pill("off", "grey")] if g.get("blocks") is False else [html.escape(asked), outcome])
+
+
+def _condition(
+    c: dict[str, Any],  # what a condition compared: what, value, how, limit, passed
+) -> list[str]:
+    "A comparison that no guard speaks of."
+    required = f"{_SIGNS.get(c['how'], html.escape(c['how']))} {number(c['limit'])}"
+    outcome = pill("passed", "good") if c["passed"] else pill("not passed", "bad")
+    return [html.escape(label_of(c["what"])), number(c["value"]), required, outcome]
+
+
+def _decision(run: Run) -> str:
+    "The evaluation's decision and its reasons."
+    if not run.decision:
+        return ""
+    words = {True: "passed", False: "not passed", None: "not recorded"}[run.decision["passed"]]
+    why = f": {'; '.join(run.decision['reasons'])}" if run.decision["reasons"] else ""
+    return f"<p>Decision of the evaluation: <b>{words}</b>{html.escape(why)}</p>"
 
 # %% ../../nbs/pipeline/07_page.ipynb #b690e299
 def _steps(run: Run) -> str:

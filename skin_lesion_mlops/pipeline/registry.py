@@ -17,11 +17,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Iterator, List
 
-from ..core import SkinLesionError, hash_file, hash_text, read_json, s3_path, write_json
+from ..core import SkinLesionError, decision_of, hash_file, hash_text, read_json, s3_path, write_json
 
 # %% auto #0
 __all__ = ['GROUP', 'FIELDS', 'PENDING', 'APPROVED', 'REJECTED', 'TRANSITIONS', 'ARTEFACTS', 'PACKAGE', 'check_request',
-           'check_transition', 's3_uris', 'take_copies', 'history', 'append', 'problems', 'LocalRegistry',
+           'check_transition', 'check_gate', 's3_uris', 'take_copies', 'history', 'append', 'problems', 'LocalRegistry',
            'create_registry', 'SageMakerRegistry', 'champion', 'lineage']
 
 # %% ../../nbs/pipeline/03_registry.ipynb #14452bf7
@@ -77,6 +77,25 @@ def check_transition(
         raise SkinLesionError(
             f"version {version} is {now} and cannot become {status}",
             f"from there it can become {' or '.join(TRANSITIONS[now])}",
+        )
+
+# %% ../../nbs/pipeline/03_registry.ipynb #95880a29
+def check_gate(
+    package: dict[str, Any],  # a version, as `describe` gives it
+    decision: dict[str, Any],  # of its evaluation, from `decision_of`
+    override: str,  # why it is approved all the same; empty where nothing stands against it
+) -> None:  # raises `SkinLesionError` when an approval goes against the gate and nobody says why
+    "Hold an approval against what the evaluation decided."
+    version, override = package["ModelPackageVersion"], override.strip()
+    if decision["passed"] and override:
+        raise SkinLesionError(
+            f"version {version} passed its gate: there is nothing to override", "leave the override out"
+        )
+    if not decision["passed"] and not override:
+        against = "its gate was not passed" if decision["passed"] is False else "nothing says that it passed its gate"
+        raise SkinLesionError(
+            f"version {version} cannot be approved, {against}: {'; '.join(decision['reasons'])}",
+            'approve another version, or say with --override "..." why it shall serve all the same',
         )
 
 # %% ../../nbs/pipeline/03_registry.ipynb #40cb90fd
@@ -139,7 +158,7 @@ def _link(
 # %% ../../nbs/pipeline/03_registry.ipynb #1d0c5c20
 def history(
     folder: Path,  # a version's folder
-) -> list[dict]:  # entries, oldest first: Status, By, Reason, Time, Previous
+) -> list[dict]:  # entries, oldest first: Status, By, Reason, Time, Previous; Override where there was one
     "Every decision on a version, beginning with its registration."
     return [read_json(p) for p in sorted((folder / "approvals").glob("[0-9]*.json"))]
 
@@ -150,9 +169,12 @@ def append(
     status: str,  # the new state
     by: str,
     reason: str,
+    override: str = "",  # why the gate did not count
 ) -> None:  # raises `FileExistsError` when somebody was quicker
     "Add entry `number` to a version's history, unless it is taken."
     entry = dict(Status=status, By=by, Reason=reason, Time=_now(), Previous=_seal(folder, number))
+    if override:
+        entry["Override"] = override
     target = folder / "approvals" / f"{number:04}.json"
     ready = write_json(target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}"), entry)
     try:
@@ -259,7 +281,8 @@ class LocalRegistry:
         status: str,  # "Approved" or "Rejected"
         by: str,
         reason: str,  # and why; both are kept for good
-    ) -> dict[str, Any]:  # the version as it is now
+        override: str = "",  # why it is approved although its gate was not passed; kept as well
+    ) -> dict[str, Any]:  # the version as it is now; raises for an approval against the gate without an override
         "Record a decision."
         folder = self._folder(group, version)
         while True:
@@ -267,8 +290,10 @@ class LocalRegistry:
             check_transition(package, status, by, reason)
             if status == APPROVED:
                 self.describe(group, folder.name)  # what was tampered with can be rejected, not approved
+                check_gate(package, decision_of(self.evaluation(package)), override)
             try:
-                append(folder, len(package["ApprovalHistory"]) + 1, status, by, reason)
+                against = override.strip() if status == APPROVED else ""
+                append(folder, len(package["ApprovalHistory"]) + 1, status, by, reason, against)
             except FileExistsError:  # somebody decided meanwhile: look again
                 continue
             return self._read(folder)
@@ -347,7 +372,7 @@ class LocalRegistry:
         last = entries[-1]
         package.update(ModelApprovalStatus=last["Status"], ApprovalHistory=[_public(e) for e in entries])
         if len(entries) > 1:
-            package["ApprovalDescription"] = f"{last['By']}: {last['Reason']}"
+            package["ApprovalDescription"] = _described(last["By"], last["Reason"], last.get("Override", ""))
             package.update(LastModifiedTime=last["Time"], LastModifiedBy={"UserProfileName": last["By"]})
         return package
 
@@ -377,6 +402,15 @@ def _public(
 ) -> dict[str, str]:
     "An entry without its seal, which is nobody's business but `problems`'."
     return {k: v for k, v in entry.items() if k != "Previous"}
+
+
+def _described(
+    by: str,
+    reason: str,
+    override: str,  # why the gate did not count; empty where it did
+) -> str:  # as ApprovalDescription takes it
+    "A decision in a line."
+    return f"{by}: {reason}" + (f" (override: {override})" if override else "")
 
 
 def _evaluation_uri(
@@ -489,17 +523,22 @@ class SageMakerRegistry:
         status: str,  # "Approved" or "Rejected"
         by: str,  # who decides; AWS also records the identity of the caller
         reason: str,
-    ) -> dict[str, Any]:  # the version as it is now
+        override: str = "",  # why it is approved although its gate was not passed
+    ) -> dict[str, Any]:  # the version as it is now; raises for an approval against the gate without an override
         "Record a decision."
-        package = self.describe(group, version)
+        package, override = self.describe(group, version), _allowed(override) if status == APPROVED else ""
         check_transition(package, status, by, reason)
+        if status == APPROVED:
+            check_gate(package, decision_of(self._evaluation(package)), override)
         number = len(package["ApprovalHistory"])
-        line = _allowed(f"{_now()} {status} {by}: {reason}")
+        lines = {f"approval-{number:04}": _allowed(f"{_now()} {status} {by}: {reason}")}
+        if override:
+            lines[f"override-{number:04}"] = override
         self.client.update_model_package(
             ModelPackageArn=package["ModelPackageArn"],
             ModelApprovalStatus=status,
-            ApprovalDescription=f"{by}: {reason}"[:1024],
-            CustomerMetadataProperties={**package.get("CustomerMetadataProperties", {}), f"approval-{number:04}": line},
+            ApprovalDescription=_described(by, reason, override)[:1024],
+            CustomerMetadataProperties={**package.get("CustomerMetadataProperties", {}), **lines},
         )
         return self._read(package["ModelPackageArn"])
 
@@ -521,6 +560,16 @@ class SageMakerRegistry:
             return {}
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         return json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    def _evaluation(
+        self,
+        package: dict[str, Any],  # a version, as `describe` gives it
+    ) -> dict[str, Any]:  # empty also when it has been deleted since
+        "The evaluation, as far as it is still there."
+        try:
+            return self.evaluation(package)
+        except self.s3.exceptions.NoSuchKey:
+            return {}
 
     def _group_arn(
         self,
@@ -547,17 +596,19 @@ class SageMakerRegistry:
 
 def _history_of(
     package: dict[str, Any],  # the answer of DescribeModelPackage
-) -> list[dict[str, str]]:  # entries, oldest first: Status, By, Reason, Time
+) -> list[dict[str, str]]:  # entries, oldest first: Status, By, Reason, Time; Override where there was one
     "Every decision on a package, as far as its metadata tells."
     by = package.get("CreatedBy", {}).get("UserProfileName", "SageMaker")
     properties = package.get("CustomerMetadataProperties", {})
-    lines = [v for k, v in sorted(properties.items()) if k.startswith("approval-")]
+    lines = {k: v for k, v in sorted(properties.items()) if k.startswith("approval-")}
     first = PENDING if lines else package["ModelApprovalStatus"]
     entries = [dict(Status=first, By=by, Reason="registered", Time=package["CreationTime"])]
-    for line in lines:
+    for key, line in lines.items():
         when, status, rest = line.split(" ", 2)
         name, _, reason = rest.partition(": ")
         entries.append(dict(Status=status, By=name, Reason=reason, Time=when))
+        if override := properties.get(key.replace("approval-", "override-")):
+            entries[-1]["Override"] = override
     return entries
 
 
@@ -607,7 +658,7 @@ def lineage(
 ) -> dict[str, Any]:  # data_hash, code_version, model_hash, parent (champion's version), execution, parameters
     "Where a version comes from; what nobody recorded is an empty string."
     known, measured = dict(package.get("CustomerMetadataProperties", {})), evaluation.get("lineage", {})
-    known = {k: v for k, v in sorted(known.items()) if not k.startswith("approval-")}
+    known = {k: v for k, v in sorted(known.items()) if not k.startswith(("approval-", "override-"))}
     execution = known.pop("pipeline_execution", "") or package.get("MetadataProperties", {}).get("GeneratedBy", "")
     told = {k: known.pop(k, "") or measured.get(k, "") for k in ("data_hash", "code_version", "model_hash")}
     parent = known.pop("champion", "").rpartition("/")[2]  # group/version; the version is empty when there was none

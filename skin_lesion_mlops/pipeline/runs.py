@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable
 
-from ..core import SkinLesionError, read_json, s3_path, try_lock, write_json
+from ..core import SkinLesionError, decision_of, read_json, s3_path, try_lock, write_json
 
 # %% auto #0
 __all__ = ['OnEvent', 'home_dir', 'StepRun', 'Run', 'run_ids', 'list_runs', 'create_run', 'find_unfinished', 'metrics_of',
@@ -65,6 +65,8 @@ class Run:
     steps: list[StepRun] = field(default_factory=list)  # in the order in which they came up
     metrics: dict[str, float] = field(default_factory=dict)  # from the evaluation, e.g. accuracy, gate.ece
     intervals: dict[str, list[float]] = field(default_factory=dict)  # metric -> 95 % interval
+    guards: dict[str, dict[str, Any]] = field(default_factory=dict)  # `gate` of the evaluation
+    decision: dict[str, Any] = field(default_factory=dict)  # of the evaluation: passed, reasons; see `core.decision_of`
     data_hash: str = ""  # fingerprint of the data set
     signature: str = ""  # fingerprint of definition, parameters, data and code: a run with the same one continues this
     definition_hash: str = ""
@@ -230,6 +232,8 @@ def note_evaluation(
         return
     run.metrics.update(metrics_of(evaluation))
     run.intervals.update(evaluation.get("intervals", {}))
+    if evaluation.get("gate") or evaluation.get("decision"):
+        run.guards, run.decision = evaluation.get("gate", {}), decision_of(evaluation)
     run.data_hash = evaluation.get("lineage", {}).get("data_hash") or run.data_hash
 
 # %% ../../nbs/pipeline/06_runs.ipynb #29217d32

@@ -11,27 +11,49 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from skin_lesion_mlops.evaluation.card import without_nan
+from skin_lesion_mlops.evaluation.gate import Champion, decide, gate
+from skin_lesion_mlops.pipeline.definition import PARAMETERS
 from tests.standin import faults, sagemaker
 
 scores = dict(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
 half = 0.02  # of each interval
-ending = "Registered"  # or NotRegistered, Failed, Running
+ending = "Ended"  # with a model or without, as the evaluation decides; or Failed, Running
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/skin-lesion-inference:latest"
 
 
 def reset() -> None:
     "A good training."
     global ending
-    ending = "Registered"
+    ending = "Ended"
     scores.update(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
 
 
-def evaluation() -> dict[str, Any]:
-    "An evaluation.json with what is read of it."
-    gate = {n: dict(value=v, low=v - half, high=v + half, threshold=0, passed=True) for n, v in scores.items()}
+THRESHOLDS = dict(  # guard -> the parameter it follows
+    accuracy="AccuracyThreshold",
+    balanced_accuracy="MinBalancedAccuracy",
+    malignant_sensitivity="MinMalignantSensitivity",
+    ece="MaxEce",
+    champion_difference="MinChampionDifference",
+)
+
+
+def evaluation(
+    values: dict[str, Any] | None = None,  # parameters of the pipeline
+) -> dict[str, Any]:
+    "An evaluation.json with what is read of it, decided as the evaluate step decides."
+    known = {n: p[0] for n, p in PARAMETERS.items()} | (values or {})
+    spread = {n: dict(value=v, low=v - half, high=v + half, standard_error=half / 1.96) for n, v in scores.items()}
+    best = Champion(
+        known["ChampionVersion"], *(float(known[f"Champion{n}"]) for n in ("BalancedAccuracy", "StandardError"))
+    )
+    guards = gate(pd.DataFrame(spread).T, {n: float(known[p]) for n, p in THRESHOLDS.items()}, best)
     metrics = {n: dict(value=v, standard_deviation=half / 1.96) for n, v in scores.items()}
     lineage = dict(data_hash="d4ta", model_hash="m0del", code_version="c0de")
-    return dict(version=0.0, multiclass_classification_metrics=metrics, gate=gate, lineage=lineage)
+    found = dict(version=0.0, multiclass_classification_metrics=metrics, gate=guards, decision=decide(guards))
+    return without_nan(dict(found, lineage=lineage))
 
 
 def pretend(
@@ -53,13 +75,17 @@ def pretend(
     s3.put_object(
         **put, Key=f"runs/{run}/report/receipt.json", Body=json.dumps(dict(step="preprocess", started=_now()))
     )
-    s3.put_object(**put, Key=f"runs/{run}/evaluation/evaluation.json", Body=json.dumps(evaluation()))
-    gate = dict(Metadata=dict(Condition=dict(Outcome=str(ending == "Registered"))))
-    if ending == "NotRegistered":
-        why = dict(StepStatus="Failed", FailureReason=f"accuracy {scores['accuracy']} is below the threshold")
-        return dict(status="Failed", reason=why["FailureReason"], steps=_steps(Gate=gate, NotRegistered=why))
+    found = evaluation(values)
+    s3.put_object(**put, Key=f"runs/{run}/evaluation/evaluation.json", Body=json.dumps(found))
+    decision = found["decision"]
+    outcome = dict(Metadata=dict(Condition=dict(Outcome=str(decision["passed"]))))
+    if not decision["passed"]:
+        why = dict(StepStatus="Failed", FailureReason=f"Not registered. {'; '.join(decision['reasons'])}")
+        return dict(status="Failed", reason=why["FailureReason"], steps=_steps(Gate=outcome, NotRegistered=why))
     arn = _register(values["ModelPackageGroupName"], f"{base}/evaluation/evaluation.json")
-    return dict(status="Succeeded", steps=_steps(Gate=gate, Register=dict(Metadata=dict(RegisterModel=dict(Arn=arn)))))
+    return dict(
+        status="Succeeded", steps=_steps(Gate=outcome, Register=dict(Metadata=dict(RegisterModel=dict(Arn=arn))))
+    )
 
 
 def _register(

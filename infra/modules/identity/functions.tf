@@ -27,7 +27,10 @@ locals {
       ReadVersions = { actions = ["sagemaker:DescribeModelPackage"], resources = [local.packages] }
     }
     approve_model = {
-      Approve = { actions = ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], resources = [local.packages] }
+      ListResults = { actions = ["s3:ListBucket"], resources = [var.bucket_arns["processed"]] }
+      ReadResults = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["processed"]}/runs/*"] }
+      UseKey      = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
+      Approve     = { actions = ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], resources = [local.packages] }
     }
     deploy_model = {
       ReadVersion = { actions = ["sagemaker:DescribeModelPackage"], resources = [local.packages] }
