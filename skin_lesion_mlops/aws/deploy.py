@@ -399,7 +399,7 @@ def wait(
         time.sleep(every)
     return rollout
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #26907eb1
 def withdraw(
     sm: Any,
     deployment: Deployment,  # of a deployment that serves, and should not

@@ -79,7 +79,7 @@ def localised(
         step["Arguments"].update(_network(step["Type"], platform))
     return d
 
-
+# %% ../../nbs/aws/02_remote.ipynb #822d2b5c
 def _network(
     kind: str,  # of a step
     platform: dict[str, Any],
@@ -199,7 +199,7 @@ def describe_execution(
         model=dict(arn=found[-1], version=int(found[-1].rpartition("/")[2])) if found else None,
     )
 
-
+# %% ../../nbs/aws/02_remote.ipynb #03ca4462
 def _seconds(
     start: Any,  # a time with its zone, or None
     end: Any,  # the same; None for now

@@ -111,7 +111,7 @@ def models_show(
     for rows in (metric_rows(headline(evaluation)), guard_rows(evaluation.get("gate", {})), decisions):
         print(f"\n{table(rows)}" if rows else "", end="\n" if rows else "")
 
-
+# %% ../../nbs/cli/04_models.ipynb #3dc123a4
 def _decision_line(
     decision: dict[str, Any],  # from `decision_of`
 ) -> str:  # e.g. "not passed: accuracy 0.840 is below 0.850"
@@ -148,7 +148,7 @@ def _decide(
     n = package["ModelPackageVersion"]
     print(f"version {n} of {group} is {paint(package['ModelApprovalStatus'])} ({package['ApprovalDescription']})")
 
-
+# %% ../../nbs/cli/04_models.ipynb #55a95ceb
 @models.command("approve", epilog=example('skin-lesion models approve 3 --reason "meets the protocol, section 4"'))
 def models_approve(
     version: Which,

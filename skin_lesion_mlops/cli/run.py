@@ -138,7 +138,7 @@ def describe_run(
         page=str(run.page),
     )
 
-
+# %% ../../nbs/cli/03_run.ipynb #2aaa75a6
 def _model(
     run: Any,  # a `Run`
 ) -> dict[str, Any] | None:  # group, version and today's status; None when nothing was registered
@@ -298,7 +298,7 @@ def _load(
 
     return describe_run(Run.load(home, choose(id, run_ids(home_dir(home)))))
 
-
+# %% ../../nbs/cli/03_run.ipynb #1c91eb4a
 @runs.callback(epilog=example("skin-lesion runs", "skin-lesion runs --json | jq '.[].metrics.accuracy.value'"))
 def runs_list(
     ctx: typer.Context,  # click's context

@@ -78,6 +78,8 @@ Host = Annotated[
 Port = Annotated[
     int, typer.Option("--port", envvar=["SAGEMAKER_BIND_TO_PORT", "SKIN_LESION_PORT"], metavar="N", help="TCP port")
 ]
+
+# %% ../../nbs/cli/05_serve.ipynb #ab6ed84c
 Token = Annotated[
     Optional[str],
     typer.Option("--token", envvar="SKIN_LESION_TOKEN", metavar="TEXT", hidden=True, help="that clients must present"),
@@ -152,7 +154,7 @@ def find_pictures(
         raise SkinLesionError("there are no pictures", "give JPEG or PNG files, or folders that hold some")
     return found
 
-
+# %% ../../nbs/cli/05_serve.ipynb #57b265d5
 def predict_files(
     predictor: Predictor,  # from `create_predictor`
     paths: list[Path],

@@ -160,7 +160,7 @@ def _difference(
         found.update(low=d - half, high=d + half)
     return found
 
-
+# %% ../../nbs/cli/01_words.ipynb #1c89e6ee
 def comparison(
     c: dict[str, Any],  # from `compare`
 ) -> str:
