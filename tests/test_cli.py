@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -233,13 +234,14 @@ def test_help_is_quick_and_needs_nothing_heavy(tmp_path):
     block = f"import sys\nfor m in {heavy}: sys.modules[m] = None\nfrom skin_lesion_mlops.cli.app import app\n"
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-c", block + "app(['--help'])"], capture_output=True, env=environment(tmp_path)
         )
-        times.append(time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
     assert done.returncode == 0 and b"Commands:" in done.stdout
-    assert min(times) < 1.0, times  # 0.16 s on an idle machine; a busy one is given time
+    assert min(times) < 1.0, times  # seconds of the processor, 0.16 or so, however busy the machine is
 
 
 def test_models_and_runs_work_without_torch(tmp_path):
@@ -336,11 +338,11 @@ def test_a_broken_step_is_an_error(place):
 def test_an_interrupted_run_can_be_continued(place, number):
     line = command("run", "--data", "lesions", "--definition", "small.json", "-p", "Seconds=2.5")
     job = subprocess.Popen(line, cwd=place, env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.time() + 30
+    deadline = time.time() + 120
     while not list((place / "home").glob("runs/*/Evaluate/log.txt")) and time.time() < deadline:
         time.sleep(0.05)
     job.send_signal(number)
-    output = job.communicate(timeout=30)[0].decode()
+    output = job.communicate(timeout=120)[0].decode()
     assert job.returncode == 130, output
     assert "Traceback" not in output and "same command again" in output
     (stopped,) = json.loads(skin_lesion(place, "runs", "--json").stdout)

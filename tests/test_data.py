@@ -14,7 +14,7 @@ from skin_lesion_mlops.core import CLASSES, SPLITS, SkinLesionError
 from skin_lesion_mlops.data.check import NEAR, check, near_duplicates
 from skin_lesion_mlops.data.pictures import BadImage, decode_image, open_image, perceptual_hash
 from skin_lesion_mlops.data.sources import read_source
-from skin_lesion_mlops.data.split import assign_groups, shares, split
+from skin_lesion_mlops.data.split import assign_groups, class_balance, split
 
 
 def photo(seed: int = 0, size: tuple = (80, 60)) -> Image.Image:
@@ -285,7 +285,7 @@ def test_order_does_not_matter(rows, random):
 def test_every_class_is_in_validation(seed):
     rows = pd.DataFrame(dict(image_id=range(140), lesion_id=[f"L{i // 2}" for i in range(140)]))
     rows = rows.assign(dx=[CLASSES[(i // 2) % 7] for i in range(140)])
-    assert (shares(split(rows, seed))["validation"] == 2).all()
+    assert (class_balance(split(rows, seed))["validation"] == 2).all()
 
 
 # ---- the real thing
@@ -303,7 +303,7 @@ def test_all_of_ham10000(ham10000):
     listed = pd.read_csv(next(Path(ham10000).glob("*duplicates.csv")))
     assert len(listed) == 18
     assert all(side[a] == side[b] for a, b in zip(listed["image_id_a"], listed["image_id_b"]))
-    balance = shares(out)
+    balance = class_balance(out)
     share = balance[["validation", "test"]].div(balance[list(SPLITS)].sum(axis=1), axis=0)
     assert (share["test"] - 0.1).abs().max() < 0.015 and (share["validation"] - 0.1).abs().max() < 0.01, share
 

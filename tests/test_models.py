@@ -51,10 +51,15 @@ def test_temperature_divides_the_logits(bundle: Path, images: np.ndarray) -> Non
     assert np.allclose(b.probabilities(images, batch_size=2), torch.softmax(logits / 1.7, 1).numpy(), atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def published() -> torch.nn.Module:
+    "A network as torchvision makes it."
+    return models._torchvision_models().resnet18(num_classes=7)
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod.", "backbone."])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_weights_in_any_wrapping(prefix: str, wrapper: str, tmp_path: Path) -> None:
-    published = models._torchvision_models().resnet18(num_classes=7)
+def test_weights_in_any_wrapping(prefix: str, wrapper: str, published: torch.nn.Module, tmp_path: Path) -> None:
     state = {prefix + k: v for k, v in published.state_dict().items()}
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "w.pth")
     model = create_model("resnet18", str(tmp_path / "w.pth"))

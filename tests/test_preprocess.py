@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES, SPLITS, Files, SkinLesionError, read_json
+from skin_lesion_mlops.core import CLASSES, DEFAULT_SEED, SPLITS, Files, SkinLesionError, read_json
 from skin_lesion_mlops.data import pictures
 from skin_lesion_mlops.data import shards as P_shards
 from skin_lesion_mlops.data import statistics
 from skin_lesion_mlops.data.pictures import decode_image, open_image
+from skin_lesion_mlops.data.split import split
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.pipeline.launch import parameters_of
 
@@ -79,6 +80,17 @@ def test_a_split_folder_holds_what_was_promised(dataset, rows):
         assert [CLASSES[i] for i in shards.labels] == mine.dx[shards.index.image_id].to_list()
         hashes.add(c["data_hash"])
     assert len(hashes) == 1
+
+
+def test_the_seed_on_record_is_the_one_that_divided(rows, tmp_path):
+    "Nobody names a seed: what `split` used by default is what `write_dataset` writes down."
+    divided = split(rows.drop(columns="split"))
+    contract = P_shards.write_dataset(divided, {s: tmp_path / s for s in SPLITS}, 16, 1)
+    again = split(rows.drop(columns="split"), contract["seed"])
+    assert contract["seed"] == DEFAULT_SEED and again.split.equals(divided.split)
+    assert read_json(tmp_path / "test" / Files.DATASET)["seed"] == DEFAULT_SEED
+    assert P_shards.describe_dataset(divided)["seed"] == DEFAULT_SEED != 42
+    assert not split(rows.drop(columns="split"), 42).split.equals(divided.split)
 
 
 def test_pixels_are_those_of_the_one_route(dataset, rows):
@@ -320,7 +332,7 @@ def test_the_index_carries_the_statistics_of_its_pixels(dataset):
 def test_sketch_keeps_every_unit_of_weight_and_the_ranks(values, k):
     found = statistics.sketch(np.array(values), k)
     assert sum(len(level) * 2**i for i, level in enumerate(found["data"])) == len(values)
-    at, share = statistics.unfold(found)
+    at, share = statistics.sketch_cdf(found)
     exact = np.searchsorted(np.sort(values), at, "right") / len(values)
     assert (np.diff(share) > 0).all() and share[-1] == pytest.approx(1)
     assert (share - exact).max() < 4 / k
@@ -380,6 +392,7 @@ def test_the_step_states_its_parameters():
     want.update({f"output_{s}": "str" for s in (*SPLITS, "baseline")})
     assert {n: p.type for n, p in schema.items()} == want and all(p.help for p in schema.values())
     assert (schema["image_size"].default, schema["workers"].default, schema["input_raw"].default) == (224, 0, "")
+    assert schema["seed"].default == DEFAULT_SEED
 
 
 def test_the_step_refuses_an_unknown_parameter(tmp_path):

@@ -316,7 +316,7 @@ def server(folder, tmp_path):
     code = (
         "from skin_lesion_mlops.serve.predictor import create_predictor\n"
         "from skin_lesion_mlops.serve.app import Limits, run_server\n"
-        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=2))"
+        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=5))"
     )
     log = open(tmp_path / "log", "w")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -331,19 +331,26 @@ def server(folder, tmp_path):
     process.kill()
 
 
+def listens(port):
+    "Does anybody answer at this port?"
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_slow_clients_and_a_graceful_end(server, jpeg):
     process, port, log = server
     head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 30) as loris:
+    with socket.create_connection(("127.0.0.1", port), 120) as loris:
         loris.sendall(head % 9999 + b"\xff")
         request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", jpeg, JPEG)
-        assert urllib.request.urlopen(request, timeout=30).status == 200  # nobody else waits for it
+        assert urllib.request.urlopen(request, timeout=120).status == 200  # nobody else waits for it
         assert b" 408 " in loris.recv(200).splitlines()[0]
-    with socket.create_connection(("127.0.0.1", port), 30) as last:
+    with socket.create_connection(("127.0.0.1", port), 120) as last:
         last.sendall(head % len(jpeg) + jpeg[:100])
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        while listens(port):
+            time.sleep(0.05)
         last.sendall(jpeg[100:])
         assert b" 200 " in last.recv(200).splitlines()[0]  # what was in flight is finished
     assert process.wait(60) in (0, -signal.SIGTERM)

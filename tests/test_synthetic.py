@@ -32,7 +32,7 @@ def test_same_seed_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("n", [7, 60, 600, 3000])
 def test_plan_keeps_its_promises(n):
-    table = synthetic.plan(n, seed=n)
+    table = synthetic.plan_dataset(n, seed=n)
     lesions = table.groupby("lesion_id")
     assert len(table) == n and table.image_id.is_unique and set(table.dx) == set(CLASSES)
     assert (lesions.dx.nunique() == 1).all() and (lesions[["age", "sex", "localization"]].nunique() <= 1).all().all()

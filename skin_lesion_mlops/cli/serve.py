@@ -23,7 +23,7 @@ from skin_lesion_mlops.cli.options import (
     print_json,
     table,
 )
-from ..core import Files, SkinLesionError, ml_dir, progress
+from ..core import Files, SkinLesionError, cpus, ml_dir, progress
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.serve.predictor import Prediction, Predictor
@@ -165,7 +165,6 @@ def predict_files(
 
     from skin_lesion_mlops.data.pictures import BadImage
     from skin_lesion_mlops.serve.predictor import decode
-    from skin_lesion_mlops.data.shards import cores
 
     def answer(path: Path) -> Prediction | Exception:
         try:
@@ -173,7 +172,7 @@ def predict_files(
         except (BadImage, OSError) as e:
             return e
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with ThreadPoolExecutor(cpus()) as pool:
         for start in range(0, len(paths), BATCH):
             some = paths[start : start + BATCH]
             yield from zip(some, pool.map(answer, some))

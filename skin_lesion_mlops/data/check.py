@@ -15,69 +15,45 @@ import numpy as np
 import pandas as pd
 
 from ..core import SkinLesionError, cpus, hash_file, progress
-from .pictures import _KEEP, BadImage, _orientations, _signs, decode_image, perceptual_hash
-from .sources import read_source
+from .pictures import BadImage, decode_image, oriented_signs, perceptual_hash
+from .sources import SCHEMA, read_source
 
 # %% auto #0
-__all__ = ['NEAR', 'near_duplicates', 'Checked', 'inspect_image', 'check']
+__all__ = ['INSPECTED', 'NEAR', 'inspect_image', 'Checked', 'check', 'near_duplicates']
 
-# %% ../../nbs/data/02_check.ipynb #1eaf8ebd
-NEAR = 35  # of 255 bits; on HAM10000 it finds copies and almost nothing else
-
-
-def near_duplicates(
-    rows: pd.DataFrame,  # with `image_id`, `phash` and, optionally, `same_as`
-    max_distance: int = NEAR,  # bits that may differ, of 255
-    block: int = 1024,  # images compared at a time; memory is block x len(rows) x 4 bytes, twice
-) -> pd.DataFrame:  # image_id_a, image_id_b, distance (bits; -1 for a pair that a file in the folder lists)
-    "Pairs of images that show the same picture."
-    ids = rows["image_id"].to_numpy()
-    pairs: list[tuple] = []
-    flat = _signs(list(rows["phash"])).reshape(len(rows), -1)
-    turned = [np.ascontiguousarray(o.reshape(len(rows), -1)) for o in _orientations(flat.reshape(-1, _KEEP, _KEEP))]
-    for start in range(0, len(rows), block):
-        here = flat[start : start + block]
-        best = here @ flat[start:].T
-        for t in turned[1:]:
-            np.maximum(best, here @ t[start:].T, out=best)
-        a, b = np.nonzero(best >= 255 - 2 * max_distance)
-        keep = a < b
-        distance = (255 - best[a[keep], b[keep]]) / 2
-        pairs += zip(ids[a[keep] + start], ids[b[keep] + start], distance.astype(int))
-    present, same_as = set(ids), rows["same_as"] if "same_as" in rows else [""] * len(rows)
-    pairs += [(i, j, -1) for i, js in zip(ids, same_as) for j in js.split() if i < j and j in present]
-    return pd.DataFrame(pairs, columns=["image_id_a", "image_id_b", "distance"])
-
-# %% ../../nbs/data/02_check.ipynb #ab8832e6
-@dataclass
-class Checked:
-    "What a folder holds."
-
-    rows: pd.DataFrame  # usable: the schema's columns, path, same_as, sha256, phash, width, height
-    quarantine: pd.DataFrame  # path, image_id, reason, detail
-    source: str  # "ham10000", "isic" or "folders"
-
-    @property
-    def share(self) -> float:  # in [0, 1]
-        "Share of the entries that are in quarantine."
-        return len(self.quarantine) / max(1, len(self.rows) + len(self.quarantine))
+# %% ../../nbs/data/02_check.ipynb #73cb5c14
+INSPECTED = ("reason", "detail", "sha256", "phash", "width", "height")
 
 
 def inspect_image(
     path: str,  # an image file
-) -> tuple[str, ...]:  # ("", sha256, phash, width, height), or (reason, detail, "", "", "") when it cannot be used
+) -> tuple:  # one value for each of `INSPECTED`; the reason is "" where it can be used, else the hashes are
     "Open one image and fingerprint it."
     try:
         if os.path.getsize(path) == 0:
             raise BadImage("empty_file", "zero bytes")
         im = decode_image(path)
-        return "", hash_file(path), perceptual_hash(im), str(im.width), str(im.height)
+        return "", "", hash_file(path), perceptual_hash(im), im.width, im.height
     except BadImage as e:
-        return e.reason, e.detail, "", "", ""
+        return e.reason, e.detail, "", "", 0, 0
     except OSError as e:
-        return "unreadable", f"the system refuses to read it ({type(e).__name__})", "", "", ""
+        return "unreadable", f"the system refuses to read it ({type(e).__name__})", "", "", 0, 0
 
 
+def _inspect(
+    paths: list[str],
+    workers: int,  # as in `check`
+) -> pd.DataFrame:  # `inspect_image` of each
+    "Inspect many images, in this process when they are few."
+    n = workers or cpus()
+    if n == 1 or len(paths) < 200:
+        found = [inspect_image(p) for p in progress(paths, "checking")]
+    else:
+        with ProcessPoolExecutor(n) as pool:
+            found = list(progress(pool.map(inspect_image, paths, chunksize=32), "checking", total=len(paths)))
+    return pd.DataFrame(found, columns=list(INSPECTED))
+
+# %% ../../nbs/data/02_check.ipynb #34949e58
 def _problem(
     r: Any,  # a row of `read_source`
 ) -> tuple[str, str]:  # reason and detail; ("", "") when the row is sound
@@ -94,6 +70,34 @@ def _problem(
         return ("no_row", "no row of the metadata names this file") if r.orphan else ("label_missing", "no diagnosis")
     return ("", "") if r.dx else ("label_unknown", f"{r.label!r} is not in the class table")
 
+
+def _judge(
+    rows: pd.DataFrame,  # from `read_source`
+    folder: str | Path,  # that they were read from
+) -> pd.DataFrame:  # with `reason` and `detail`, both "" where the row is sound
+    "Say of every row what is wrong with it."
+    root = os.path.realpath(folder) + os.sep
+    outside = [bool(p) and not os.path.realpath(p).startswith(root) for p in rows["path"]]
+    known = rows[rows["dx"] != ""].groupby("image_id")["dx"].nunique()
+    conflict = rows["image_id"].map(known).fillna(0) > 1
+    rows = rows.assign(outside=outside, again=rows.duplicated("image_id"), conflict=conflict)
+    found = [_problem(r) for r in rows.itertuples()]
+    return rows.assign(reason=[f[0] for f in found], detail=[f[1] for f in found])
+
+# %% ../../nbs/data/02_check.ipynb #ab8832e6
+@dataclass
+class Checked:
+    "What a folder holds."
+
+    rows: pd.DataFrame  # usable: `SCHEMA`, path, same_as, sha256, phash, width, height
+    quarantine: pd.DataFrame  # path, image_id, reason, detail
+    source: str  # "ham10000", "isic" or "folders"
+
+    @property
+    def share(self) -> float:  # in [0, 1]
+        "Share of the entries that are in quarantine."
+        return len(self.quarantine) / max(1, len(self.rows) + len(self.quarantine))
+
 # %% ../../nbs/data/02_check.ipynb #afca0273
 def check(
     folder: str | Path,  # any of the three layouts
@@ -101,38 +105,15 @@ def check(
     limit: float = 1.0,  # in [0, 1]: stop with an error when a larger share is in quarantine
 ) -> Checked:
     "Read a folder, open every image, and say what can be used and what cannot."
-    rows = read_source(folder)
-    root = os.path.realpath(folder) + os.sep
-    rows["outside"] = [bool(p) and not os.path.realpath(p).startswith(root) for p in rows["path"]]
-    rows["again"] = rows.duplicated("image_id")
-    known = rows[rows["dx"] != ""].groupby("image_id")["dx"].nunique()
-    rows["conflict"] = rows["image_id"].map(known).fillna(0) > 1
-    verdict = [_problem(r) for r in rows.itertuples()]
-    rows["reason"], rows["detail"] = [v[0] for v in verdict], [v[1] for v in verdict]
+    rows = _judge(read_source(folder), folder)
     sound = rows.index[rows["reason"] == ""]
-    seen = pd.DataFrame(_inspect(list(rows.loc[sound, "path"]), workers), index=sound, columns=list("rabcd"), dtype=str)
-    rows.loc[sound, "reason"], rows.loc[sound, "detail"] = seen["r"], seen["a"].where(seen["r"] != "", "")
+    seen = _inspect(list(rows.loc[sound, "path"]), workers).set_index(sound)
+    rows.loc[sound, ["reason", "detail"]] = seen[["reason", "detail"]]
     good = rows["reason"] == ""
-    used = rows[good].assign(sha256=seen["a"], phash=seen["b"], width=seen["c"], height=seen["d"])
-    used = used.drop(columns=["reason", "detail", "orphan", "outside", "again", "conflict", "label"])
-    out = Checked(
-        used.astype(dict(width=int, height=int)).reset_index(drop=True),
-        rows.loc[~good, ["path", "image_id", "reason", "detail"]].reset_index(drop=True),
-        str(rows["source"].iloc[0]),
-    )
-    return _within(out, limit, folder)
-
-
-def _inspect(
-    paths: list[str],
-    workers: int,  # as in `check`
-) -> list[tuple[str, ...]]:  # `inspect_image` of each
-    "Inspect many images, in this process when they are few."
-    n = workers or cpus()
-    if n == 1 or len(paths) < 200:
-        return [inspect_image(p) for p in progress(paths, "checking")]
-    with ProcessPoolExecutor(n) as pool:
-        return list(progress(pool.map(inspect_image, paths, chunksize=32), "checking", total=len(paths)))
+    used = rows.loc[good, [*SCHEMA, "path", "same_as"]].join(seen.drop(columns=["reason", "detail"]))
+    left = rows.loc[~good, ["path", "image_id", "reason", "detail"]]
+    found = Checked(used.reset_index(drop=True), left.reset_index(drop=True), str(rows["source"].iloc[0]))
+    return _within(found, limit, folder)
 
 
 def _within(
@@ -148,3 +129,29 @@ def _within(
             "run `skin-lesion data check` for the list; mend the data, or raise MaxQuarantineShare if it is right so",
         )
     return checked
+
+# %% ../../nbs/data/02_check.ipynb #1eaf8ebd
+NEAR = 35  # of 255 bits; on HAM10000 it finds copies and almost nothing else
+
+
+def near_duplicates(
+    rows: pd.DataFrame,  # with `image_id`, `phash` and, optionally, `same_as`
+    max_distance: int = NEAR,  # bits that may differ, of 255
+    block: int = 1024,  # images compared at a time; memory is block x len(rows) x 4 bytes, twice
+) -> pd.DataFrame:  # image_id_a, image_id_b, distance (bits; -1 for a pair that a file in the folder lists)
+    "Pairs of images that show the same picture."
+    ids = rows["image_id"].to_numpy()
+    pairs: list[tuple] = []
+    upright, *turned = oriented_signs(list(rows["phash"]))
+    for start in range(0, len(rows), block):
+        here = upright[start : start + block]
+        best = here @ upright[start:].T
+        for t in turned:
+            np.maximum(best, here @ t[start:].T, out=best)
+        a, b = np.nonzero(best >= 255 - 2 * max_distance)
+        keep = a < b
+        distance = (255 - best[a[keep], b[keep]]) / 2
+        pairs += zip(ids[a[keep] + start], ids[b[keep] + start], distance.astype(int))
+    present, same_as = set(ids), rows["same_as"] if "same_as" in rows else [""] * len(rows)
+    pairs += [(i, j, -1) for i, js in zip(ids, same_as) for j in js.split() if i < j and j in present]
+    return pd.DataFrame(pairs, columns=["image_id_a", "image_id_b", "distance"])

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import SkinLesionError, hash_file, progress, read_json, write_json
-from .sources import _read_csv, find_images
+from .sources import find_images, read_table
 
 # %% auto #0
 __all__ = ['SOURCES', 'CHECKSUMS', 'PARTIAL', 'Source', 'write_checksums', 'damaged', 'fetch']
@@ -31,7 +31,7 @@ class Source:
     url: str  # the service that must be reachable
     account: str  # what to do when the service wants to know who asks
 
-
+# %% ../../nbs/data/04_fetch.ipynb #212bfbfe
 _KAGGLE = "make a key under kaggle.com > Settings > API, and save it as ~/.kaggle/kaggle.json"
 SOURCES = {
     s.name: s
@@ -93,7 +93,7 @@ def damaged(
     return [n for n, sha in found if not (root / n).is_file() or hash_file(root / n) != sha]
 
 # %% ../../nbs/data/04_fetch.ipynb #ab2772f6
-def _require(
+def _check_reachable(
     source: Source,  # what is to be fetched
 ) -> None:
     "Raise `SkinLesionError` unless the client is installed and the service answers."
@@ -137,7 +137,7 @@ def _fetch_isic(
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise _failure(source, done.stderr)
-    wanted = set(_read_csv(out / "metadata.csv")["isic_id"])
+    wanted = set(read_table(out / "metadata.csv")["isic_id"])
     missing = sorted(wanted - set(find_images(out)))
     if missing:
         raise SkinLesionError(
@@ -197,7 +197,7 @@ def fetch(
         for n in bad:
             (root / n).unlink(missing_ok=True)
         (root / CHECKSUMS).unlink()
-    _require(s)
+    _check_reachable(s)
     print(f"{s.what}\nlicence: {s.licence}", file=sys.stderr)
     root.mkdir(parents=True, exist_ok=True)
     if s.client == "isic-cli":

@@ -5,8 +5,9 @@
 # %% ../../nbs/data/00_pictures.ipynb #797a2857
 from __future__ import annotations
 
+import io
 import warnings
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
@@ -14,8 +15,8 @@ from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from ..core import SkinLesionError
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'BadImage', 'decode_image', 'open_image', 'perceptual_hash',
-           'resize', 'read_pixels', 'contact_sheet']
+__all__ = ['MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'BadImage', 'decode_image', 'open_image', 'resize', 'read_pixels',
+           'perceptual_hash', 'oriented_signs', 'contact_sheet', 'encode_jpeg']
 
 # %% ../../nbs/data/00_pictures.ipynb #8757e0c8
 MAX_PIXELS = 100_000_000  # a 100-megapixel picture needs 300 MB; dermoscopes make 1 to 24
@@ -38,7 +39,7 @@ class BadImage(Exception):
         "How to pickle it."
         return BadImage, (self.reason, self.detail)
 
-
+# %% ../../nbs/data/00_pictures.ipynb #b8e08662
 def decode_image(
     source: Any,  # a path, or a binary file object
     max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
@@ -66,7 +67,7 @@ def decode_image(
         except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
             raise BadImage("truncated", f"the file breaks off or is damaged ({type(e).__name__})") from None
 
-
+# %% ../../nbs/data/00_pictures.ipynb #7ee032e9
 def open_image(
     source: Any,  # a path, or a binary file object
     max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
@@ -88,42 +89,6 @@ def _to_rgb(im: Image.Image) -> Image.Image:
         rgba = im.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", im.size, "white"), rgba).convert("RGB")
     return im if im.mode == "RGB" else im.convert("RGB")
-
-# %% ../../nbs/data/00_pictures.ipynb #330aba08
-_N, _KEEP = 32, 16
-_k, _x = np.mgrid[:_KEEP, :_N]
-_DCT = np.cos(np.pi * _k * (2 * _x + 1) / (2 * _N))  # rows of the DCT-II matrix (scale does not change a sign)
-_ODD = np.where(np.arange(_KEEP) % 2, -1, 1)
-
-
-def perceptual_hash(
-    image: Image.Image,
-) -> str:  # 64 hexadecimal digits: 256 signs, row by row, the first always 0
-    "DCT hash of an image (after Zauner, 'Implementation and benchmarking of perceptual image hash functions', 2010)."
-    grey = np.asarray(image.convert("L").resize((_N, _N), Image.Resampling.BOX), np.float64)
-    signs = _DCT @ grey @ _DCT.T > 0
-    signs[0, 0] = False
-    return np.packbits(signs).tobytes().hex()
-
-
-def _signs(
-    hashes: Sequence[str],  # from `perceptual_hash`
-) -> np.ndarray:  # (n, 16, 16) of -1 and 1; the first coefficient is 0
-    "Hashes as signs again."
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8)).reshape(-1, _KEEP, _KEEP)
-    signs = bits.astype(np.float32) * 2 - 1
-    signs[:, 0, 0] = 0
-    return signs
-
-
-def _orientations(
-    signs: np.ndarray,  # (n, 16, 16)
-) -> Iterator[np.ndarray]:  # eight times (n, 16, 16): as is, flipped, turned
-    "The signs of a picture's eight orientations."
-    for s in (signs, signs.transpose(0, 2, 1)):
-        for vertical in (1, _ODD[:, None]):
-            for horizontal in (1, _ODD[None, :]):
-                yield s * vertical * horizontal
 
 # %% ../../nbs/data/00_pictures.ipynb #193a3d3c
 def resize(
@@ -152,6 +117,34 @@ def read_pixels(
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's red, green and blue, in [0, 1]
 STD = (0.229, 0.224, 0.225)
 
+# %% ../../nbs/data/00_pictures.ipynb #330aba08
+_N, _KEEP = 32, 16
+_k, _x = np.mgrid[:_KEEP, :_N]
+_DCT = np.cos(np.pi * _k * (2 * _x + 1) / (2 * _N))  # rows of the DCT-II matrix (scale does not change a sign)
+_ODD = np.where(np.arange(_KEEP) % 2, -1, 1).astype(np.float32)
+
+
+def perceptual_hash(
+    image: Image.Image,
+) -> str:  # 64 hexadecimal digits: 256 signs, row by row, the first always 0
+    "DCT hash of an image (after Zauner, 'Implementation and benchmarking of perceptual image hash functions', 2010)."
+    grey = np.asarray(image.convert("L").resize((_N, _N), Image.Resampling.BOX), np.float64)
+    signs = _DCT @ grey @ _DCT.T > 0
+    signs[0, 0] = False
+    return np.packbits(signs).tobytes().hex()
+
+# %% ../../nbs/data/00_pictures.ipynb #df798b4b
+def oriented_signs(
+    hashes: Sequence[str],  # n of them, from `perceptual_hash`
+) -> list[np.ndarray]:  # eight of (n, 256), -1 and 1; the first as the picture is, then flipped and turned
+    "Hashes as signs again, in the eight orientations that a picture may have."
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8)).reshape(-1, _KEEP, _KEEP)
+    signs = bits.astype(np.float32) * 2 - 1
+    signs[:, 0, 0] = 0
+    flips = [(v, h) for v in (1, _ODD[:, None]) for h in (1, _ODD[None, :])]
+    turned = [s * v * h for s in (signs, signs.transpose(0, 2, 1)) for v, h in flips]
+    return [np.ascontiguousarray(s.reshape(len(signs), -1)) for s in turned]
+
 # %% ../../nbs/data/00_pictures.ipynb #220679bb
 def contact_sheet(
     images: Sequence[np.ndarray],  # uint8 (height, width, 3), sizes may differ
@@ -170,3 +163,14 @@ def contact_sheet(
         if len(captions):
             pen.text((x + 2, y + side), str(captions[i]), fill="black")
     return sheet
+
+# %% ../../nbs/data/00_pictures.ipynb #4d4dac77
+def encode_jpeg(
+    image: Image.Image,  # any mode that JPEG knows
+    quality: int = 92,  # 1 to 95
+    **options: Any,  # of PIL's JPEG writer, e.g. exif
+) -> bytes:
+    "An image as JPEG bytes."
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, **options)
+    return buffer.getvalue()

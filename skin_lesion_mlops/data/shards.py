@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections import deque
 from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
@@ -19,9 +20,11 @@ from numpy.lib.format import open_memmap
 
 from skin_lesion_mlops.core import (
     CLASSES,
+    DEFAULT_SEED,
     SPLITS,
     Files,
     SkinLesionError,
+    cpus,
     hash_text,
     progress,
     read_json,
@@ -29,29 +32,29 @@ from skin_lesion_mlops.core import (
     write_json,
 )
 from .pictures import MEAN, STD, BadImage, read_pixels
-from .statistics import STATISTICS, _require, image_statistics
+from .sources import SCHEMA, require_columns
+from .statistics import STATISTICS, image_statistics
 
 # %% auto #0
-__all__ = ['VERSION', 'SHARD_BYTES', 'CHUNK', 'SCHEMA', 'Chunk', 'fill', 'cores', 'run_ordered', 'write_shards', 'data_hash',
-           'describe_dataset', 'write_dataset', 'Shards']
+__all__ = ['VERSION', 'SHARD_BYTES', 'CHUNK', 'Chunk', 'decode_chunk', 'run_ordered', 'data_hash', 'describe_dataset',
+           'write_shards', 'write_dataset', 'Shards']
 
 # %% ../../nbs/data/07_shards.ipynb #4dd774d7
 VERSION = 1  # of the format of a split folder
 SHARD_BYTES = 256 * 2**20  # at most this much in one shard
 CHUNK = 32  # images that a worker decodes at a time
-SCHEMA = ("image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization", "source")
 
 
 @dataclass(frozen=True)
 class Chunk:
     "Some rows of one shard: a worker's errand."
 
-    shard: str  # the file to fill
+    shard: str  # a file of the right size
     start: int  # first row
     paths: tuple[str, ...]  # pictures, in order
 
 
-def fill(
+def decode_chunk(
     chunk: Chunk,  # what to decode, and where to
 ) -> np.ndarray:  # (n, 11), the statistics of the pictures
     "Decode some pictures into a shard that exists already."
@@ -66,15 +69,7 @@ def fill(
     shard.flush()
     return image_statistics(pixels).to_numpy()
 
-
-def cores(
-    workers: int = 0,  # wanted; 0 for as many as this process may use
-) -> int:  # at least 1
-    "How many processes to use."
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return workers if workers > 0 else allowed
-
-
+# %% ../../nbs/data/07_shards.ipynb #01d04874
 def run_ordered(
     pool: Executor | None,  # where to run; None for here
     chunks: Iterable[Chunk],
@@ -82,46 +77,69 @@ def run_ordered(
 ) -> Iterator[np.ndarray]:  # their results, in the order of the errands
     "Like `pool.map`, but it does not draw up the whole list of errands first."
     if pool is None:
-        yield from map(fill, chunks)
+        yield from map(decode_chunk, chunks)
         return
     waiting: deque[Any] = deque()
     for chunk in chunks:
-        waiting.append(pool.submit(fill, chunk))
+        waiting.append(pool.submit(decode_chunk, chunk))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
-# %% ../../nbs/data/07_shards.ipynb #48410aba
-def write_shards(
-    rows: pd.DataFrame,  # the images of one split: schema columns, path, sha256, group; in the order to be kept
-    out: str | Path,  # split folder; an older data set in it is replaced
-    size: int = 224,  # side of the square, pixels
-    workers: int = 0,  # processes; 0 for one a core
-    contract: Mapping[str, Any] | None = None,  # the content of `dataset.json`; made from `rows` where None
-    pool: Executor | None = None,  # processes to use instead of starting some
-) -> Path:  # `out`
-    "Decode images into memory-mappable shards, with their index and contract."
-    _require(rows, "path", "dx", "sha256", "group", "image_id")
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for old in (out / Files.DATASET, out / Files.INDEX, *out.glob("images-*.npy"), *out.glob(".*.part")):
-        old.unlink(missing_ok=True)
-    contract = dict(contract or describe_dataset(rows.assign(split="train"), size), split_size=len(rows))
-    own = None if pool or cores(workers) == 1 or len(rows) <= CHUNK else _pool(workers)
+
+@contextmanager
+def _pool(
+    workers: int,  # 0 for one a core
+    images: int,  # how many there are to decode
+) -> Iterator[ProcessPoolExecutor | None]:  # None where this process is enough
+    "Fresh processes: a fork of a process that has threads (torch, Jupyter) may hang."
+    n = workers or cpus()
+    if n == 1 or images <= CHUNK:
+        yield None
+        return
+    pool = ProcessPoolExecutor(n, multiprocessing.get_context("spawn"))
     try:
-        parts = _write_parts(rows.reset_index(drop=True), out, size, pool or own)
-        for part in parts:
-            os.replace(part, out / part.name[1 : -len(".part")])
+        yield pool
     finally:
-        if own:
-            own.shutdown(cancel_futures=True)
-        for part in out.glob(".*.part"):
-            part.unlink()
-    write_json(out / Files.DATASET, contract)
-    return out
+        pool.shutdown(cancel_futures=True)
+
+# %% ../../nbs/data/07_shards.ipynb #f11257ce
+_TABLE = "`split`, given rows from `check`,"
 
 
+def data_hash(
+    rows: pd.DataFrame,  # sha256, dx, split
+) -> str:  # SHA-256, 64 hexadecimal digits
+    "Fingerprint of a data set: raw bytes, labels and splits, in any order."
+    return hash_text(*sorted(f"{s} {d} {p}" for s, d, p in zip(rows.sha256, rows.dx, rows.split)))
+
+
+def describe_dataset(
+    rows: pd.DataFrame,  # the whole data set: sha256, dx, split
+    size: int = 224,  # side of the square, pixels
+    seed: int = DEFAULT_SEED,  # that decided the split
+    source: str = "",  # layout that it was read from
+    quarantined: int = 0,  # images left out
+) -> dict[str, Any]:  # `dataset.json`, except for `split`
+    "What a model that learns from this data set must know."
+    require_columns(rows, ("sha256", "dx", "split"), _TABLE)
+    counts = rows.groupby(["split", "dx"]).size()
+    return dict(
+        version=VERSION,
+        classes=list(CLASSES),
+        image_size=size,
+        mean=list(MEAN),
+        std=list(STD),
+        counts={s: {c: int(counts.get((s, c), 0)) for c in CLASSES} for s in SPLITS},
+        seed=seed,
+        data_hash=data_hash(rows),
+        source=source,
+        quarantined=quarantined,
+        versions=versions(),
+    )
+
+# %% ../../nbs/data/07_shards.ipynb #da424dcc
 def _write_parts(
     rows: pd.DataFrame,  # numbered from 0
     out: Path,
@@ -155,52 +173,40 @@ def _write_parts(
             part.to_csv(f, index=False, header=False)
     return [*shards, index]
 
-
-def _pool(
-    workers: int,  # 0 for one a core
-) -> ProcessPoolExecutor:
-    "Fresh processes: a fork of a process that has threads (torch, Jupyter) may hang."
-    return ProcessPoolExecutor(cores(workers), multiprocessing.get_context("spawn"))
-
-# %% ../../nbs/data/07_shards.ipynb #f11257ce
-def data_hash(
-    rows: pd.DataFrame,  # sha256, dx, split
-) -> str:  # SHA-256, 64 hexadecimal digits
-    "Fingerprint of a data set: raw bytes, labels and splits, in any order."
-    return hash_text(*sorted(f"{s} {d} {p}" for s, d, p in zip(rows.sha256, rows.dx, rows.split)))
-
-
-def describe_dataset(
-    rows: pd.DataFrame,  # the whole data set: sha256, dx, split
+# %% ../../nbs/data/07_shards.ipynb #3002e2ee
+def write_shards(
+    rows: pd.DataFrame,  # the images of one split: schema columns, path, sha256, group; in the order to be kept
+    out: str | Path,  # split folder; an older data set in it is replaced
     size: int = 224,  # side of the square, pixels
-    seed: int = 42,  # that decided the split
-    source: str = "",  # layout that it was read from
-    quarantined: int = 0,  # images left out
-) -> dict[str, Any]:  # `dataset.json`, except for `split`
-    "What a model that learns from this data set must know."
-    _require(rows, "sha256", "dx", "split")
-    counts = rows.groupby(["split", "dx"]).size()
-    return dict(
-        version=VERSION,
-        classes=list(CLASSES),
-        image_size=size,
-        mean=list(MEAN),
-        std=list(STD),
-        counts={s: {c: int(counts.get((s, c), 0)) for c in CLASSES} for s in SPLITS},
-        seed=seed,
-        data_hash=data_hash(rows),
-        source=source,
-        quarantined=quarantined,
-        versions=versions(),
-    )
+    workers: int = 0,  # processes; 0 for one a core
+    contract: Mapping[str, Any] | None = None,  # the content of `dataset.json`; made from `rows` where None
+    pool: Executor | None = None,  # processes to use instead of starting some
+) -> Path:  # `out`
+    "Decode images into memory-mappable shards, with their index and contract."
+    require_columns(rows, ("path", "dx", "sha256", "group", "image_id"), _TABLE)
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for old in (out / Files.DATASET, out / Files.INDEX, *out.glob("images-*.npy"), *out.glob(".*.part")):
+        old.unlink(missing_ok=True)
+    contract = dict(contract or describe_dataset(rows.assign(split="train"), size), split_size=len(rows))
+    try:
+        with nullcontext(pool) if pool else _pool(workers, len(rows)) as pool:
+            parts = _write_parts(rows.reset_index(drop=True), out, size, pool)
+        for part in parts:
+            os.replace(part, out / part.name[1 : -len(".part")])
+    finally:
+        for part in out.glob(".*.part"):
+            part.unlink()
+    write_json(out / Files.DATASET, contract)
+    return out
 
-
+# %% ../../nbs/data/07_shards.ipynb #48ac076c
 def write_dataset(
-    rows: pd.DataFrame,  # what `data/02_check.split` returns: schema columns, path, sha256, group, split
+    rows: pd.DataFrame,  # what `split` returns: `SCHEMA`, path, sha256, group, split
     out: Mapping[str, str | Path],  # split -> folder
     size: int = 224,  # side of the square, pixels
     workers: int = 0,  # processes; 0 for one a core
-    seed: int = 42,  # that decided the split, for the record
+    seed: int = DEFAULT_SEED,  # that decided the split, for the record
     source: str = "",  # layout that was read, for the record
     quarantined: int = 0,  # images left out, for the record
 ) -> dict[str, Any]:
@@ -209,15 +215,26 @@ def write_dataset(
     empty = [s for s in SPLITS if not sum(contract["counts"][s].values())]
     if empty:
         raise SkinLesionError(f"no image is in {', '.join(empty)}", "give more images: a few lesions of every class")
-    pool = None if cores(workers) == 1 or len(rows) <= CHUNK else _pool(workers)
-    try:
+    with _pool(workers, len(rows)) as pool:
         for name in SPLITS:
             part = rows[rows.split == name].sort_values("image_id")
             write_shards(part, out[name], size, workers, dict(contract, split=name), pool)
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
     return contract
+
+# %% ../../nbs/data/07_shards.ipynb #78fab315
+def _read_split(
+    folder: Path,
+) -> tuple[dict[str, Any], pd.DataFrame]:  # contract and index; raises `SkinLesionError`
+    "Read what lies beside the pixels of a split folder."
+    contract = read_json(folder / Files.DATASET)
+    if contract["version"] != VERSION:
+        raise SkinLesionError(
+            f"{folder} has format {contract['version']}", f"preprocess again: this release reads {VERSION}"
+        )
+    index = pd.read_csv(folder / Files.INDEX, keep_default_na=False, na_values=dict(age=["", "nan"]))
+    if len(index) != contract["split_size"]:
+        raise SkinLesionError(f"{folder} has lost rows of its index", "preprocess again")
+    return contract, index
 
 # %% ../../nbs/data/07_shards.ipynb #a8c0d6a2
 class Shards:
@@ -228,17 +245,10 @@ class Shards:
         folder: str | Path,  # a split folder; `SkinLesionError` where it is missing or unfinished
     ):
         self.folder = Path(folder)
-        self.contract: dict[str, Any] = read_json(self.folder / Files.DATASET)
-        if self.contract["version"] != VERSION:
-            raise SkinLesionError(
-                f"{folder} has format {self.contract['version']}", f"preprocess again: this release reads {VERSION}"
-            )
-        self.index = pd.read_csv(self.folder / Files.INDEX, keep_default_na=False, na_values=dict(age=["", "nan"]))
+        self.contract, self.index = _read_split(self.folder)
         self.labels = self.index.label.to_numpy()  # (n,) int
         self._where = self.index[["shard", "row"]].to_numpy()
         self._maps: dict[int, np.ndarray] = {}
-        if len(self.index) != self.contract["split_size"]:
-            raise SkinLesionError(f"{folder} has lost rows of its index", "preprocess again")
 
     def __len__(self) -> int:
         return len(self.index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,8 @@ import pandas as pd
 from ..core import DIAGNOSES, SkinLesionError
 
 # %% auto #0
-__all__ = ['SCHEMA', 'SUFFIXES', 'SYNONYMS', 'ALIASES', 'find_images', 'read_diagnosis', 'read_source']
+__all__ = ['SCHEMA', 'SUFFIXES', 'SYNONYMS', 'ALIASES', 'find_images', 'require_columns', 'read_diagnosis', 'read_table',
+           'read_source']
 
 # %% ../../nbs/data/01_sources.ipynb #0c903433
 SCHEMA = ("image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization", "source")
@@ -34,6 +35,17 @@ def find_images(
         if p.suffix.lower() in SUFFIXES and p.is_file() and not hidden:
             found.setdefault(p.stem, []).append(p)
     return found
+
+# %% ../../nbs/data/01_sources.ipynb #f9acd81a
+def require_columns(
+    table: pd.DataFrame,
+    columns: Iterable[str],  # what must be there
+    source: str,  # what returns such a table, for the remedy
+) -> None:  # raises `SkinLesionError`
+    "Refuse a table that lacks a column."
+    missing = [c for c in columns if c not in table]
+    if missing:
+        raise SkinLesionError(f"rows lack {', '.join(missing)}", f"use what {source} returns")
 
 # %% ../../nbs/data/01_sources.ipynb #108b93c6
 SYNONYMS = {
@@ -66,16 +78,6 @@ ALIASES = {
     "sex": ("sex",),
     "localization": ("localization", "anatom_site_general", "anatom_site_general_challenge", "anatom_site_special"),
 }
-_LABELS = (
-    "dx",
-    "diagnosis_5",
-    "diagnosis_4",
-    "diagnosis_3",
-    "diagnosis_2",
-    "diagnosis_1",
-    "diagnosis",
-)  # specific first
-_ONE_HOT = {d.isic.lower(): d.code for d in DIAGNOSES}
 
 
 def _tables(
@@ -84,7 +86,7 @@ def _tables(
     "Read the metadata tables of a folder; column names in any case."
     found = []
     for p in sorted(folder.rglob("*.csv")):
-        t = _read_csv(p)
+        t = read_table(p)
         key = next((c for c in ALIASES["image_id"] if c in t.columns), None)
         if key and not any(x.startswith(".") for x in p.relative_to(folder).parts):
             t["image_id"] = t[key].str.strip().str.replace(r"\.(jpe?g|png)$", "", regex=True)
@@ -92,7 +94,7 @@ def _tables(
     return found
 
 
-def _read_csv(
+def read_table(
     path: Path,  # a table as spreadsheets write it: commas, semicolons or tabs; UTF-8 or Latin-1
 ) -> pd.DataFrame:  # everything as text; column names in lower case
     "Read a CSV file of unknown manners."
@@ -105,6 +107,10 @@ def _read_csv(
     t = pd.read_csv(io.StringIO(text), dtype=str, sep=max(",;\t", key=header.count))
     t.columns = [str(c).strip().lower() for c in t.columns]
     return t
+
+# %% ../../nbs/data/01_sources.ipynb #838943c1
+_LABELS = ("dx", *(f"diagnosis_{i}" for i in (5, 4, 3, 2, 1)), "diagnosis")  # specific first
+_ONE_HOT = {d.isic.lower(): d.code for d in DIAGNOSES}
 
 
 def _labels(
@@ -125,7 +131,7 @@ def _labels(
 # %% ../../nbs/data/01_sources.ipynb #8581db37
 def _from_tables(
     tables: list[pd.DataFrame],  # from `_tables`
-) -> pd.DataFrame:  # a row per row of the labelled tables: the schema's columns, `label` and `duplicates`
+) -> pd.DataFrame:  # a row per row of the labelled tables: the schema's columns, as far as they are known, and `label`
     "Rows of a source that comes with CSV files."
     parts, extra = [], []
     for t in tables:
@@ -150,7 +156,7 @@ def _from_tables(
         out = out.join(e.drop(columns=known), on="image_id")
     return out
 
-
+# %% ../../nbs/data/01_sources.ipynb #2b4fa6f6
 def _from_folders(
     root: Path,  # the folder whose subfolders are classes
     files: dict[str, list[Path]],  # from `find_images`
@@ -165,33 +171,7 @@ def _from_folders(
             out.append(dict(image_id=image_id, dx=read_diagnosis(label), label=label, path=str(p)))
     return pd.DataFrame(out)
 
-# %% ../../nbs/data/01_sources.ipynb #beb018d8
-def read_source(
-    folder: str | Path,  # HAM10000's download, an ISIC Archive export, or a folder per class
-) -> (
-    pd.DataFrame
-):  # the schema's columns, `path`, `label` (the source's own word), `orphan` (a file no row names), `same_as`
-    "Read any of the three layouts into one schema."
-    root = Path(folder)
-    if not root.is_dir():
-        raise SkinLesionError(f"{folder} is not a folder", "give the folder that holds the images and their metadata")
-    files, tables = find_images(root), _tables(root)
-    if not files:
-        raise SkinLesionError(f"{folder} holds no images", f"expected files ending in {', '.join(SUFFIXES)}")
-    labelled = any(_labels(t) is not None for t in tables)
-    if labelled:
-        rows = _attach(_from_tables(tables), files)
-        source = "ham10000" if any("dx" in t.columns for t in tables) else "isic"
-    else:
-        rows, source = _from_folders(root, files), "folders"
-        if not (rows["dx"] != "").any():
-            raise SkinLesionError(
-                f"{folder} has images but no labels",
-                "add HAM10000_metadata.csv, an ISIC metadata.csv, or one subfolder per diagnosis, e.g. mel/ and nv/",
-            )
-    return _tidy(rows, source).assign(same_as=_listed(root, rows["image_id"]))
-
-
+# %% ../../nbs/data/01_sources.ipynb #e3b00721
 def _attach(
     rows: pd.DataFrame,  # from `_from_tables`
     files: dict[str, list[Path]],  # from `find_images`
@@ -222,7 +202,7 @@ def _tidy(
     orphan = rows["orphan"] if "orphan" in rows else False
     return out.assign(dx=rows["dx"].fillna(""), source=source, path=rows["path"], label=label, orphan=orphan)
 
-
+# %% ../../nbs/data/01_sources.ipynb #14cfb653
 def _listed(
     root: Path,  # the data folder
     image_ids: pd.Series,  # of the rows
@@ -230,9 +210,33 @@ def _listed(
     "Duplicates somebody has already found: any `*duplicates*.csv` with columns image_id_a and image_id_b."
     same: dict[str, list[str]] = {}
     for p in sorted(root.rglob("*duplicates*.csv")):
-        t = _read_csv(p)
+        t = read_table(p)
         if {"image_id_a", "image_id_b"} <= set(t.columns):
             for a, b in zip(t["image_id_a"], t["image_id_b"]):
                 same.setdefault(a, []).append(b)
                 same.setdefault(b, []).append(a)
     return [" ".join(same.get(i, [])) for i in image_ids]
+
+# %% ../../nbs/data/01_sources.ipynb #beb018d8
+def read_source(
+    folder: str | Path,  # HAM10000's download, an ISIC Archive export, or a folder per class
+) -> pd.DataFrame:  # `SCHEMA`, `path`, `label` (the source's own word), `orphan` (a file no row names), `same_as`
+    "Read any of the three layouts into one schema."
+    root = Path(folder)
+    if not root.is_dir():
+        raise SkinLesionError(f"{folder} is not a folder", "give the folder that holds the images and their metadata")
+    files, tables = find_images(root), _tables(root)
+    if not files:
+        raise SkinLesionError(f"{folder} holds no images", f"expected files ending in {', '.join(SUFFIXES)}")
+    labelled = any(_labels(t) is not None for t in tables)
+    if labelled:
+        rows = _attach(_from_tables(tables), files)
+        source = "ham10000" if any("dx" in t.columns for t in tables) else "isic"
+    else:
+        rows, source = _from_folders(root, files), "folders"
+        if not (rows["dx"] != "").any():
+            raise SkinLesionError(
+                f"{folder} has images but no labels",
+                "add HAM10000_metadata.csv, an ISIC metadata.csv, or one subfolder per diagnosis, e.g. mel/ and nv/",
+            )
+    return _tidy(rows, source).assign(same_as=_listed(root, rows["image_id"]))

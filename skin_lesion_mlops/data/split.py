@@ -13,7 +13,7 @@ import pandas as pd
 from ..core import CLASSES, DEFAULT_SEED, SPLITS
 
 # %% auto #0
-__all__ = ['SHARES', 'assign_groups', 'split', 'shares']
+__all__ = ['SHARES', 'assign_groups', 'split', 'class_balance']
 
 # %% ../../nbs/data/03_split.ipynb #51d5f45c
 def assign_groups(
@@ -61,8 +61,8 @@ def _uniform(
     "A lesion's own random number."
     return int.from_bytes(hashlib.sha256(f"{seed}:{lesion}".encode()).digest()[:8], "big") / 2**64
 
-
-def shares(
+# %% ../../nbs/data/03_split.ipynb #2ab1d523
+def class_balance(
     rows: pd.DataFrame,  # with `dx` and `split`
 ) -> pd.DataFrame:  # per diagnosis: images in each split, and the test share
     "Class balance of a split; a class with no test image is one that evaluation cannot judge."

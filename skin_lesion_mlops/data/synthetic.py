@@ -19,11 +19,12 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
 from ..core import BY_CODE, CLASSES, SkinLesionError
+from .pictures import encode_jpeg
 
 # %% auto #0
-__all__ = ['PIGMENTS', 'TRAITS', 'TEXTBOOK', 'SITES', 'PATIENTS', 'SHARES', 'BAD', 'ODD', 'LAYOUTS', 'paint', 'sample_traits',
-           'noise', 'dots', 'branches', 'outline', 'network', 'draw_lesion', 'photograph', 'hairs', 'class_counts',
-           'patient', 'plan', 'encode', 'bomb', 'bad_file', 'odd_file', 'create_dataset']
+__all__ = ['PIGMENTS', 'TRAITS', 'TEXTBOOK', 'SITES', 'PATIENTS', 'PREVALENCE', 'SAMPLE_SEED', 'BAD', 'ODD', 'LAYOUTS', 'paint',
+           'sample_traits', 'noise', 'dots', 'branches', 'outline', 'pigment_network', 'draw_lesion', 'photograph',
+           'hairs', 'patient', 'class_counts', 'plan_dataset', 'bomb', 'bad_file', 'odd_file', 'create_dataset']
 
 # %% ../../nbs/data/05_synthetic.ipynb #ed6a4c92
 PIGMENTS = {  # absorption of red, green and blue light per unit of pigment
@@ -102,7 +103,7 @@ def dots(
         np.maximum(patch, spot, out=patch)
     return field
 
-
+# %% ../../nbs/data/05_synthetic.ipynb #fdb09b49
 def branches(
     rng: np.random.Generator,  # source of randomness
     n: int,  # side of the field, pixels
@@ -142,7 +143,7 @@ def outline(
     return np.clip(inside / (0.03 + 0.22 * t["soft"]) + 0.5, 0, 1)
 
 
-def network(
+def pigment_network(
     rng: np.random.Generator,  # source of randomness
     n: int,  # side of the canvas, pixels
     chaos: float,  # 0 a tidy honeycomb, 1 a torn one
@@ -173,7 +174,7 @@ def draw_lesion(
     veil = here * np.clip(0.4 + noise(rng, n, 5), 0, 1) * t["veil"]
     blue, white = 1.1 * veil, 0.35 * veil
     if t["network"] > 0.1:
-        melanin += here * 0.6 * t["network"] * network(rng, n, t["ragged"]) * np.clip(0.8 + 0.3 * clouds, 0, 1)
+        melanin += here * 0.6 * t["network"] * pigment_network(rng, n, t["ragged"]) * np.clip(0.8 + 0.3 * clouds, 0, 1)
     if t["lacunae"] > 0.25:  # blood lakes: red to blue-black, sharply cut
         lakes = dots(rng, here, int(30 * t["lacunae"]), (0.014, 0.055)) * t["lacunae"] * (1 + 0.2 * grain)
         blood, blue = blood + 1.2 * lakes, blue + rng.uniform(0, 0.8) * lakes
@@ -217,7 +218,7 @@ def photograph(
     pixels += 2.5 * rng.standard_normal((h, w, 1), np.float32)
     return hairs(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), rng)
 
-
+# %% ../../nbs/data/05_synthetic.ipynb #de11a7da
 def hairs(
     image: Image.Image,
     rng: np.random.Generator,  # source of randomness
@@ -248,22 +249,6 @@ PATIENTS = {  # mean age in years; share of men; weights of the sites above
     "nv": (46, 0.52, (3, 3, 3, 2, 2, 1, 1, 1)),
     "vasc": (51, 0.48, (2, 3, 3, 1, 3, 1, 1, 0)),
 }
-SHARES = {"akiec": 0.085, "bcc": 0.107, "bkl": 0.156, "df": 0.051, "mel": 0.157, "nv": 0.388, "vasc": 0.056}
-
-
-def class_counts(
-    n: int,  # images in all, at least one a class
-) -> dict[str, int]:  # diagnosis code -> images; they sum to `n`
-    "HAM10000's imbalance, softened (square roots of its shares), with a floor so that no class vanishes."
-    if n < len(CLASSES):
-        raise SkinLesionError(f"n={n} images cannot show {len(CLASSES)} classes", f"ask for {len(CLASSES)} or more")
-    floor = min(n // len(CLASSES), 12)
-    rest = n - floor * len(CLASSES)
-    ideal = {c: rest * SHARES[c] for c in CLASSES}
-    counts = {c: floor + int(ideal[c]) for c in CLASSES}
-    for c in sorted(CLASSES, key=lambda c: int(ideal[c]) - ideal[c])[: n - sum(counts.values())]:
-        counts[c] += 1
-    return counts
 
 
 def patient(
@@ -279,10 +264,31 @@ def patient(
     row["localization"] = str(rng.choice(SITES, p=np.array(weights) / sum(weights)))
     return row
 
+# %% ../../nbs/data/05_synthetic.ipynb #625feb2e
+PREVALENCE = {"akiec": 0.085, "bcc": 0.107, "bkl": 0.156, "df": 0.051, "mel": 0.157, "nv": 0.388, "vasc": 0.056}
+
+
+def class_counts(
+    n: int,  # images in all, at least one a class
+) -> dict[str, int]:  # diagnosis code -> images; they sum to `n`
+    "HAM10000's imbalance, softened (square roots of its shares), with a floor so that no class vanishes."
+    if n < len(CLASSES):
+        raise SkinLesionError(f"n={n} images cannot show {len(CLASSES)} classes", f"ask for {len(CLASSES)} or more")
+    floor = min(n // len(CLASSES), 12)
+    rest = n - floor * len(CLASSES)
+    ideal = {c: rest * PREVALENCE[c] for c in CLASSES}
+    counts = {c: floor + int(ideal[c]) for c in CLASSES}
+    for c in sorted(CLASSES, key=lambda c: int(ideal[c]) - ideal[c])[: n - sum(counts.values())]:
+        counts[c] += 1
+    return counts
+
 # %% ../../nbs/data/05_synthetic.ipynb #d857e88d
-def plan(
+SAMPLE_SEED = 42  # of the set that `core.DEFAULT_SEED` divides well
+
+
+def plan_dataset(
     n: int = 600,  # images
-    seed: int = 42,
+    seed: int = SAMPLE_SEED,
 ) -> pd.DataFrame:  # image_id, lesion_id, dx, dx_type, age, sex, localization; painting, view, twin
     "Decide what is photographed; the rows come in random order."
     rng = np.random.default_rng([seed, 0])
@@ -305,17 +311,6 @@ def plan(
     return table.sort_values("image_id", ignore_index=True)
 
 # %% ../../nbs/data/05_synthetic.ipynb #1e5e26b2
-def encode(
-    image: Image.Image,  # any mode that JPEG knows
-    quality: int = 92,  # 1 to 95
-    **options: Any,  # of PIL's JPEG writer, e.g. exif
-) -> bytes:
-    "An image as JPEG bytes."
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality, **options)
-    return buffer.getvalue()
-
-
 def bomb(
     side: int = 100_000,  # pixels along each edge that the header claims
 ) -> bytes:  # about seventy bytes
@@ -359,15 +354,15 @@ def odd_file(
 ) -> tuple[str, bytes]:  # suffix and content
     "A sound picture in an unusual container."
     if kind == "cmyk":
-        return ".jpg", encode(image.convert("CMYK"))
+        return ".jpg", encode_jpeg(image.convert("CMYK"))
     if kind == "grey":
-        return ".jpg", encode(image.convert("L"))
+        return ".jpg", encode_jpeg(image.convert("L"))
     if kind == "rotated":
         exif = Image.Exif()
         exif[0x0112] = 6  # orientation: turn clockwise to view
         exif[0x010F] = "Telephone of Jane Doe"
         exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 12.0, 30.0), 3: "E", 4: (16.0, 22.0, 0.0)})  # GPS
-        return ".jpg", encode(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
+        return ".jpg", encode_jpeg(image.transpose(Image.Transpose.ROTATE_90), exif=exif)
     if kind == "alpha":
         image = image.convert("RGBA")
         image.putalpha(Image.radial_gradient("L").resize(image.size).point(lambda v: 255 - v // 3))
@@ -379,42 +374,6 @@ def odd_file(
 
 # %% ../../nbs/data/05_synthetic.ipynb #74730414
 LAYOUTS = ("ham10000", "isic", "folders")
-_ISIC_NAMES = {
-    "akiec": "Solar or actinic keratosis",
-    "bcc": "Basal cell carcinoma",
-    "bkl": "Pigmented benign keratosis",
-    "df": "Dermatofibroma",
-    "mel": "Melanoma, NOS",
-    "nv": "Nevus",
-    "vasc": "Hemangioma",
-}
-
-
-def create_dataset(
-    out: "str | Path",  # a folder, made if need be; files of the same name are replaced
-    n: int = 600,  # images, at least seven
-    seed: int = 42,  # the same seed writes the same bytes (with the same PIL and numpy)
-    bad: int = 0,  # broken files of each kind in `BAD`, on top of `n`
-    layout: str = "ham10000",  # one of `LAYOUTS`
-    odd: int = 0,  # sound but unusual files of each kind in `ODD`, on top of `n`
-    size: tuple[int, int] = (300, 225),  # width and height, pixels
-) -> Path:  # `out`
-    "Generate a dermoscopy data set."
-    if layout not in LAYOUTS:
-        raise SkinLesionError(f"unknown layout {layout!r}", f"use one of {', '.join(LAYOUTS)}")
-    out, table = Path(out), plan(n, seed)
-    rows: list[dict[Any, Any]] = table.to_dict("records")
-    for painting, photos in itertools.groupby(sorted(rows, key=lambda r: r["painting"]), lambda r: r["painting"]):
-        canvas = None
-        for p in photos:
-            canvas = canvas or draw_lesion(p["dx"], [seed, 1, painting], round(1.15 * max(size)))
-            image = photograph(canvas, [seed, 2, painting, p["view"]], size)
-            if p["twin"]:  # another export of the same file: a little lighter, a little more compressed
-                image = image.point(lambda v: min(255, round(v * 1.02)))
-            _put(out, layout, f"{p['image_id']}.jpg", encode(image, 85 if p["twin"] else 92), p["dx"])
-    rows += _add_extras(out, layout, bad, odd, seed, size)
-    _write_tables(out, layout, pd.DataFrame(rows).drop(columns=["painting", "view", "twin"]))
-    return out
 
 
 def _put(
@@ -430,33 +389,16 @@ def _put(
     (out / folder).mkdir(parents=True, exist_ok=True)
     (out / folder / name).write_bytes(content)
 
-
-def _add_extras(
-    out: Path,  # the data set
-    layout: str,  # one of `LAYOUTS`
-    bad: int,  # broken files of each kind
-    odd: int,  # unusual files of each kind
-    seed: int,  # decides what they look like
-    size: tuple[int, int],  # width and height, pixels
-) -> list[dict[str, Any]]:  # the rows about them
-    "Write broken and unusual files; their names say what they are."
-    rng = np.random.default_rng([seed, 3])
-    rows: list[dict[str, Any]] = []
-    for i, reason in enumerate(BAD * bad):
-        image = photograph(draw_lesion("nv", [seed, 4, i]), [seed, 5, i], size)
-        suffix, content, labels = bad_file(reason, encode(image))
-        name = f"BAD_{i:04d}_{reason}"
-        for label in labels or ["nv"] if layout == "folders" else labels[:1] or [""]:
-            if content is not None:
-                _put(out, layout, name + suffix, content, label)
-        rows += [dict(patient("nv", rng), image_id=name, lesion_id=name, dx=label) for label in labels]
-    for i, kind in enumerate(ODD * odd):
-        image = photograph(draw_lesion("nv", [seed, 6, i]), [seed, 7, i], size)
-        suffix, content = odd_file(kind, image)
-        name = f"ODD_{i:04d}_{kind}"
-        _put(out, layout, name + suffix, content, "nv")
-        rows.append(dict(patient("nv", rng), image_id=name, lesion_id=name))
-    return rows
+# %% ../../nbs/data/05_synthetic.ipynb #4fa02c01
+_ISIC_NAMES = {
+    "akiec": "Solar or actinic keratosis",
+    "bcc": "Basal cell carcinoma",
+    "bkl": "Pigmented benign keratosis",
+    "df": "Dermatofibroma",
+    "mel": "Melanoma, NOS",
+    "nv": "Nevus",
+    "vasc": "Hemangioma",
+}
 
 
 def _write_tables(
@@ -476,3 +418,58 @@ def _write_tables(
         truth = pd.DataFrame({BY_CODE[c].isic: (rows.dx == c).astype(float) for c in CLASSES})
         truth.insert(0, "image", rows.image_id)
         truth.to_csv(out / "ISIC2018_Task3_Training_GroundTruth.csv", index=False)
+
+# %% ../../nbs/data/05_synthetic.ipynb #ff3101a8
+def _add_extras(
+    out: Path,  # the data set
+    layout: str,  # one of `LAYOUTS`
+    bad: int,  # broken files of each kind
+    odd: int,  # unusual files of each kind
+    seed: int,  # decides what they look like
+    size: tuple[int, int],  # width and height, pixels
+) -> list[dict[str, Any]]:  # the rows about them
+    "Write broken and unusual files; their names say what they are."
+    rng = np.random.default_rng([seed, 3])
+    rows: list[dict[str, Any]] = []
+    for i, reason in enumerate(BAD * bad):
+        image = photograph(draw_lesion("nv", [seed, 4, i]), [seed, 5, i], size)
+        suffix, content, labels = bad_file(reason, encode_jpeg(image))
+        name = f"BAD_{i:04d}_{reason}"
+        for label in labels or ["nv"] if layout == "folders" else labels[:1] or [""]:
+            if content is not None:
+                _put(out, layout, name + suffix, content, label)
+        rows += [dict(patient("nv", rng), image_id=name, lesion_id=name, dx=label) for label in labels]
+    for i, kind in enumerate(ODD * odd):
+        image = photograph(draw_lesion("nv", [seed, 6, i]), [seed, 7, i], size)
+        suffix, content = odd_file(kind, image)
+        name = f"ODD_{i:04d}_{kind}"
+        _put(out, layout, name + suffix, content, "nv")
+        rows.append(dict(patient("nv", rng), image_id=name, lesion_id=name))
+    return rows
+
+# %% ../../nbs/data/05_synthetic.ipynb #3bf435d0
+def create_dataset(
+    out: "str | Path",  # a folder, made if need be; files of the same name are replaced
+    n: int = 600,  # images, at least seven
+    seed: int = SAMPLE_SEED,  # the same seed writes the same bytes (with the same PIL and numpy)
+    bad: int = 0,  # broken files of each kind in `BAD`, on top of `n`
+    layout: str = "ham10000",  # one of `LAYOUTS`
+    odd: int = 0,  # sound but unusual files of each kind in `ODD`, on top of `n`
+    size: tuple[int, int] = (300, 225),  # width and height, pixels
+) -> Path:  # `out`
+    "Generate a dermoscopy data set."
+    if layout not in LAYOUTS:
+        raise SkinLesionError(f"unknown layout {layout!r}", f"use one of {', '.join(LAYOUTS)}")
+    out, table = Path(out), plan_dataset(n, seed)
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    for painting, photos in itertools.groupby(sorted(rows, key=lambda r: r["painting"]), lambda r: r["painting"]):
+        canvas = None
+        for p in photos:
+            canvas = canvas or draw_lesion(p["dx"], [seed, 1, painting], round(1.15 * max(size)))
+            image = photograph(canvas, [seed, 2, painting, p["view"]], size)
+            if p["twin"]:  # another export of the same file: a little lighter, a little more compressed
+                image = image.point(lambda v: min(255, round(v * 1.02)))
+            _put(out, layout, f"{p['image_id']}.jpg", encode_jpeg(image, 85 if p["twin"] else 92), p["dx"])
+    rows += _add_extras(out, layout, bad, odd, seed, size)
+    _write_tables(out, layout, pd.DataFrame(rows).drop(columns=["painting", "view", "twin"]))
+    return out

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
-from ..core import CLASSES, MALIGNANT, Files, SkinLesionError, hash_file, read_json, write_json
-from ..data.shards import cores
+from ..core import CLASSES, MALIGNANT, Files, SkinLesionError, cpus, hash_file, read_json, write_json
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
@@ -225,7 +224,7 @@ def _openvino(
     "Compile a graph with OpenVINO."
     import openvino
 
-    n, mine = cores(), threading.local()
+    n, mine = cpus(), threading.local()
     settings = dict(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=n, INFERENCE_NUM_THREADS=n)
     if precision == "fp32":
         settings["INFERENCE_PRECISION_HINT"] = "f32"

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import betabinom, binomtest, chi2_contingency, kstwo
 
 from ..core import Files
-from ..data.statistics import STATISTICS, dataset_statistics, suggest_constraints, unfold
+from ..data.statistics import STATISTICS, dataset_statistics, sketch_cdf, suggest_constraints
 from .captures import ANSWERS, Baseline, Finding, holm, lesion_of
 
 # %% auto #0
@@ -33,7 +33,7 @@ def ks(
     own: float = 1.0,  # share of the values that are independent: lesions per picture
 ) -> tuple[float, float]:  # distance in [0, 1], p value
     "The two-sample Kolmogorov-Smirnov test against a sketch."
-    grid, share = unfold(sketched)
+    grid, share = sketch_cdf(sketched)
     x = np.sort(values)
     at = np.concatenate([grid, x])
     now = np.searchsorted(x, at, side="right") / len(x)
@@ -49,7 +49,7 @@ def psi(
     bins: int = 10,  # holding equal shares of the baseline
 ) -> float:  # 0 is the same distribution
     "Population stability index over the baseline's deciles, half a picture added to each bin."
-    grid, share = unfold(sketched)
+    grid, share = sketch_cdf(sketched)
     edges = np.unique(grid[np.searchsorted(share, np.arange(1, bins) / bins)])
     then = np.diff(np.concatenate([[0.0], share[np.searchsorted(grid, edges, side="right") - 1], [1.0]]))
     count = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
@@ -264,7 +264,7 @@ def _panel(
         ax.bar(names, [(x == n).mean() for n in names], color=colour, alpha=0.5)
         ax.bar(names, [then.get(n, 0) / sum(then.values()) for n in names], fill=False, edgecolor="black")
         return
-    grid, share = unfold(entry["numerical_statistics"]["distribution"]["kll"]["sketch"])
+    grid, share = sketch_cdf(entry["numerical_statistics"]["distribution"]["kll"]["sketch"])
     low, high = np.quantile(np.concatenate([grid, x]), (0.002, 0.998))
     bins = np.linspace(float(low), float(high), 25)
     ax.hist(np.clip(x, bins[0], bins[-1]), bins, density=True, color=colour, alpha=0.5)
@@ -288,7 +288,7 @@ def plot_hours(
         ax.axis("off")
     for ax, name in zip(axes, ranked):
         s = baseline.features[name]["numerical_statistics"]
-        grid, share = unfold(s["distribution"]["kll"]["sketch"])
+        grid, share = sketch_cdf(s["distribution"]["kll"]["sketch"])
         ax.axhspan(*(grid[np.searchsorted(share, q)] for q in (0.25, 0.75)), color="0.9")
         low, middle, high = (hours[name].quantile(q) for q in (0.25, 0.5, 0.75))
         ax.errorbar(middle.index, middle, [middle - low, high - middle], fmt="o-", color="tab:blue", ms=4)

@@ -15,7 +15,7 @@ from typing import Any, Callable
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from ..data.shards import cores
+from ..core import cpus
 from .messages import Refusal
 
 # %% auto #0
@@ -42,7 +42,7 @@ class Gate:
         self,
         limits: Limits,  # how much is too much
     ):
-        self.limits, self.workers = limits, limits.workers or cores()
+        self.limits, self.workers = limits, limits.workers or cpus()
         self.pool = ThreadPoolExecutor(self.workers, "predict")
         self.busy, self.held, self.pace = 0, 0, 0.1  # requests inside; bytes held; seconds that one takes, smoothed
 
