@@ -5,6 +5,7 @@
 # %% ../nbs/00_core.ipynb #1eeefb09
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -26,9 +27,9 @@ from typing import IO, Any, Iterable, Iterator, Sequence, TypeVar
 # %% auto #0
 __all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED',
            'T', 'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError',
-           'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'decision_of', 'without_nan', 'hash_file',
-           'hash_text', 'hash_tree', 'pack', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus',
-           'versions', 'receipt']
+           'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'decision_of', 'without_nan', 'number',
+           'interval', 'duration', 'choose', 'hash_file', 'hash_text', 'hash_tree', 'pack', 'seed_everything',
+           'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #c8c57683
 @dataclass(frozen=True)
@@ -215,6 +216,63 @@ def without_nan(
     if isinstance(x, (list, tuple)):
         return [without_nan(v) for v in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
+
+# %% ../nbs/00_core.ipynb #d4cb40ec
+def number(
+    value: Any,  # a number, None or text
+    digits: int = 3,  # decimals of a float
+) -> str:  # "-" for None and NaN
+    "A value for a person."
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def interval(
+    low: float | None,
+    high: float | None,
+    digits: int = 3,
+) -> str:  # e.g. "0.812 to 0.871"; "-" where a bound is None or NaN
+    "An interval for a person."
+    ends = number(low, digits), number(high, digits)
+    return "-" if "-" in ends else " to ".join(ends)
+
+
+def duration(
+    seconds: float | None,  # None where it is not known
+) -> str:  # e.g. "0.4 s", "12 s", "3 min 05 s", "1 h 02 min"
+    "A time span for a person."
+    if seconds is None:
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    return f"{s // 60} min {s % 60:02} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02} min"
+
+# %% ../nbs/00_core.ipynb #92a25d99
+def choose(
+    given: str,  # an id, a beginning of one, or "latest"
+    known: Iterable[str],  # all ids, newest first
+    what: str = "run",  # what they are ids of
+    listing: str = "skin-lesion runs",  # the command that lists them
+) -> str:  # the whole id; raises `SkinLesionError`
+    "Find the one id that is meant."
+    ids = list(known)
+    if not ids:
+        raise SkinLesionError(f"there is no {what} yet", "`skin-lesion run --data DIR` makes one, in the same --home")
+    if given == "latest":
+        return ids[0]
+    found = [i for i in ids if i == given] or [i for i in ids if i.startswith(given)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SkinLesionError(f"{given!r} could be {len(found)} {what}s", f"write more of it: {', '.join(found[:4])}")
+    near = difflib.get_close_matches(given, ids, 1, 0.5)
+    raise SkinLesionError(
+        f"there is no {what} {given!r}", f"the nearest is {near[0]}" if near else f"`{listing}` lists them"
+    )
 
 # %% ../nbs/00_core.ipynb #dd77c8e8
 def hash_file(

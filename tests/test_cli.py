@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import resource
 import signal
@@ -14,7 +15,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from skin_lesion_mlops.cli.app import DEMO, app, take_weights
+from skin_lesion_mlops.cli.app import app
+from skin_lesion_mlops.cli.run import DEMO, take_weights
 from skin_lesion_mlops.core import Files, s3_path, write_json
 from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.pipeline.registry import GROUP, create_registry
@@ -264,6 +266,38 @@ def test_a_run_registers_and_says_so(place):
     page = next(line.split()[-1] for line in done.stdout.splitlines() if line.startswith("the run"))
     assert (place / page).is_file()
     assert create_registry(home=place / "home").verify(GROUP, 1) == []
+
+
+def on_a_terminal(place, *arguments, **more):
+    "What a verb writes to a terminal of eighty columns."
+    leader, follower = pty.openpty()
+    env = {**environment(place), "TERM": "xterm", **more}
+    with subprocess.Popen(command(*arguments), cwd=place, env=env, stdin=follower, stdout=follower) as job:
+        os.close(follower)
+        written = b""
+        while chunk := read_terminal(leader):
+            written += chunk
+    os.close(leader)
+    assert job.returncode == 0
+    return written.decode().replace("\r\n", "\n")
+
+
+def read_terminal(leader):
+    "A piece of what was written; empty at the end, which Linux tells by an error."
+    try:
+        return os.read(leader, 65536)
+    except OSError:
+        return b""
+
+
+def test_a_terminal_has_colours_and_a_pipe_the_same_columns(place):
+    run_small(place)
+    piped = skin_lesion(place, "runs").stdout
+    shown = on_a_terminal(place, "runs")
+    assert "\x1b[32mSucceeded" in shown and "\x1b[" not in piped and piped.isascii()
+    plain = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
+    assert plain == piped.splitlines()
+    assert on_a_terminal(place, "runs", NO_COLOR="1") == piped == on_a_terminal(place, "runs", TERM="dumb")
 
 
 def test_a_run_for_a_script_prints_json_only(place):

@@ -216,7 +216,7 @@ class Heard:
 def test_terraform_and_the_deployment_agree_about_scaling():
     "Names and figures in modules/models are those of `deploy.autoscale`; `make sandbox` sees the plan stay empty."
     heard, text = Heard(), (INFRA / "modules/models/main.tf").read_text()
-    deploy.autoscale(heard, heard, deploy.Settings(role_arn="r", capture_uri="s3://c", endpoint="e"))
+    deploy.autoscale(heard, heard, deploy.EndpointSettings(role_arn="r", capture_uri="s3://c", endpoint="e"))
     up, down, quiet = (heard.calls[k] for k in ("e-up", "e-down", "put_metric_alarm"))
     assert quiet["AlarmName"] == "e-quiet"
     for name in ("up", "down", "quiet"):

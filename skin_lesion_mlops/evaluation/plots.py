@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..core import BY_CODE
+from ..core import BY_CODE, interval, number
 from .conclusion import Evaluation
 from .metrics import MINIMUM_LESIONS, SPECIFICITIES, confusion, reliability, roc
 from .predictions import Predictions
 
 # %% auto #0
 __all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'TILES', 'in_style', 'create_figure', 'banner', 'verdict',
-           'tiles', 'number', 'interval', 'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table',
-           'plot_confusion', 'plot_roc', 'plot_reliability', 'plot_subgroups']
+           'tiles', 'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table', 'plot_confusion',
+           'plot_roc', 'plot_reliability', 'plot_subgroups']
 
 # %% ../../nbs/evaluation/05_plots.ipynb #f118ce7f
 INK, BLUE, RED, GREEN, GREY, PALE = "#1c2733", "#1f5f8b", "#b3261e", "#2e6b34", "#8a949e", "#eef2f5"
@@ -124,21 +124,6 @@ def tiles(
             f"<div style='color:#5c6873;font-size:12px'>{span}</div></div>"
         )
     return f"<div style='display:flex;gap:10px;flex-wrap:wrap;margin:4px 0 10px'>{''.join(made)}</div>"
-
-
-def number(
-    value: float,  # a figure; NaN when it does not exist
-) -> str:  # e.g. "0.871"
-    "A figure for reading."
-    return "n/a" if np.isnan(value) else f"{value:.3f}"
-
-
-def interval(
-    low: float,  # lower bound; NaN when there is none
-    high: float,
-) -> str:  # e.g. "0.85 to 0.89"
-    "An interval for reading."
-    return "" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 # %% ../../nbs/evaluation/05_plots.ipynb #7d287fe3
 def styled(
