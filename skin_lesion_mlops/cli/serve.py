@@ -180,10 +180,10 @@ def _save_overlay(
 ) -> None:
     "Write the picture with its heat map over it, without the file's metadata."
     from skin_lesion_mlops.data.pictures import open_image
-    from skin_lesion_mlops.serve.predictor import laid_over
+    from skin_lesion_mlops.serve.predictor import overlay
 
     folder.mkdir(parents=True, exist_ok=True)
-    laid_over(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
+    overlay(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
 
 
 Images = Annotated[List[Path], typer.Argument(metavar="IMAGES...", help="JPEG or PNG files, or folders of them")]

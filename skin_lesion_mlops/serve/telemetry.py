@@ -5,14 +5,21 @@
 # %% ../../nbs/serve/00_telemetry.ipynb #3141669d
 from __future__ import annotations
 
-import bisect
 import json
 import logging
 import sys
-import threading
 import time
-from collections import defaultdict
 from typing import Any, TextIO
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 
 # %% auto #0
 __all__ = ['BUCKETS', 'PREFIX', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
@@ -20,92 +27,44 @@ __all__ = ['BUCKETS', 'PREFIX', 'logger', 'Metrics', 'JsonLines', 'log', 'start_
 # %% ../../nbs/serve/00_telemetry.ipynb #c2a623c5
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)  # seconds; 0.2 is what is promised for P95
 PREFIX = "skin_lesion_"
-_Key = tuple[tuple[str, str], ...]
 
 
 class Metrics:
-    "Counters, gauges and histograms, in the text format of Prometheus."
+    "The numbers that a service keeps."
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._help: dict[str, tuple[str, str]] = {}  # name -> type, meaning
-        self._values: dict[str, dict[_Key, float]] = defaultdict(dict)
-        self._counts: dict[str, dict[_Key, list[float]]] = defaultdict(dict)  # of each bucket, then the sum
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
 
-    def declare(
-        self,
-        name: str,  # without `PREFIX`
-        kind: str,  # counter, gauge or histogram
-        meaning: str,
-    ) -> None:
-        "Announce a metric."
-        self._help[name] = kind, meaning
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(PREFIX + name, meaning, labels, registry=self.registry)
 
-    def add(
-        self,
-        name: str,
-        n: float = 1,  # how many more
-        **labels: str,  # few values each
-    ) -> None:
-        "Count."
-        key = tuple(sorted(labels.items()))
-        with self._lock:
-            self._values[name][key] = self._values[name].get(key, 0) + n
+        def gauge(name: str, meaning: str) -> Gauge:
+            return Gauge(PREFIX + name, meaning, registry=self.registry)
 
-    def set(
-        self,
-        name: str,
-        value: float,
-        **labels: str,  # few values each
-    ) -> None:
-        "Set a gauge."
-        with self._lock:
-            self._values[name][tuple(sorted(labels.items()))] = value
+        def histogram(name: str, meaning: str, *labels: str) -> Histogram:
+            return Histogram(PREFIX + name, meaning, labels, registry=self.registry, buckets=BUCKETS)
 
-    def observe(
-        self,
-        name: str,
-        value: float,  # seconds
-        **labels: str,  # few values each
-    ) -> None:
-        "Count into a bucket."
-        with self._lock:
-            row = self._counts[name].setdefault(tuple(sorted(labels.items())), [0.0] * (len(BUCKETS) + 2))
-            row[bisect.bisect_left(BUCKETS, value)] += 1
-            row[-1] += value
+        self.requests = counter("requests_total", "requests answered, by path and status", "path", "status")
+        self.request_seconds = histogram("request_seconds", "seconds from the first byte to the last, by path", "path")
+        self.predict_seconds = histogram(
+            "predict_seconds", "seconds to decode and predict, without waiting for the body"
+        )
+        self.images = counter("images_total", "pictures answered")
+        self.predictions = counter("predictions_total", "pictures by conclusion; none for unfamiliar ones", "predicted")
+        self.unfamiliar = counter("out_of_distribution_total", "pictures that do not look like dermoscopy")
+        self.refused = counter("refused_total", "requests refused, by reason", "reason")
+        self.captured = counter("captured_total", "requests described for the monitors")
+        self.capture_failed = counter("capture_failed_total", "requests that could not be described")
+        self.busy = gauge("busy", "requests being worked on or waiting")
+        self.held_bytes = gauge("held_bytes", "bytes of bodies being held")
+        self.ready = gauge("ready", "1 when the last prediction succeeded")
+        self.resident_bytes = gauge("resident_bytes", "largest resident memory so far")
+        self.model = Info(PREFIX + "model", "which model and engine answer", registry=self.registry)
 
     def text(self) -> str:
-        "Everything, as Prometheus reads it."
-        lines = []
-        with self._lock:
-            for name, (kind, meaning) in self._help.items():
-                full = PREFIX + name
-                lines += [f"# HELP {full} {meaning}", f"# TYPE {full} {kind}"]
-                lines += [f"{full}{_braces(k)} {v:g}" for k, v in self._values[name].items()]
-                for key, row in self._counts[name].items():
-                    lines += _histogram(full, key, row)
-        return "\n".join(lines) + "\n"
-
-
-def _braces(
-    key: _Key,  # names and values
-) -> str:  # "" without labels
-    "Labels as Prometheus writes them."
-    quoted = (f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in key)
-    return "{" + ",".join(quoted) + "}" if key else ""
-
-
-def _histogram(
-    full: str,  # name with prefix
-    key: _Key,
-    row: list[float],  # counts of the buckets, one more for what is above, the sum of values
-) -> list[str]:
-    "A histogram's lines: buckets are cumulative."
-    lines, total = [], 0.0
-    for limit, n in zip((*BUCKETS, "+Inf"), row):
-        total += n
-        lines.append(f"{full}_bucket{_braces((*key, ('le', str(limit))))} {total:g}")
-    return [*lines, f"{full}_sum{_braces(key)} {row[-1]:.6f}", f"{full}_count{_braces(key)} {total:g}"]
+        "Everything, in the text format of Prometheus."
+        return generate_latest(self.registry).decode()
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c82501da
 logger = logging.getLogger("skin_lesion_mlops.serve")
