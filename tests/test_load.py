@@ -13,7 +13,7 @@ from skin_lesion_mlops.core import SkinLesionError
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
-    "Needs five milliseconds; closes the connection at every tenth request: at /full behind the answer, at /rude without."
+    "Needs five milliseconds; closes the connection at every tenth request: at /full behind it, at /rude without one."
 
     protocol_version, seen = "HTTP/1.1", itertools.count(1)
 

@@ -351,6 +351,26 @@ def test_slow_clients_and_a_graceful_end(server, jpeg):
     assert {"ready", "stopped"} <= {x["event"] for x in lines}
 
 
+# Where there is no web server
+
+NO_SERVER = ("fastapi", "starlette", "uvicorn", "prometheus_client")
+BELOW = ("telemetry", "predictor", "messages", "capture")  # chapters that `predict` and the monitors use
+
+
+def test_predicting_and_monitoring_need_no_web_server(folder, jpeg):
+    "`skin-lesion predict` and the monitors' containers have the default install only."
+    (folder / "lesion.jpg").write_bytes(jpeg)
+    code = (
+        f"import sys\nfor m in {NO_SERVER}: sys.modules[m] = None\n"
+        f"from skin_lesion_mlops.serve import {', '.join(BELOW)}\nimport skin_lesion_mlops.monitor.rehearsal\n"
+        "from skin_lesion_mlops.cli.app import app\n"
+        f"app(['predict', {str(folder / 'lesion.jpg')!r}, '--model', {str(folder / 'bundle')!r}, '--json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["predictions"]) == 1
+
+
 # Is it dermoscopy?
 
 

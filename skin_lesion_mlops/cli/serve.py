@@ -112,6 +112,7 @@ def serve_verb(
     "Answer over HTTP, for programs and people."
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None

@@ -11,59 +11,48 @@ import sys
 import time
 from typing import Any, TextIO
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-    disable_created_metrics,
-    generate_latest,
-)
-
 # %% auto #0
-__all__ = ['BUCKETS', 'PREFIX', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
+__all__ = ['BUCKETS', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c2a623c5
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)  # seconds; 0.2 is what is promised for P95
-PREFIX = "skin_lesion_"
 
 
 class Metrics:
     "The numbers that a service keeps."
 
     def __init__(self) -> None:
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+
         disable_created_metrics()
         self.registry = CollectorRegistry()
-
-        def counter(name: str, meaning: str, *labels: str) -> Counter:
-            return Counter(PREFIX + name, meaning, labels, registry=self.registry)
-
-        def gauge(name: str, meaning: str) -> Gauge:
-            return Gauge(PREFIX + name, meaning, registry=self.registry)
-
-        def histogram(name: str, meaning: str, *labels: str) -> Histogram:
-            return Histogram(PREFIX + name, meaning, labels, registry=self.registry, buckets=BUCKETS)
-
-        self.requests = counter("requests_total", "requests answered, by path and status", "path", "status")
-        self.request_seconds = histogram("request_seconds", "seconds from the first byte to the last, by path", "path")
-        self.predict_seconds = histogram(
-            "predict_seconds", "seconds to decode and predict, without waiting for the body"
+        ours: dict[str, Any] = dict(namespace="skin_lesion", registry=self.registry)
+        timed: dict[str, Any] = dict(ours, buckets=BUCKETS)
+        self.requests = Counter("requests_total", "requests answered, by path and status", ("path", "status"), **ours)
+        self.request_seconds = Histogram(
+            "request_seconds", "seconds from the first byte to the last, by path", ("path",), **timed
         )
-        self.images = counter("images_total", "pictures answered")
-        self.predictions = counter("predictions_total", "pictures by conclusion; none for unfamiliar ones", "predicted")
-        self.unfamiliar = counter("out_of_distribution_total", "pictures that do not look like dermoscopy")
-        self.refused = counter("refused_total", "requests refused, by reason", "reason")
-        self.captured = counter("captured_total", "requests described for the monitors")
-        self.capture_failed = counter("capture_failed_total", "requests that could not be described")
-        self.busy = gauge("busy", "requests being worked on or waiting")
-        self.held_bytes = gauge("held_bytes", "bytes of bodies being held")
-        self.ready = gauge("ready", "1 when the last prediction succeeded")
-        self.resident_bytes = gauge("resident_bytes", "largest resident memory so far")
-        self.model = Info(PREFIX + "model", "which model and engine answer", registry=self.registry)
+        self.predict_seconds = Histogram(
+            "predict_seconds", "seconds to decode and predict, without waiting for the body", **timed
+        )
+        self.images = Counter("images_total", "pictures answered", **ours)
+        self.predictions = Counter(
+            "predictions_total", "pictures by conclusion; none for unfamiliar ones", ("predicted",), **ours
+        )
+        self.unfamiliar = Counter("out_of_distribution_total", "pictures that do not look like dermoscopy", **ours)
+        self.refused = Counter("refused_total", "requests refused, by reason", ("reason",), **ours)
+        self.captured = Counter("captured_total", "requests described for the monitors", **ours)
+        self.capture_failed = Counter("capture_failed_total", "requests that could not be described", **ours)
+        self.busy = Gauge("busy", "requests being worked on or waiting", **ours)
+        self.held_bytes = Gauge("held_bytes", "bytes of bodies being held", **ours)
+        self.ready = Gauge("ready", "1 when the last prediction succeeded", **ours)
+        self.resident_bytes = Gauge("resident_bytes", "largest resident memory so far", **ours)
+        self.model = Info("model", "which model and engine answer", **ours)
 
     def text(self) -> str:
         "Everything, in the text format of Prometheus."
+        from prometheus_client import generate_latest
+
         return generate_latest(self.registry).decode()
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c82501da
