@@ -93,7 +93,7 @@ def post(client, body, kind="image/jpeg", **headers):
 def test_ping_makes_a_prediction(client):
     assert client.get("/ping").status_code == 200
     service = client.app.state.service
-    service.worked, good = -1e9, service.predictor.engine
+    service.health.succeeded_at, good = -1e9, service.predictor.engine
     service.predictor.engine = lambda pixels: 1 / 0
     assert client.get("/ping").status_code == 503
     service.predictor.engine = good
@@ -210,7 +210,7 @@ def test_bad_input_gets_a_reason(client, jpeg, name):
     body, kind, status, reason = BAD[name]
     r = post(client, body, kind)
     assert (r.status_code, r.json()["error"]["reason"]) == (status, reason) and len(r.json()["error"]["detail"]) > 10
-    assert post(client, jpeg).status_code == 200 and client.app.state.service.gate.held == 0
+    assert post(client, jpeg).status_code == 200 and client.app.state.service.admission.held == 0
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -282,15 +282,15 @@ def test_a_full_queue_says_when_to_come_back(folder, jpeg):
             first = pool.submit(post, client, jpeg)
             assert entered.wait(60)
             second = pool.submit(post, client, jpeg)
-            gate = client.app.state.service.gate
-            while gate.busy < 2:
+            admission = client.app.state.service.admission
+            while admission.busy < 2:
                 time.sleep(0.01)
             third = post(client, jpeg)
             assert client.get("/metrics").status_code == 200  # others are still answered
             go.set()
             assert [first.result().status_code, second.result().status_code] == [200, 200]
         assert third.status_code == 429 and int(third.headers["Retry-After"]) >= 1
-        assert post(client, jpeg).status_code == 200 and gate.busy == gate.held == 0
+        assert post(client, jpeg).status_code == 200 and admission.busy == admission.held == 0
 
 
 def test_metrics(client, jpeg):
@@ -356,6 +356,26 @@ def test_slow_clients_and_a_graceful_end(server, jpeg):
     assert process.wait(60) in (0, -signal.SIGTERM)
     lines = [json.loads(x) for x in log.read_text().splitlines()]
     assert {"ready", "stopped"} <= {x["event"] for x in lines}
+
+
+# Where there is no web server
+
+NO_SERVER = ("fastapi", "starlette", "uvicorn", "prometheus_client")
+BELOW = ("telemetry", "predictor", "messages", "capture")  # chapters that `predict` and the monitors use
+
+
+def test_predicting_and_monitoring_need_no_web_server(folder, jpeg):
+    "`skin-lesion predict` and the monitors' containers have the default install only."
+    (folder / "lesion.jpg").write_bytes(jpeg)
+    code = (
+        f"import sys\nfor m in {NO_SERVER}: sys.modules[m] = None\n"
+        f"from skin_lesion_mlops.serve import {', '.join(BELOW)}\nimport skin_lesion_mlops.monitor.rehearsal\n"
+        "from skin_lesion_mlops.cli.app import app\n"
+        f"app(['predict', {str(folder / 'lesion.jpg')!r}, '--model', {str(folder / 'bundle')!r}, '--json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["predictions"]) == 1
 
 
 # Is it dermoscopy?

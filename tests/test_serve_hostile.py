@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from load import Client, hammer, request_bytes, start_server
 from PIL import Image
 
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
 from skin_lesion_mlops.serve.admission import Limits
 from skin_lesion_mlops.serve.app import create_app
-from skin_lesion_mlops.serve.load import Client, hammer, request_bytes, start_server
 from skin_lesion_mlops.serve.predictor import create_predictor
 
 LIMITS = "Limits(seconds=3, head_seconds=1.5, body=4 << 20)"
@@ -204,7 +204,7 @@ def test_a_client_that_leaves_takes_nothing_with_it(server, jpegs):
     until = time.monotonic() + 120
     while time.monotonic() < until:
         text = Client(server.port).send(request_bytes(b"", path="/metrics", method="GET"))[1].decode()
-        if "skin_lesion_busy 0\n" in text and "skin_lesion_held_bytes 0\n" in text:
+        if "skin_lesion_busy 0.0\n" in text and "skin_lesion_held_bytes 0.0\n" in text:
             return
         time.sleep(0.2)
     raise AssertionError(text)

@@ -119,6 +119,7 @@ def serve_verb(
     "Answer over HTTP, for programs and people."
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None
@@ -186,10 +187,10 @@ def _save_overlay(
 ) -> None:
     "Write the picture with its heat map over it, without the file's metadata."
     from skin_lesion_mlops.data.pictures import open_image
-    from skin_lesion_mlops.serve.predictor import laid_over
+    from skin_lesion_mlops.serve.predictor import overlay
 
     folder.mkdir(parents=True, exist_ok=True)
-    laid_over(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
+    overlay(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
 
 # %% ../../nbs/cli/05_serve.ipynb #8f4d5aa0
 Images = Annotated[List[Path], typer.Argument(metavar="IMAGES...", help="JPEG or PNG files, or folders of them")]
