@@ -170,7 +170,7 @@ def _network(
 class Predictor:
     "A model, ready to answer."
 
-    engine: Run  # pixels -> logits, embeddings
+    engine: Engine  # pixels -> logits, embeddings
     engine_name: str  # one of `engines.ENGINES`
     precision: str  # fp32, bf16 or int8
     contract: dict[str, Any]  # of the bundle
