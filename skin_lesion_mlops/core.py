@@ -25,11 +25,12 @@ from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, Sequence, TypeVar
 
 # %% auto #0
-__all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED',
-           'T', 'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError',
-           'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'decision_of', 'without_nan', 'number',
-           'interval', 'duration', 'choose', 'hash_file', 'hash_text', 'hash_tree', 'pack', 'seed_everything',
-           'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions', 'receipt']
+__all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'HEADLINE', 'CHAMPION_DIFFERENCE', 'GUARDS', 'METRICS',
+           'METRIC_DEFINITIONS', 'DEFAULT_SEED', 'T', 'Diagnosis', 'malignant_columns', 'malignant_probability',
+           'is_malignant', 'SkinLesionError', 'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'Figure',
+           'guard_label', 'headline', 'decision_of', 'without_nan', 'number', 'interval', 'duration', 'choose',
+           'hash_file', 'hash_text', 'hash_tree', 'pack', 'seed_everything', 'progress', 'ml_dir', 's3_path',
+           'try_lock', 'cpus', 'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #c8c57683
 @dataclass(frozen=True)
@@ -189,10 +190,76 @@ def read_json(
     except json.JSONDecodeError as e:
         raise SkinLesionError(f"{path} is not JSON ({e})", "delete it and run the stage that writes it again") from None
 
+# %% ../nbs/00_core.ipynb #b464ec94
+@dataclass(frozen=True)
+class Figure:
+    "A figure that is shown first wherever a model is spoken of, and that the gate may judge."
+
+    name: str  # in the evaluation's tables and files
+    label: str  # for people
+    parameter: str = ""  # of the pipeline, which holds the gate's threshold; empty: the gate does not judge it
+    meaning: str = ""  # of the parameter
+    default: float = 0.0  # threshold of the pipeline as delivered
+    off: float = 0.0  # threshold at which the guard can never block
+    at_most: bool = False  # is less better?
+
+
+HEADLINE = (
+    Figure("accuracy", "accuracy", "AccuracyThreshold", "lowest accuracy that is registered", default=0.85),
+    Figure(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "MinBalancedAccuracy",
+        "lowest balanced accuracy that is registered; 0 = off",
+    ),
+    Figure("macro_f1", "macro F1"),
+    Figure("auc_macro", "macro ROC-AUC"),
+    Figure(
+        "malignant_sensitivity",
+        "malignant sensitivity",
+        "MinMalignantSensitivity",
+        "lowest malignant sensitivity that is registered; 0 = off",
+    ),
+    Figure("malignant_specificity", "malignant specificity"),
+    Figure(
+        "ece",
+        "calibration error",
+        "MaxEce",
+        "highest calibration error that is registered; 1 = off",
+        default=1.0,
+        off=1.0,
+        at_most=True,
+    ),
+)
+CHAMPION_DIFFERENCE = Figure(
+    "champion_difference",
+    "difference to the champion",
+    "MinChampionDifference",
+    "lowest upper bound of challenger minus champion; -1 = off, 0 = not worse",
+    default=-1.0,
+    off=-1.0,
+)
+GUARDS = {f.name: f for f in (*HEADLINE, CHAMPION_DIFFERENCE) if f.parameter}
+
+# %% ../nbs/00_core.ipynb #c22f9d33
+def guard_label(name: str) -> str:  # e.g. "calibration error" for ece
+    "What a guard is called; one that this version does not know, by its own name."
+    return GUARDS[name].label if name in GUARDS else name.replace("_", " ")
+
+
+def headline(
+    evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
+) -> dict[str, dict[str, float | None]]:  # figure -> value, low, high; None for what does not exist
+    "The headline figures that an evaluation holds, with their 95 % intervals."
+    measured = {**evaluation.get("operating_points", {}), **evaluation.get("multiclass_classification_metrics", {})}
+    ends, found = evaluation.get("intervals", {}), {}
+    for name in (f.name for f in HEADLINE):
+        if isinstance(measured.get(name), dict):
+            low, high = ends.get(name, (None, None))
+            found[name] = dict(value=measured[name]["value"], low=low, high=high)
+    return found
+
 # %% ../nbs/00_core.ipynb #4d5470d2
-GUARDS = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece", "champion_difference")
-
-
 def decision_of(
     evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
 ) -> dict[str, Any]:  # passed: true, false, or None where none is recorded; reasons: sentences
@@ -202,7 +269,7 @@ def decision_of(
         return dict(passed=decision["passed"], reasons=list(decision.get("reasons", [])))
     if decision or not all(isinstance(guards.get(n, {}).get("passed"), bool) for n in GUARDS):
         return dict(passed=None, reasons=["its evaluation records no decision"])
-    failed = [n.replace("_", " ") for n in GUARDS if not guards[n]["passed"]]
+    failed = [guard_label(n) for n in GUARDS if not guards[n]["passed"]]
     return dict(passed=not failed, reasons=[f"the guard of {n} was not passed" for n in failed])
 
 # %% ../nbs/00_core.ipynb #8e571c64

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from skin_lesion_mlops.cli import words
-from skin_lesion_mlops.core import SkinLesionError, decision_of, write_json
+from skin_lesion_mlops.core import SkinLesionError, decision_of, headline, write_json
 from skin_lesion_mlops.evaluation import card, conclusion
 from skin_lesion_mlops.evaluation import metrics as evaluate_metrics
 from skin_lesion_mlops.evaluation import plots, predictions
@@ -70,7 +70,7 @@ def facts_of(written, compared):
     "What the terminal sums up."
     registered = all(c.passed for c in compared)
     model = dict(group=GROUP, version=1, status="PendingManualApproval") if registered else None
-    told = dict(gate=written["gate"], decision=decision_of(written), metrics=words.headline(written), model=model)
+    told = dict(gate=written["gate"], decision=decision_of(written), metrics=headline(written), model=model)
     status = "Succeeded" if registered else "NotRegistered"
     return dict(told, id="1", status=status, seconds=1.0, reason="the pipeline says so", steps=[], report="", page="p")
 
@@ -96,10 +96,10 @@ def test_all_readers_agree(judged, tmp_path, aws):  # noqa: F811
     assert told["decision"] is told["malignant_sensitivity"] is passed and told["ece"] == "off"
     # page and terminal: guards that are off are off
     page = page_of(tmp_path, written, compared)
-    words = f"<b>{'passed' if passed else 'not passed'}</b>"
-    assert words in page and page.count(">off<") == 6 and page.count(">not passed</span>") == (0 if passed else 1)
+    decided = f"<b>{'passed' if passed else 'not passed'}</b>"
+    assert decided in page and page.count(">off<") == 6 and page.count(">not passed</span>") == (0 if passed else 1)
     rows = {r["guard"]: r["decision"] for r in words.guard_rows(written["gate"])}
-    assert rows["malignant sensitivity"] == ("passed" if passed else "not passed") and rows["ece"] == "off"
+    assert rows["malignant sensitivity"] == ("passed" if passed else "not passed") and rows["calibration error"] == "off"
     story = words.summary(facts_of(written, compared))
     assert ("registered  version 1" in story) is passed and (f"not registered: {reason}" in story) is not passed
     # the function on AWS

@@ -185,12 +185,12 @@ def test_a_version_of_before_is_what_its_guards_say(registry, guards, failed, ma
     "Evaluations once recorded no decision."
     written = evaluation()
     del written["decision"]
-    written["gate"] = {n: {"value": 0.5, "passed": n != failed} for n in GUARDS[:guards]}
+    written["gate"] = {n: {"value": 0.5, "passed": n != failed} for n in list(GUARDS)[:guards]}
     version = judged(registry, written)
     if may:
         assert registry.set_status(GROUP, version, APPROVED, "ada", "ok")["ModelApprovalStatus"] == APPROVED
         return
-    with pytest.raises(SkinLesionError, match="guard of ece was not passed" if failed else "records no decision"):
+    with pytest.raises(SkinLesionError, match="guard of calibration error was not passed" if failed else "records no decision"):
         registry.set_status(GROUP, version, APPROVED, "ada", "ok")
     assert registry.set_status(GROUP, version, APPROVED, "ada", "ok", override="of old, seen by two")["ApprovalHistory"]
 

@@ -59,7 +59,7 @@ def models_list(
     as_json: Json = False,
 ) -> None:
     "List the versions of a group, newest first."
-    from skin_lesion_mlops.cli.words import headline
+    from skin_lesion_mlops.core import headline
 
     registry = _registry(home, region)
     packages = registry.list(group)[:limit]
@@ -90,7 +90,8 @@ def models_show(
 ) -> None:
     "Show one version, and check its files against their hashes."
     from skin_lesion_mlops.pipeline.registry import lineage
-    from skin_lesion_mlops.cli.words import guard_rows, headline, metric_rows
+    from skin_lesion_mlops.cli.words import guard_rows, metric_rows
+    from skin_lesion_mlops.core import headline
 
     registry = _registry(home, region)
     package = registry.describe(group, version)

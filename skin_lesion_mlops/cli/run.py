@@ -117,7 +117,7 @@ def describe_run(
 ) -> dict[str, Any]:  # id, status, seconds, reason, steps, metrics, gate, decision, model, report, page, ...
     "What a run came to."
     from skin_lesion_mlops.pipeline.runs import evidence
-    from skin_lesion_mlops.cli.words import headline
+    from skin_lesion_mlops.core import headline
 
     folders = [s3 for step in run.steps for s3 in _outputs(run, step)]
     found = [f / Files.EVALUATION for f in folders if (f / Files.EVALUATION).is_file()]

@@ -10,34 +10,10 @@ import textwrap
 from typing import Any
 
 from .options import paint, table
-from ..core import duration, interval, number
+from ..core import HEADLINE, duration, guard_label, interval, number
 
 # %% auto #0
-__all__ = ['HEADLINE', 'headline', 'guard_rows', 'summary', 'metric_rows', 'why_not', 'compare', 'comparison']
-
-# %% ../../nbs/cli/01_words.ipynb #50e3f001
-HEADLINE = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "auc_macro": "macro ROC-AUC",
-    "malignant_sensitivity": "malignant sensitivity",
-    "malignant_specificity": "malignant specificity",
-    "ece": "calibration error (ECE)",
-}
-
-
-def headline(
-    evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
-) -> dict[str, dict[str, float | None]]:  # figure -> value, low, high; None for what does not exist
-    "The figures that a decision rests on, with their 95 % intervals."
-    quality = {**evaluation.get("operating_points", {}), **evaluation.get("multiclass_classification_metrics", {})}
-    ends, found = evaluation.get("intervals", {}), {}
-    for name in HEADLINE:
-        if isinstance(quality.get(name), dict):
-            low, high = ends.get(name, (None, None))
-            found[name] = dict(value=quality[name]["value"], low=low, high=high)
-    return found
+__all__ = ['LABELS', 'guard_rows', 'summary', 'metric_rows', 'why_not', 'compare', 'comparison']
 
 # %% ../../nbs/cli/01_words.ipynb #78db4c56
 def guard_rows(
@@ -52,7 +28,7 @@ def guard_rows(
         alone = g.get("against") == ""  # there is no champion to differ from
         value, ends = (None, (None, None)) if alone else (g["value"], (g["low"], g["high"]))
         rows.append(
-            {"guard": name.replace("_", " "), "value": number(value), "95 % interval": interval(*ends), "limit": limit}
+            {"guard": guard_label(name), "value": number(value), "95 % interval": interval(*ends), "limit": limit}
         )
         rows[-1]["decision"] = decision
     return rows
@@ -83,6 +59,9 @@ def _step_row(
     return dict(step=step["name"], status=status, time=duration(step["seconds"]))
 
 
+LABELS = {f.name: f.label for f in HEADLINE}
+
+
 def metric_rows(
     metrics: dict[str, dict[str, float | None]],  # from `headline`
 ) -> list[dict[str, str]]:  # figure, value, 95 % interval
@@ -90,7 +69,7 @@ def metric_rows(
     rows = []
     for name, m in metrics.items():
         ends = interval(m["low"], m["high"])
-        rows.append({"on the test split": HEADLINE[name], "value": number(m["value"]), "95 % interval": ends})
+        rows.append({"on the test split": LABELS[name], "value": number(m["value"]), "95 % interval": ends})
     return rows
 
 # %% ../../nbs/cli/01_words.ipynb #ad08f7e2
@@ -166,7 +145,7 @@ def comparison(
 ) -> str:
     "How two runs differ, for a person."
     rows = [
-        {"on the test split": HEADLINE[n], "A": number(m["a"]), "B": number(m["b"]), **_change(m)}
+        {"on the test split": LABELS[n], "A": number(m["a"]), "B": number(m["b"]), **_change(m)}
         for n, m in c["metrics"].items()
     ]
     differ = [dict(parameter=n, A=str(v["a"]), B=str(v["b"])) for n, v in c["parameters"].items()]

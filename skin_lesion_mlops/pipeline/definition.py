@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
-from ..core import DEFAULT_SEED, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
+from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
 # %% auto #0
 __all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'TAGS', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition', 'to_json',
@@ -57,11 +58,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "Freeze": ("none", "part of the network that is not trained: none or backbone"),
     "Patience": (10, "stop after this many epochs without improvement; 0 = never"),
     # the gate
-    "AccuracyThreshold": (0.85, "lowest accuracy that is registered"),
-    "MinBalancedAccuracy": (0.0, "lowest balanced accuracy that is registered; 0 = off"),
-    "MinMalignantSensitivity": (0.0, "lowest malignant sensitivity that is registered; 0 = off"),
-    "MaxEce": (1.0, "highest calibration error that is registered; 1 = off"),
-    "MinChampionDifference": (-1.0, "lowest upper bound of challenger minus champion; -1 = off, 0 = not worse"),
+    **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
     "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
     "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
     "ChampionStandardError": (0.0, "standard error of that"),
@@ -284,6 +281,11 @@ def _preprocess(
     )
 
 # %% ../../nbs/pipeline/01_definition.ipynb #15032908
+def _snake_case(name: str) -> str:  # e.g. max_ece for MaxEce
+    "A pipeline parameter's name as a step notebook writes it."
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
 def _evaluate(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`
@@ -294,11 +296,7 @@ def _evaluate(
     "Model and test split -> evaluation.json and a report."
     runs = (p["ProcessedBucket"], "runs", _run_id())
     numbers = dict(
-        accuracy_threshold="AccuracyThreshold",
-        min_balanced_accuracy="MinBalancedAccuracy",
-        min_malignant_sensitivity="MinMalignantSensitivity",
-        max_ece="MaxEce",
-        min_champion_difference="MinChampionDifference",
+        **{_snake_case(f.parameter): f.parameter for f in GUARDS.values()},
         champion_version="ChampionVersion",
         champion_balanced_accuracy="ChampionBalancedAccuracy",
         champion_standard_error="ChampionStandardError",

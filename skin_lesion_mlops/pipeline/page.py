@@ -13,11 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..core import METRIC_DEFINITIONS, atomic, hash_text
+from ..core import HEADLINE, guard_label, METRIC_DEFINITIONS, atomic, hash_text
 from .runs import Run, StepRun, evidence, span
 
 # %% auto #0
-__all__ = ['TEMPLATES', 'HEADLINE', 'number', 'href', 'headline', 'label_of', 'curves', 'plot', 'render_page', 'write_page']
+__all__ = ['TEMPLATES', 'number', 'href', 'headline', 'label_of', 'curves', 'plot', 'render_page', 'write_page']
 
 # %% ../../nbs/pipeline/07_page.ipynb #f9639a26
 TEMPLATES = Path(str(resources.files("skin_lesion_mlops"))) / "page" / "run"
@@ -58,22 +58,14 @@ def href(
     return Path(os.path.relpath(file, run.folder)).as_posix()
 
 # %% ../../nbs/pipeline/07_page.ipynb #5a51fca5
-HEADLINE = (
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("auc_macro", "macro AUC"),
-    ("gate.malignant_sensitivity", "malignant sensitivity"),
-    ("gate.ece", "calibration error"),
-)
-
-
 def headline(
     run: Run,
 ) -> list[tuple[str, float, list[float] | None]]:  # what it is called, its value, its 95 % interval
     "The metrics to show first; of an evaluation with other names, the first five."
-    found = [
-        (label, run.metrics[m], run.intervals.get(m.rpartition(".")[2])) for m, label in HEADLINE if m in run.metrics
-    ]
+    found = []
+    for f in HEADLINE:
+        known = (n for n in (f.name, f"operating_points.{f.name}", f"gate.{f.name}") if n in run.metrics)
+        found += [(f.label, run.metrics[n], run.intervals.get(f.name)) for n in [next(known, None)] if n]
     return found or [(m.replace("_", " "), v, run.intervals.get(m)) for m, v in list(run.metrics.items())[:5]]
 
 
@@ -109,9 +101,9 @@ def _guard(
     "A guard; one that is off has passed nothing."
     measured = "" if g.get("against") == "" else number(g.get("value"))  # there is no champion
     if g.get("blocks") is False:
-        return name.replace("_", " "), measured, "off", "off", "grey"
+        return guard_label(name), measured, "off", "off", "grey"
     asked = f"{g.get('direction', 'at least')} {number(g.get('threshold'))}"
-    return name.replace("_", " "), measured, asked, *_outcome(g.get("passed"))
+    return guard_label(name), measured, asked, *_outcome(g.get("passed"))
 
 
 def _condition(
