@@ -242,7 +242,7 @@ def _choose(
     have = f"it has {', '.join(map(str, sorted(known)))}" if known else "it has none yet"
     raise SkinLesionError(f"{group} has no version {version}", f"{have}; or say latest, or approved")
 
-# %% ../../nbs/pipeline/03_registry.ipynb #c9051b4e
+
 def _versions(
     shelf: Path,  # a group's folder; it may be missing
 ) -> list[int]:  # the newest comes first
@@ -386,7 +386,7 @@ def _decide(
             continue
         return _read(folder)
 
-# %% ../../nbs/pipeline/03_registry.ipynb #e8f7db2b
+
 def _same_token(
     folder: Path,  # a version's folder
     request: dict[str, Any],  # a new request
@@ -490,7 +490,7 @@ def _plain(
         return answer.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return answer
 
-# %% ../../nbs/pipeline/03_registry.ipynb #1858535f
+
 def _history_of(
     package: dict[str, Any],  # the answer of DescribeModelPackage
 ) -> list[dict[str, str]]:  # entries, oldest first: Status, By, Reason, Time; Override where there was one
