@@ -99,7 +99,9 @@ def test_all_readers_agree(judged, tmp_path, aws):  # noqa: F811
     decided = f"<b>{'passed' if passed else 'not passed'}</b>"
     assert decided in page and page.count(">off<") == 6 and page.count(">not passed</span>") == (0 if passed else 1)
     rows = {r["guard"]: r["decision"] for r in words.guard_rows(written["gate"])}
-    assert rows["malignant sensitivity"] == ("passed" if passed else "not passed") and rows["calibration error"] == "off"
+    assert (
+        rows["malignant sensitivity"] == ("passed" if passed else "not passed") and rows["calibration error"] == "off"
+    )
     story = words.summary(facts_of(written, compared))
     assert ("registered  version 1" in story) is passed and (f"not registered: {reason}" in story) is not passed
     # the function on AWS

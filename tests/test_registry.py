@@ -190,7 +190,9 @@ def test_a_version_of_before_is_what_its_guards_say(registry, guards, failed, ma
     if may:
         assert registry.set_status(GROUP, version, APPROVED, "ada", "ok")["ModelApprovalStatus"] == APPROVED
         return
-    with pytest.raises(SkinLesionError, match="guard of calibration error was not passed" if failed else "records no decision"):
+    with pytest.raises(
+        SkinLesionError, match="guard of calibration error was not passed" if failed else "records no decision"
+    ):
         registry.set_status(GROUP, version, APPROVED, "ada", "ok")
     assert registry.set_status(GROUP, version, APPROVED, "ada", "ok", override="of old, seen by two")["ApprovalHistory"]
 

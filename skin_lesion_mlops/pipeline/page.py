@@ -13,11 +13,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from ..core import HEADLINE, guard_label, METRIC_DEFINITIONS, atomic, hash_text
-from .runs import Run, StepRun, evidence, span
+from ..core import HEADLINE, METRIC_DEFINITIONS, atomic, duration, guard_label, hash_text, number
+from .runs import Run, StepRun, evidence
 
 # %% auto #0
-__all__ = ['TEMPLATES', 'number', 'href', 'headline', 'label_of', 'curves', 'plot', 'render_page', 'write_page']
+__all__ = ['TEMPLATES', 'href', 'headline', 'label_of', 'curves', 'plot', 'render_page', 'write_page']
 
 # %% ../../nbs/pipeline/07_page.ipynb #f9639a26
 TEMPLATES = Path(str(resources.files("skin_lesion_mlops"))) / "page" / "run"
@@ -39,15 +39,8 @@ def _template() -> Any:  # a `jinja2.Template`; a name it does not know is an er
 
     env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     env.trim_blocks = env.lstrip_blocks = True
-    env.filters["span"] = span
+    env.filters["duration"] = duration
     return env.get_template("run.html")
-
-
-def number(
-    x: Any,  # a number or anything else
-) -> str:
-    "A value for a person."
-    return f"{x:.3f}".rstrip("0").rstrip(".") if isinstance(x, float) else str(x)
 
 
 def href(
@@ -143,7 +136,7 @@ def _step(
     state = _state(run, s)
     why = s.reason if state == _STATUS.get(s.status) else ""
     files = [(name, href(run, f)) for name, f in evidence(run, s).items()]
-    time = span(s.seconds) if s.started else ""
+    time = duration(s.seconds) if s.started else ""
     return dict(name=s.name, state=state, attempts=s.attempts, why=why, time=time, bar=_bar(run, s), files=files)
 
 

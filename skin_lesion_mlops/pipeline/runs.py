@@ -13,12 +13,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Callable
 
-from ..core import SkinLesionError, decision_of, read_json, s3_path, try_lock, write_json
+from skin_lesion_mlops.core import (
+    SkinLesionError,
+    choose,
+    decision_of,
+    duration,
+    read_json,
+    s3_path,
+    try_lock,
+    write_json,
+)
 
 # %% auto #0
 __all__ = ['OnEvent', 'home_dir', 'StepRun', 'Run', 'save_run', 'lock_run', 'is_live', 'run_ids', 'load_run', 'list_runs',
-           'create_run', 'find_unfinished', 'metrics_of', 'note_evaluation', 'compare_runs', 'evidence', 'Event',
-           'span', 'bar', 'Console']
+           'create_run', 'find_unfinished', 'metrics_of', 'note_evaluation', 'compare_runs', 'evidence', 'Event', 'bar',
+           'Console']
 
 # %% ../../nbs/pipeline/06_runs.ipynb #82c89251
 def home_dir(
@@ -145,26 +154,13 @@ def load_run(
 ) -> Run:  # raises `SkinLesionError` when there is none, or more than one
     "Read a run. One that says Running although nobody is running it was interrupted: it is Stopped."
     home = home_dir(home)
-    record = read_json(home / "runs" / _find(home, id) / "run.json")
+    record = read_json(home / "runs" / choose(id, run_ids(home)) / "run.json")
     steps = [StepRun(**s) for s in record.pop("steps")]
     run = Run(home=home, steps=steps, **record)
     if run.status == "Running" and not is_live(run):
         run.status, run.reason = "Stopped", "interrupted: run it again to continue"
         run.ended = max([s.ended or s.started for s in steps] + [run.started])
     return run
-
-
-def _find(
-    home: Path,  # the home folder
-    id: str,  # see `load_run`
-) -> str:  # raises `SkinLesionError` when there is none, or more than one
-    "The one id that is meant."
-    known = run_ids(home)
-    found = known[:1] if id == "latest" else [i for i in known if i == id] or [i for i in known if i.startswith(id)]
-    if len(found) != 1:
-        problem = f"there is no run {id}" if not found else f"{id} is the beginning of {len(found)} runs"
-        raise SkinLesionError(f"{problem} in {home}", f"known are: {', '.join(known[:5]) or 'none'}")
-    return found[0]
 
 
 def list_runs(
@@ -297,18 +293,6 @@ class Event:
 OnEvent = Callable[[Event, Run], None]
 
 # %% ../../nbs/pipeline/06_runs.ipynb #dcc8dcf9
-def span(
-    seconds: float,  # a time span
-) -> str:  # e.g. "0.4 s", "12 s", "3 min 05 s", "1 h 02 min"
-    "A time span for a person."
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    s = round(seconds)
-    if s < 60:
-        return f"{s} s"
-    return f"{s // 60} min {s % 60:02} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02} min"
-
-
 def bar(
     done: int,
     total: int,  # of how much; 0 when that is not known
@@ -321,13 +305,13 @@ def bar(
 # %% ../../nbs/pipeline/06_runs.ipynb #065fee15
 _SAY: dict[str, Callable[[Event, Run], str]] = {
     "run": lambda e, run: f"run {run.id} of {run.pipeline}" + (f", {e.text}" if e.text else ""),
-    "finished": lambda e, run: f"  {e.step:14}done     {span(e.seconds):>12}",
+    "finished": lambda e, run: f"  {e.step:14}done     {duration(e.seconds):>12}",
     "cached": lambda e, run: f"  {e.step:14}" + ("done before" if e.text == run.id else f"cached from {e.text}"),
-    "failed": lambda e, run: f"  {e.step:14}failed   {span(e.seconds):>12}  {e.text}",
+    "failed": lambda e, run: f"  {e.step:14}failed   {duration(e.seconds):>12}  {e.text}",
     "retry": lambda e, run: f"  {e.step:14}again: {e.text}",
     "stopping": lambda e, run: f"  {e.step:14}stopping: it may save its work; Ctrl-C again ends it at once",
     "note": lambda e, run: f"  {e.step:14}{e.text}",
-    "ended": lambda e, run: f"{run.status} after {span(run.seconds)}" + (f": {e.text}" if e.text else ""),
+    "ended": lambda e, run: f"{run.status} after {duration(run.seconds)}" + (f": {e.text}" if e.text else ""),
 }
 
 # %% ../../nbs/pipeline/06_runs.ipynb #c5bc252d
@@ -366,6 +350,8 @@ class Console:
         "A step gets on."
         count = f"{e.done}/{e.total}" if e.total else f"{e.done}"
         if self.out.isatty():
-            self.line(f"  {e.step:14}{bar(e.done, e.total)} {count:>7}  {span(e.seconds):>10}  {e.text}", stay=False)
+            self.line(
+                f"  {e.step:14}{bar(e.done, e.total)} {count:>7}  {duration(e.seconds):>10}  {e.text}", stay=False
+            )
         elif time.monotonic() - self.told >= self.every:
-            self.line(f"  {e.step:14}{count} after {span(e.seconds)}: {e.text}")
+            self.line(f"  {e.step:14}{count} after {duration(e.seconds)}: {e.text}")
