@@ -121,7 +121,7 @@ def _answer_columns(
     "The columns that describe an answer, each probability checked."
     p = np.array([_number(entry["probabilities"].get(c)) for c in CLASSES])
     if not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-3:
-        raise Unreadable("bad_answer", "its probabilities are none")
+        raise Unreadable("bad_answer", "its probabilities are missing, negative or do not add up to 1")
     risk = float(malignant_probability(p))
     unfamiliar = (entry.get("out_of_distribution") or {}).get("flag")
     threshold = _number(entry.get("threshold", 0.5))
