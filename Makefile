@@ -27,13 +27,18 @@ $(VENV)/.dev: setup.py settings.ini constraints.txt
 demo: $(VENV)/.demo  ## the whole pipeline on generated lesions, from images to a registered model
 	@$(BIN)/skin-lesion demo
 
+# Two processes at once, each with one thread: what a machine of two cores can use.
+test test-all: export OMP_NUM_THREADS := 1
+NOTEBOOKS = $(BIN)/nbdev_test --n_workers 2
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
+
 test: $(VENV)/.dev  ## every notebook and the tests, without the long end-to-end runs
-	$(BIN)/nbdev_test
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(NOTEBOOKS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(VENV)/.dev  ## everything, the long end-to-end runs too
-	$(BIN)/nbdev_test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(NOTEBOOKS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 bench: $(VENV)/.dev  ## measure serving against its peers: PEERS=their python, TRAINED=bundles (see the notebook)
 	mkdir -p build

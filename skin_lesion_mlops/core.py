@@ -5,6 +5,7 @@
 # %% ../nbs/00_core.ipynb #1eeefb09
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import math
@@ -24,11 +25,12 @@ from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, Sequence, TypeVar
 
 # %% auto #0
-__all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED',
-           'T', 'Diagnosis', 'malignant_columns', 'malignant_probability', 'is_malignant', 'SkinLesionError',
-           'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'decision_of', 'without_nan', 'hash_file',
-           'hash_text', 'hash_tree', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions',
-           'receipt']
+__all__ = ['DIAGNOSES', 'CLASSES', 'MALIGNANT', 'BY_CODE', 'SPLITS', 'HEADLINE', 'CHAMPION_DIFFERENCE', 'GUARDS', 'METRICS',
+           'METRIC_DEFINITIONS', 'DEFAULT_SEED', 'T', 'Diagnosis', 'malignant_columns', 'malignant_probability',
+           'is_malignant', 'SkinLesionError', 'diagnosis', 'Files', 'atomic', 'write_json', 'read_json', 'Figure',
+           'guard_label', 'headline', 'decision_of', 'without_nan', 'number', 'interval', 'duration', 'choose',
+           'hash_file', 'hash_text', 'hash_tree', 'pack', 'seed_everything', 'progress', 'ml_dir', 's3_path',
+           'try_lock', 'cpus', 'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #c8c57683
 @dataclass(frozen=True)
@@ -126,6 +128,8 @@ class Files:
     ONNX = "model.onnx"  # the same network as a graph, for faster engines
     INT8 = "model.int8.onnx"  # the graph in eight bits
     ENGINES = "engines.json"  # which engines were compared with torch, and how that went
+    FAMILIARITY = "familiarity.json"  # what the pictures look like that a model was trained on
+    AXES = "familiarity.npy"  # and its embeddings
     HISTORY = "history.csv"  # one row per epoch
     EVALUATION = "evaluation.json"  # metrics, in SageMaker's model-quality format
     PREDICTIONS = "predictions.csv"  # every probability of every test image
@@ -186,10 +190,76 @@ def read_json(
     except json.JSONDecodeError as e:
         raise SkinLesionError(f"{path} is not JSON ({e})", "delete it and run the stage that writes it again") from None
 
+# %% ../nbs/00_core.ipynb #b464ec94
+@dataclass(frozen=True)
+class Figure:
+    "A figure that is shown first wherever a model is spoken of, and that the gate may judge."
+
+    name: str  # in the evaluation's tables and files
+    label: str  # for people
+    parameter: str = ""  # of the pipeline, which holds the gate's threshold; empty: the gate does not judge it
+    meaning: str = ""  # of the parameter
+    default: float = 0.0  # threshold of the pipeline as delivered
+    off: float = 0.0  # threshold at which the guard can never block
+    at_most: bool = False  # is less better?
+
+
+HEADLINE = (
+    Figure("accuracy", "accuracy", "AccuracyThreshold", "lowest accuracy that is registered", default=0.85),
+    Figure(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "MinBalancedAccuracy",
+        "lowest balanced accuracy that is registered; 0 = off",
+    ),
+    Figure("macro_f1", "macro F1"),
+    Figure("auc_macro", "macro ROC-AUC"),
+    Figure(
+        "malignant_sensitivity",
+        "malignant sensitivity",
+        "MinMalignantSensitivity",
+        "lowest malignant sensitivity that is registered; 0 = off",
+    ),
+    Figure("malignant_specificity", "malignant specificity"),
+    Figure(
+        "ece",
+        "calibration error",
+        "MaxEce",
+        "highest calibration error that is registered; 1 = off",
+        default=1.0,
+        off=1.0,
+        at_most=True,
+    ),
+)
+CHAMPION_DIFFERENCE = Figure(
+    "champion_difference",
+    "difference to the champion",
+    "MinChampionDifference",
+    "lowest upper bound of challenger minus champion; -1 = off, 0 = not worse",
+    default=-1.0,
+    off=-1.0,
+)
+GUARDS = {f.name: f for f in (*HEADLINE, CHAMPION_DIFFERENCE) if f.parameter}
+
+# %% ../nbs/00_core.ipynb #c22f9d33
+def guard_label(name: str) -> str:  # e.g. "calibration error" for ece
+    "What a guard is called; one that this version does not know, by its own name."
+    return GUARDS[name].label if name in GUARDS else name.replace("_", " ")
+
+
+def headline(
+    evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
+) -> dict[str, dict[str, float | None]]:  # figure -> value, low, high; None for what does not exist
+    "The headline figures that an evaluation holds, with their 95 % intervals."
+    measured = {**evaluation.get("operating_points", {}), **evaluation.get("multiclass_classification_metrics", {})}
+    ends, found = evaluation.get("intervals", {}), {}
+    for name in (f.name for f in HEADLINE):
+        if isinstance(measured.get(name), dict):
+            low, high = ends.get(name, (None, None))
+            found[name] = dict(value=measured[name]["value"], low=low, high=high)
+    return found
+
 # %% ../nbs/00_core.ipynb #4d5470d2
-GUARDS = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece", "champion_difference")
-
-
 def decision_of(
     evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
 ) -> dict[str, Any]:  # passed: true, false, or None where none is recorded; reasons: sentences
@@ -199,7 +269,7 @@ def decision_of(
         return dict(passed=decision["passed"], reasons=list(decision.get("reasons", [])))
     if decision or not all(isinstance(guards.get(n, {}).get("passed"), bool) for n in GUARDS):
         return dict(passed=None, reasons=["its evaluation records no decision"])
-    failed = [n.replace("_", " ") for n in GUARDS if not guards[n]["passed"]]
+    failed = [guard_label(n) for n in GUARDS if not guards[n]["passed"]]
     return dict(passed=not failed, reasons=[f"the guard of {n} was not passed" for n in failed])
 
 # %% ../nbs/00_core.ipynb #8e571c64
@@ -213,6 +283,63 @@ def without_nan(
     if isinstance(x, (list, tuple)):
         return [without_nan(v) for v in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
+
+# %% ../nbs/00_core.ipynb #d4cb40ec
+def number(
+    value: Any,  # a number, None or text
+    digits: int = 3,  # decimals of a float
+) -> str:  # "-" for None and NaN
+    "A value for a person."
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+
+
+def interval(
+    low: float | None,
+    high: float | None,
+    digits: int = 3,
+) -> str:  # e.g. "0.812 to 0.871"; "-" where a bound is None or NaN
+    "An interval for a person."
+    ends = number(low, digits), number(high, digits)
+    return "-" if "-" in ends else " to ".join(ends)
+
+
+def duration(
+    seconds: float | None,  # None where it is not known
+) -> str:  # e.g. "0.4 s", "12 s", "3 min 05 s", "1 h 02 min"
+    "A time span for a person."
+    if seconds is None:
+        return "-"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    return f"{s // 60} min {s % 60:02} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02} min"
+
+# %% ../nbs/00_core.ipynb #92a25d99
+def choose(
+    given: str,  # an id, a beginning of one, or "latest"
+    known: Iterable[str],  # all ids, newest first
+    what: str = "run",  # what they are ids of
+    listing: str = "skin-lesion runs",  # the command that lists them
+) -> str:  # the whole id; raises `SkinLesionError`
+    "Find the one id that is meant."
+    ids = list(known)
+    if not ids:
+        raise SkinLesionError(f"there is no {what} yet", "`skin-lesion run --data DIR` makes one, in the same --home")
+    if given == "latest":
+        return ids[0]
+    found = [i for i in ids if i == given] or [i for i in ids if i.startswith(given)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise SkinLesionError(f"{given!r} could be {len(found)} {what}s", f"write more of it: {', '.join(found[:4])}")
+    near = difflib.get_close_matches(given, ids, 1, 0.5)
+    raise SkinLesionError(
+        f"there is no {what} {given!r}", f"the nearest is {near[0]}" if near else f"`{listing}` lists them"
+    )
 
 # %% ../nbs/00_core.ipynb #dd77c8e8
 def hash_file(
@@ -251,6 +378,30 @@ def _hidden(
 ) -> bool:
     "Is any part of this path hidden, or Python's cache?"
     return any(x.startswith(".") or x == "__pycache__" for x in p.parts)
+
+# %% ../nbs/00_core.ipynb #50833b9c
+def pack(
+    folder: str | Path,
+    archive: str | Path,  # a .tar.gz to be; the folders around it are made
+) -> Path:  # the archive; equal contents give equal bytes
+    "Pack what is in a folder, whole or not at all: its entries are at the top, no folder is around them."
+    import gzip
+    import tarfile
+
+    folder, archive = Path(folder), Path(archive)
+
+    def nameless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid, entry.gid, entry.uname, entry.gname = 0, 0, "", ""
+        entry.mtime, entry.mode, entry.pax_headers = 0, 0o755 if entry.isdir() else 0o644, {}
+        return entry
+
+    with atomic(archive) as half:
+        # fast compression: weights hardly shrink, whatever is tried
+        with open(half, "wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped:
+            with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
+                for p in sorted(folder.rglob("*")):
+                    tar.add(p, p.relative_to(folder).as_posix(), recursive=False, filter=nameless)
+    return archive
 
 # %% ../nbs/00_core.ipynb #c6a265f4
 METRICS = (

@@ -1,11 +1,19 @@
 "Fixtures shared by all tests."
 
+import json
 import os
+import shutil
 import signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
+
+for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")  # the workers share the cores; read when torch and numpy are imported
 
 settings.register_profile("ours", deadline=None)  # a busy machine is no defect of the code
 settings.load_profile("ours")
@@ -14,7 +22,34 @@ signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a job in the background ignores it, and so would its children
 
+
+def _parse_each_description_once() -> None:
+    "botocore parses megabytes of JSON for every client; the clients of one process may share them."
+    try:
+        from botocore.loaders import JSONFileLoader
+    except ImportError:
+        return
+    parse, known = JSONFileLoader.load_file, {}
+
+    def load_file(self, file_path):
+        if file_path not in known:
+            known[file_path] = parse(self, file_path)
+        return known[file_path]
+
+    JSONFileLoader.load_file = load_file
+
+
+_parse_each_description_once()
 REPO = Path(__file__).resolve().parent.parent
+
+
+# The longest first: no process is left alone with one of them in the end
+LONG = ("train", "monitor", "infra", "engines", "retraining", "preprocess", "account", "evaluate", "lambdas", "cli")
+
+
+def pytest_collection_modifyitems(items):
+    place = {f"test_{name}": i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +78,42 @@ def ham10000() -> Path:
 def ham10000_600x450() -> Path:
     "164 images of HAM10000 at their published size."
     return _real_data("ham10000_600x450")
+
+
+@pytest.fixture(scope="session")
+def standin():
+    "The AWS of this process. `aws` lends it out."
+    from tests.standin import server
+
+    running = server.serve()
+    running.leave()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def aws(standin):
+    "An AWS for one file, empty in the beginning; a training is pretended and a minute takes milliseconds."
+    from tests.standin import pipelines, sagemaker, states
+
+    standin.enter()
+    sagemaker.executor, states.scale = pipelines.pretend, 0.001
+    yield standin
+    standin.leave()
+
+
+@pytest.fixture(scope="session")
+def plans(tmp_path_factory, worker_id):
+    "Terraform's plan of each example, made once for all the processes of this session: both at once."
+    from tests.standin.terraform import EXAMPLES, make_plan
+
+    if not shutil.which("terraform"):
+        pytest.skip("terraform is not on PATH")
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared if worker_id == "master" else shared.parent
+    with FileLock(shared / "plans.lock"):
+        if not (shared / "plans.json").exists():
+            with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+                made = {e: pool.submit(make_plan, e, str(tmp_path_factory.mktemp(e))) for e in EXAMPLES}
+                (shared / "plans.json").write_text(json.dumps({e: m.result() for e, m in made.items()}))
+    return json.loads((shared / "plans.json").read_text())

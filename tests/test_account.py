@@ -24,21 +24,11 @@ from skin_lesion_mlops.cli.app import app  # noqa: E402
 from skin_lesion_mlops.core import s3_path  # noqa: E402
 from skin_lesion_mlops.pipeline import definition as pipeline  # noqa: E402
 from skin_lesion_mlops.pipeline.registry import create_registry, s3_uris  # noqa: E402
-from tests.standin import pipelines, platform, sagemaker, server, states  # noqa: E402
+from tests.standin import pipelines, platform, sagemaker  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 ENDPOINT = "skin-lesion-endpoint"
 REGION = ("--region", "us-east-1")
-
-
-@pytest.fixture(scope="module")
-def aws():
-    "An AWS, for this file."
-    running = server.serve()
-    sagemaker.executor = pipelines.pretend
-    states.scale = 0.001
-    yield running
-    running.stop()
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -13,8 +15,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from skin_lesion_mlops.cli.app import ARCHS, DEMO, app, take_weights
+from skin_lesion_mlops.cli.app import app
+from skin_lesion_mlops.cli.run import DEMO, take_weights
 from skin_lesion_mlops.core import Files, s3_path, write_json
+from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.pipeline.registry import GROUP, create_registry
 
 LOW = "accuracy {:.3f} is below 0.850"
@@ -221,9 +225,8 @@ def test_defaults_in_the_help_are_those_of_the_pipeline(option, parameter):
 
 
 def test_architectures_in_the_help_are_those_of_the_models():
-    from skin_lesion_mlops.model.networks import ARCHITECTURES
-
-    assert sorted(ARCHS) == sorted(ARCHITECTURES) and DEMO["Arch"] in ARCHS
+    told = _help_of(CliRunner(env=dict(COLUMNS="300")).invoke(app, ["run", "--help"]).output, "--arch")
+    assert ", ".join(ARCHITECTURES) in told and DEMO["Arch"] in ARCHITECTURES
 
 
 def test_help_is_quick_and_needs_nothing_heavy(tmp_path):
@@ -231,13 +234,14 @@ def test_help_is_quick_and_needs_nothing_heavy(tmp_path):
     block = f"import sys\nfor m in {heavy}: sys.modules[m] = None\nfrom skin_lesion_mlops.cli.app import app\n"
     times = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [sys.executable, "-c", block + "app(['--help'])"], capture_output=True, env=environment(tmp_path)
         )
-        times.append(time.perf_counter() - start)
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime)
     assert done.returncode == 0 and b"Commands:" in done.stdout
-    assert min(times) < 1.0, times  # 0.16 s on an idle machine; a busy one is given time
+    assert min(times) < 1.0, times  # seconds of the processor, 0.16 or so, however busy the machine is
 
 
 def test_models_and_runs_work_without_torch(tmp_path):
@@ -262,6 +266,38 @@ def test_a_run_registers_and_says_so(place):
     page = next(line.split()[-1] for line in done.stdout.splitlines() if line.startswith("the run"))
     assert (place / page).is_file()
     assert create_registry(home=place / "home").verify(GROUP, 1) == []
+
+
+def on_a_terminal(place, *arguments, **more):
+    "What a verb writes to a terminal of eighty columns."
+    leader, follower = pty.openpty()
+    env = {**environment(place), "TERM": "xterm", **more}
+    with subprocess.Popen(command(*arguments), cwd=place, env=env, stdin=follower, stdout=follower) as job:
+        os.close(follower)
+        written = b""
+        while chunk := read_terminal(leader):
+            written += chunk
+    os.close(leader)
+    assert job.returncode == 0
+    return written.decode().replace("\r\n", "\n")
+
+
+def read_terminal(leader):
+    "A piece of what was written; empty at the end, which Linux tells by an error."
+    try:
+        return os.read(leader, 65536)
+    except OSError:
+        return b""
+
+
+def test_a_terminal_has_colours_and_a_pipe_the_same_columns(place):
+    run_small(place)
+    piped = skin_lesion(place, "runs").stdout
+    shown = on_a_terminal(place, "runs")
+    assert "\x1b[32mSucceeded" in shown and "\x1b[" not in piped and piped.isascii()
+    plain = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
+    assert plain == piped.splitlines()
+    assert on_a_terminal(place, "runs", NO_COLOR="1") == piped == on_a_terminal(place, "runs", TERM="dumb")
 
 
 def test_a_run_for_a_script_prints_json_only(place):
@@ -302,11 +338,11 @@ def test_a_broken_step_is_an_error(place):
 def test_an_interrupted_run_can_be_continued(place, number):
     line = command("run", "--data", "lesions", "--definition", "small.json", "-p", "Seconds=2.5")
     job = subprocess.Popen(line, cwd=place, env=environment(place), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    deadline = time.time() + 30
+    deadline = time.time() + 120
     while not list((place / "home").glob("runs/*/Evaluate/log.txt")) and time.time() < deadline:
         time.sleep(0.05)
     job.send_signal(number)
-    output = job.communicate(timeout=30)[0].decode()
+    output = job.communicate(timeout=120)[0].decode()
     assert job.returncode == 130, output
     assert "Traceback" not in output and "same command again" in output
     (stopped,) = json.loads(skin_lesion(place, "runs", "--json").stdout)

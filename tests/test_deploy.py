@@ -120,8 +120,8 @@ def test_the_command_and_the_function_serve_alike(monkeypatch):
         endpoint="skin-lesion-endpoint",
         scaling=dict(min=3, max=7, target=900, scale_in_below=400),
     )
-    found = remote.serving(platform)
-    assert found == f.settings() and (found.instances, found.max_instances, found.quiet) == (3, 7, 400)
+    found = remote.endpoint_settings(platform)
+    assert found == f.settings() and (found.instances, found.max_instances, found.scale_in_below) == (3, 7, 400)
 
 
 def test_the_names_are_those_that_terraform_uses():
@@ -136,7 +136,7 @@ def test_the_names_are_those_that_terraform_uses():
 
 
 def test_no_picture_is_captured():
-    settings = deploy.Settings("arn:role", "s3://p/capture", kms_key="key")
+    settings = deploy.EndpointSettings("arn:role", "s3://p/capture", kms_key="key")
     capture = deploy._config(settings)["DataCaptureConfig"]
     assert capture["EnableCapture"] and capture["KmsKeyId"] == "key"
     assert [o["CaptureMode"] for o in capture["CaptureOptions"]] == ["Output"]
@@ -144,7 +144,7 @@ def test_no_picture_is_captured():
 
 def test_a_canary_is_possible():
     "A canary of one instance may be at most half of the fleet."
-    settings = deploy.Settings("arn:role", "s3://p/capture")
+    settings = deploy.EndpointSettings("arn:role", "s3://p/capture")
     assert settings.instances >= 2 and settings.min_instances <= settings.instances <= settings.max_instances
 
 
@@ -160,18 +160,18 @@ def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw
     from skin_lesion_mlops.serve.capture import observed
     from skin_lesion_mlops.serve.predictor import create_predictor
 
-    model = deploy._model("arn:package", deploy.Settings("arn:role", "s3://p/capture"))
+    model = deploy._model("arn:package", deploy.EndpointSettings("arn:role", "s3://p/capture"))
     ((name, value),) = model["Containers"][0]["Environment"].items()
     (option,) = (x for x in serving.Describe.__metadata__)
     assert option.envvar == name and value == "1"
     net = create_model("tiny").eval()
     save_bundle(tmp_path, net, create_contract(net, 64))
     with TestClient(create_app(create_predictor(tmp_path, version="3"), describe=True)) as client:
-        answer = client.post("/invocations", content=deploy.painted(), headers={"Content-Type": "image/png"})
-    assert deploy.doubts(answer.content) == ""
+        answer = client.post("/invocations", content=deploy.sample_picture(), headers={"Content-Type": "image/png"})
+    assert deploy.check_answer(answer.content) == ""
     captured = dict(endpointOutput=observed("OUTPUT", answer.json()))
     (row,) = capture_rows(
         dict(captureData=captured, eventMetadata=dict(eventId="e", inferenceTime="2026-01-31T12:00:00Z"))
     )
     assert 0 < row["brightness"] < 1 and len(row["sha256"]) == 64 and row["model_version"] == "3"
-    assert deploy.painted() not in answer.content and b"pixels" not in answer.content
+    assert deploy.sample_picture() not in answer.content and b"pixels" not in answer.content

@@ -1,21 +1,23 @@
 "Exported engines: the same answers as torch, or none; never a file that was changed, or made for other weights."
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.model.engines import (
     EXPORTED,
     TOLERANCES,
     choose_engine,
     export_engines,
-    kept_exact,
     probes,
-    write_onnx,
+    unquantized_nodes,
 )
-from skin_lesion_mlops.model.networks import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 pytest.importorskip("onnx", reason="writing engines needs the train extra")
@@ -45,18 +47,30 @@ def export(folder):
     return export_engines(folder, pixels, pixels, np.arange(len(pixels)) % 7)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    "A bundle of each architecture with its engines, and what was refused: made when first asked for."
+    made = {}
+
+    def exported(arch):
+        if arch not in made:
+            where = write_bundle(tmp_path_factory.mktemp(arch) / "bundle", arch)
+            made[arch] = where, export(where)
+        return made[arch]
+
+    return exported
+
+
 @pytest.fixture
-def folder(tmp_path):
-    write_bundle(tmp_path / "bundle")
-    export(tmp_path / "bundle")
-    return tmp_path / "bundle"
+def folder(exported, tmp_path):
+    "A copy that a test may change."
+    return shutil.copytree(exported("tiny")[0], tmp_path / "bundle")
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_an_exported_engine_answers_like_evaluation(arch, pictures, tmp_path):
+def test_an_exported_engine_answers_like_evaluation(arch, exported, pictures):
     "The same pictures through evaluation's network and through ONNX Runtime, for every architecture."
-    where = write_bundle(tmp_path / "bundle", arch)
-    refused = export(where)
+    where, refused = exported(arch)
     assert not refused["onnxruntime"], refused
     served = create_predictor(where, engine="onnxruntime")
     found = np.array([list(p.probabilities.values()) for p in served.predict(pictures)])
@@ -66,12 +80,11 @@ def test_an_exported_engine_answers_like_evaluation(arch, pictures, tmp_path):
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, tmp_path):
+def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, exported):
     import onnx
 
-    write_onnx(tmp_path / Files.ONNX, load_bundle(write_bundle(tmp_path / "bundle", arch)))
-    nodes = onnx.load(str(tmp_path / Files.ONNX)).graph.node
-    kept = {n.name: n for n in nodes if n.name in kept_exact(nodes)}
+    nodes = onnx.load(str(exported(arch)[0] / Files.ONNX)).graph.node
+    kept = {n.name: n for n in nodes if n.name in unquantized_nodes(nodes)}
     kinds = [n.op_type for n in kept.values()]
     assert kinds.count("Conv") == 1 and "pixels" in {i for n in kept.values() for i in n.input}
     makes = {o: n.name for n in nodes for o in n.output}
@@ -81,7 +94,7 @@ def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, tm
 
 def test_an_engine_that_disagrees_is_refused_and_not_carried_about(tmp_path, monkeypatch):
     where = write_bundle(tmp_path / "bundle")
-    monkeypatch.setattr("skin_lesion_mlops.model.engines.compare", lambda *found: dict(top1=0.5, probability=0.9))
+    monkeypatch.setattr("skin_lesion_mlops.model.engines.deviation", lambda *found: dict(top1=0.5, probability=0.9))
     refused = export(where)
     assert all(refused.values()) and "only 50.00%" in refused["onnxruntime"]
     assert not (where / Files.ONNX).exists() and not (where / Files.INT8).exists()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from skin_lesion_mlops.core import CLASSES, SkinLesionError
+from skin_lesion_mlops.core import CLASSES, GUARDS, SkinLesionError
 from skin_lesion_mlops.evaluation import conclusion, gate, metrics
 from skin_lesion_mlops.evaluation import predictions as ev_predictions
 
@@ -224,9 +224,9 @@ def test_a_thousand_resamples_of_a_thousand_images_take_seconds():
     import time
 
     p = predictions(1, n=1000)
-    start = time.perf_counter()
+    start = time.process_time()
     t = metrics.measure(p, 1000)
-    assert time.perf_counter() - start < 15 and t.loc["accuracy", "low"] < t.loc["accuracy", "high"]
+    assert time.process_time() - start < 15 and t.loc["accuracy", "low"] < t.loc["accuracy", "high"]
 
 
 def test_perfect_and_absent_classes_are_not_overstated():
@@ -300,7 +300,7 @@ def test_a_hair_below_the_threshold_is_seen_in_the_reason(table):
 
 def test_guards_that_are_off_are_reported_and_never_block(table):
     g = gate.gate(table, {})
-    assert set(g) == set(gate.OFF) and gate.decide(g)["passed"] and not any(x["blocks"] for x in g.values())
+    assert set(g) == set(GUARDS) and gate.decide(g)["passed"] and not any(x["blocks"] for x in g.values())
     assert all({"value", "low", "high", "threshold", "passed", "blocks"} <= set(x) for x in g.values())
     json.dumps(g, allow_nan=False)
 

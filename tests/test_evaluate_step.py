@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, hash_file, read_json
+from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, hash_file, pack, read_json
 from skin_lesion_mlops.data.shards import write_shards
 from skin_lesion_mlops.data.synthetic import create_dataset
-from skin_lesion_mlops.model.bundle import pack_bundle
 from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
 from skin_lesion_mlops.pipeline.launch import launch, parameters_of, steps_dir
 
@@ -31,7 +30,7 @@ def made(tmp_path_factory):
     model = create_model("tiny")
     save_bundle(root / "bundle", model, create_contract(model, 64, thresholds=dict(malignant=0.4)))
     (root / "model").mkdir()
-    pack_bundle(root / "bundle", root / "model" / "model.tar.gz")
+    pack(root / "bundle", root / "model" / "model.tar.gz")
     return root
 
 

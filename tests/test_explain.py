@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from skin_lesion_mlops.evaluation.predictions import create_predictions, simulate
+from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.model.explain import dependence, gallery, grad_cam, notable, overlay, trustworthy
-from skin_lesion_mlops.model.networks import ARCHITECTURES, create_model
+from skin_lesion_mlops.model.networks import create_model
 
 
 def spot(n: int, size: int = 32, seed: int = 0) -> tuple:

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("moto")
 from tests.standin import faults, pipelines, platform, sagemaker, states  # noqa: E402
-from tests.test_retraining import REPO, SCHEDULE, aws, endpoint, make, record  # noqa: E402, F401
+from tests.test_retraining import REPO, SCHEDULE, endpoint, make, record  # noqa: E402, F401
 
 CALLS = json.loads((Path(__file__).parent / "calls.json").read_text())
 TRANSIENT = ("throttled", "broken", "timeout", "lost")
@@ -155,7 +155,7 @@ def test_the_sweep_leaves_no_call_out(make):  # noqa: F811
         assert not missing, f"{n} calls are made: {missing}"
 
 
-def outside_the_machine(aws, zips):  # noqa: F811
+def outside_the_machine(aws, zips):
     "The two functions that others invoke: the topic, and the load balancer."
     sm, events = aws.client("sagemaker"), REPO / "tests" / "events"
     variant = dict(VariantName="AllTraffic", ModelName="m", InstanceType="ml.m5.xlarge", InitialInstanceCount=1)

@@ -10,8 +10,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -26,36 +24,12 @@ from skin_lesion_mlops.pipeline.definition import PARAMETERS
 REPO = Path(__file__).resolve().parent.parent
 INFRA = REPO / "infra"
 EVENTS = Path(__file__).parent / "events"
-EXAMPLES = ("minimal", "hipaa")
 MODULES = sorted(p.name for p in (INFRA / "modules").iterdir())
 
 pytest.importorskip("moto.server", reason="moto[server] is not installed: pip install -e '.[dev]'")
 from tests import sandbox  # noqa: E402
 from tests.standin import server  # noqa: E402
-from tests.standin.terraform import Refused, Root  # noqa: E402
-
-
-def make_plan(example: str, folder: str) -> dict:
-    "An example's plan as JSON, with key and roles already made, so that their ARNs are known. In a process of its own."
-    running = server.serve()
-    try:
-        root = Root(Path(folder), running.url)
-        root.given = [f"-var-file=examples/{example}.tfvars"]
-        root.apply("-target=module.identity")
-        root.do("plan", "-out=tfplan")
-        return json.loads(root("show", "-json", "tfplan"))
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="session")
-def plans(tmp_path_factory):
-    "Plan of each example; both are made at once, each in an account of its own."
-    if not shutil.which("terraform"):
-        pytest.skip("terraform is not on PATH")
-    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
-        made = {e: pool.submit(make_plan, e, str(tmp_path_factory.mktemp(e))) for e in EXAMPLES}
-        return {e: m.result() for e, m in made.items()}
+from tests.standin.terraform import EXAMPLES, Refused, Root  # noqa: E402
 
 
 def modules(node: dict):
@@ -242,7 +216,7 @@ class Heard:
 def test_terraform_and_the_deployment_agree_about_scaling():
     "Names and figures in modules/models are those of `deploy.autoscale`; `make sandbox` sees the plan stay empty."
     heard, text = Heard(), (INFRA / "modules/models/main.tf").read_text()
-    deploy.autoscale(heard, heard, deploy.Settings(role_arn="r", capture_uri="s3://c", endpoint="e"))
+    deploy.autoscale(heard, heard, deploy.EndpointSettings(role_arn="r", capture_uri="s3://c", endpoint="e"))
     up, down, quiet = (heard.calls[k] for k in ("e-up", "e-down", "put_metric_alarm"))
     assert quiet["AlarmName"] == "e-quiet"
     for name in ("up", "down", "quiet"):

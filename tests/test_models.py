@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, pack, read_json, write_json
 from skin_lesion_mlops.model import networks as models
-from skin_lesion_mlops.model.bundle import ARCHIVE, pack_bundle
+from skin_lesion_mlops.model.bundle import ARCHITECTURES, ARCHIVE
 from skin_lesion_mlops.model.networks import Bundle, create_contract, create_model, load_bundle, save_bundle
 
 
@@ -26,7 +26,7 @@ def bundle(tmp_path: Path) -> Path:
     return save_bundle(tmp_path / "bundle", model, create_contract(model, 64, temperature=1.7))
 
 
-@pytest.mark.parametrize("arch", models.ARCHITECTURES)
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_network_survives_its_bundle(arch: str, tmp_path: Path, images: np.ndarray) -> None:
     torch.manual_seed(0)
     model = create_model(arch).eval()
@@ -51,10 +51,15 @@ def test_temperature_divides_the_logits(bundle: Path, images: np.ndarray) -> Non
     assert np.allclose(b.probabilities(images, batch_size=2), torch.softmax(logits / 1.7, 1).numpy(), atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def published() -> torch.nn.Module:
+    "A network as torchvision makes it."
+    return models._torchvision_models().resnet18(num_classes=7)
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod.", "backbone."])
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
-def test_weights_in_any_wrapping(prefix: str, wrapper: str, tmp_path: Path) -> None:
-    published = models._torchvision_models().resnet18(num_classes=7)
+def test_weights_in_any_wrapping(prefix: str, wrapper: str, published: torch.nn.Module, tmp_path: Path) -> None:
     state = {prefix + k: v for k, v in published.state_dict().items()}
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, tmp_path / "w.pth")
     model = create_model("resnet18", str(tmp_path / "w.pth"))
@@ -72,7 +77,7 @@ def test_a_head_for_other_classes_or_none_is_replaced_and_reported(tmp_path: Pat
 
 def test_a_bundle_is_a_source_of_weights(bundle: Path, tmp_path: Path) -> None:
     want = load_bundle(bundle).model.head.weight
-    for source in (bundle, pack_bundle(bundle, tmp_path / ARCHIVE)):
+    for source in (bundle, pack(bundle, tmp_path / ARCHIVE)):
         assert torch.equal(create_model("tiny", str(source)).head.weight, want)
 
 
@@ -134,7 +139,7 @@ def test_unsafe_archives_are_refused(name: str, kind: bytes, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("share", [0.3, 0.9, 0.999])
 def test_half_an_archive_is_refused(share: float, bundle: Path, tmp_path: Path) -> None:
-    whole = pack_bundle(bundle, tmp_path / ARCHIVE).read_bytes()
+    whole = pack(bundle, tmp_path / ARCHIVE).read_bytes()
     (tmp_path / ARCHIVE).write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(SkinLesionError, match="not a complete tar.gz"):
         load_bundle(tmp_path / ARCHIVE)
@@ -143,7 +148,7 @@ def test_half_an_archive_is_refused(share: float, bundle: Path, tmp_path: Path) 
 def test_a_folder_that_holds_an_archive_is_opened(bundle: Path, tmp_path: Path, images: np.ndarray) -> None:
     "SageMaker hands a Processing job a folder with model.tar.gz in it."
     (tmp_path / "input").mkdir()
-    pack_bundle(bundle, tmp_path / "input" / ARCHIVE)
+    pack(bundle, tmp_path / "input" / ARCHIVE)
     assert np.array_equal(
         load_bundle(tmp_path / "input").probabilities(images), load_bundle(bundle).probabilities(images)
     )

@@ -744,7 +744,7 @@ def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
         assert _published(now, endpoint) == dict(CapturedImages=0.0, CompletenessViolations=0.0)
 
         for i, f in enumerate(sorted((stage / "capture").rglob("*.jsonl"))):
-            hour = f"{datetime.now(timezone.utc):%Y/%m/%d/%H}"
+            hour = f"{now:%Y/%m/%d/%H}"  # of the window that `late` asks for, also when the test takes longer
             s3.upload_file(str(f), "processed", f"capture/{endpoint}/AllTraffic/{hour}/{i}.jsonl")
         late = f"{now + timedelta(minutes=9):%Y-%m-%dT%H:%M:%SZ}"
         assert watch.main(["data_quality", *words, "--out", str(stage / "day two"), "--until", late]) == 0

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skin_lesion_mlops.cli import words as summary
-from skin_lesion_mlops.core import SkinLesionError, decision_of, write_json
+from skin_lesion_mlops.cli import words
+from skin_lesion_mlops.core import SkinLesionError, decision_of, headline, write_json
 from skin_lesion_mlops.evaluation import card, conclusion
 from skin_lesion_mlops.evaluation import metrics as evaluate_metrics
 from skin_lesion_mlops.evaluation import plots, predictions
 from skin_lesion_mlops.pipeline import definition as pipeline
 from skin_lesion_mlops.pipeline import page as pages
-from skin_lesion_mlops.pipeline.expressions import Scope, compare, fill_parameters
+from skin_lesion_mlops.pipeline.expressions import Scope, check_condition, fill_parameters
 from skin_lesion_mlops.pipeline.registry import APPROVED, GROUP, create_registry, s3_path
 from skin_lesion_mlops.pipeline.runs import StepRun, create_run, note_evaluation
 
@@ -53,7 +53,7 @@ def read_by_condition(written, given):
     gate = next(s for s in d["Steps"] if s["Name"] == "Gate")["Arguments"]["Conditions"]
     scope = Scope(fill_parameters(d, given), {}, read_property_file=lambda step, name: ("evaluation.json", written))
     assert len(gate) == 2
-    return [compare(c, scope) for c in gate]
+    return [check_condition(c, scope) for c in gate]
 
 
 def page_of(tmp_path, written, compared):
@@ -70,7 +70,7 @@ def facts_of(written, compared):
     "What the terminal sums up."
     registered = all(c.passed for c in compared)
     model = dict(group=GROUP, version=1, status="PendingManualApproval") if registered else None
-    told = dict(gate=written["gate"], decision=decision_of(written), metrics=summary.headline(written), model=model)
+    told = dict(gate=written["gate"], decision=decision_of(written), metrics=headline(written), model=model)
     status = "Succeeded" if registered else "NotRegistered"
     return dict(told, id="1", status=status, seconds=1.0, reason="the pipeline says so", steps=[], report="", page="p")
 
@@ -96,11 +96,11 @@ def test_all_readers_agree(judged, tmp_path, aws):  # noqa: F811
     assert told["decision"] is told["malignant_sensitivity"] is passed and told["ece"] == "off"
     # page and terminal: guards that are off are off
     page = page_of(tmp_path, written, compared)
-    words = f"<b>{'passed' if passed else 'not passed'}</b>"
-    assert words in page and page.count(">off<") == 6 and page.count(">not passed</span>") == (0 if passed else 1)
-    rows = {r["guard"]: r["decision"] for r in summary.guard_rows(written["gate"])}
-    assert rows["malignant sensitivity"] == ("passed" if passed else "not passed") and rows["ece"] == "off"
-    story = summary.story(facts_of(written, compared))
+    decided = f"<b>{'passed' if passed else 'not passed'}</b>"
+    assert decided in page and page.count(">off<") == 6 and page.count(">not passed</span>") == (0 if passed else 1)
+    rows = {r["guard"]: r["decision"] for r in words.guard_rows(written["gate"])}
+    assert rows["malignant sensitivity"] == ("passed" if passed else "not passed") and rows["calibration error"] == "off"
+    story = words.summary(facts_of(written, compared))
     assert ("registered  version 1" in story) is passed and (f"not registered: {reason}" in story) is not passed
     # the function on AWS
     aws("s3").put_object(Bucket="processed", Key="runs/r/evaluation/evaluation.json", Body=json.dumps(written))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_infra import as_list, plans, resources  # noqa: F401
+from tests.test_infra import as_list, resources
 
 CALLS = json.loads((Path(__file__).parent / "calls.json").read_text())
 FUNCTIONS = sorted(set(CALLS) - {"states"})
@@ -40,7 +40,7 @@ DELIVERY = {
 
 
 @pytest.fixture(scope="module")
-def allowed(plans):  # noqa: F811
+def allowed(plans):
     "Actions of each role's policy, by address; the example with everything switched on."
     found = {}
     for r in resources(plans["hipaa"], "aws_iam_role_policy"):

@@ -185,12 +185,12 @@ def test_a_version_of_before_is_what_its_guards_say(registry, guards, failed, ma
     "Evaluations once recorded no decision."
     written = evaluation()
     del written["decision"]
-    written["gate"] = {n: {"value": 0.5, "passed": n != failed} for n in GUARDS[:guards]}
+    written["gate"] = {n: {"value": 0.5, "passed": n != failed} for n in list(GUARDS)[:guards]}
     version = judged(registry, written)
     if may:
         assert registry.set_status(GROUP, version, APPROVED, "ada", "ok")["ModelApprovalStatus"] == APPROVED
         return
-    with pytest.raises(SkinLesionError, match="guard of ece was not passed" if failed else "records no decision"):
+    with pytest.raises(SkinLesionError, match="guard of calibration error was not passed" if failed else "records no decision"):
         registry.set_status(GROUP, version, APPROVED, "ada", "ok")
     assert registry.set_status(GROUP, version, APPROVED, "ada", "ok", override="of old, seen by two")["ApprovalHistory"]
 
@@ -308,24 +308,32 @@ def test_a_local_answer_has_only_fields_of_the_api(tmp_path):
 
 
 REGISTER = """
-import json, sys, time
+import json, sys
 from skin_lesion_mlops.pipeline.registry import create_registry
-home, run, start = sys.argv[1:]
-time.sleep(max(0, float(start) - time.time()))
+home, run = sys.argv[1:]
+print("ready", flush=True), sys.stdin.readline()
 for i in range(5):
     r = json.loads(open(f"{home}/{run}.json").read())
     print(create_registry(home=home).register(r)["ModelPackageVersion"])
 """
 
 
+def at_once(programs):
+    "Processes that have all been started before the first goes on from its `readline`."
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    jobs = [subprocess.Popen([sys.executable, "-c", *words], **pipes) for words in programs]
+    for job in jobs:
+        assert job.stdout.readline() == b"ready\n"
+    for job in jobs:
+        job.stdin.write(b"go\n")
+        job.stdin.flush()
+    return jobs
+
+
 def test_eight_processes_register_forty_versions(tmp_path):
     for i in range(8):
         write_json(tmp_path / f"p{i}.json", stage(tmp_path, f"p{i}"))
-    start = str(time.time() + 3)
-    jobs = [
-        subprocess.Popen([sys.executable, "-c", REGISTER, str(tmp_path), f"p{i}", start], stdout=subprocess.PIPE)
-        for i in range(8)
-    ]
+    jobs = at_once([REGISTER, str(tmp_path), f"p{i}"] for i in range(8))
     said = [(i, int(v)) for i, job in enumerate(jobs) for v in job.communicate(timeout=120)[0].split()]
     assert all(job.returncode == 0 for job in jobs)
     assert sorted(v for _, v in said) == list(range(1, 41))
@@ -336,11 +344,11 @@ def test_eight_processes_register_forty_versions(tmp_path):
 
 
 DECIDE = """
-import sys, time
+import sys
 from skin_lesion_mlops.core import SkinLesionError
 from skin_lesion_mlops.pipeline.registry import create_registry, GROUP
-home, who, start = sys.argv[1:]
-time.sleep(max(0, float(start) - time.time()))
+home, who = sys.argv[1:]
+print("ready", flush=True), sys.stdin.readline()
 try:
     create_registry(home=home).set_status(GROUP, 1, "Approved", who, "ok")
 except SkinLesionError as e:
@@ -352,9 +360,8 @@ def test_of_four_approvals_in_one_instant_one_counts(tmp_path):
     stage(tmp_path)
     registry = create_registry(home=tmp_path)
     registry.register(request())
-    start = str(time.time() + 2)
-    jobs = [subprocess.Popen([sys.executable, "-c", DECIDE, str(tmp_path), f"person {i}", start]) for i in range(4)]
-    assert sorted(job.wait(timeout=60) for job in jobs) == [0, 3, 3, 3]
+    jobs = at_once([DECIDE, str(tmp_path), f"person {i}"] for i in range(4))
+    assert sorted(job.wait(timeout=120) for job in jobs) == [0, 3, 3, 3]
     assert len(registry.describe(GROUP, 1)["ApprovalHistory"]) == 2
 
 

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("moto")
 from skin_lesion_mlops.pipeline.registry import SageMakerRegistry  # noqa: E402
-from tests.standin import events, faults, pipelines, platform, sagemaker, server, states  # noqa: E402
+from tests.standin import events, faults, pipelines, platform, sagemaker, states  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
 EVENTS = REPO / "tests" / "events"
@@ -39,16 +39,6 @@ DRIFT = json.loads((EVENTS / "alarm_drift.json").read_text())
 SCHEDULE = json.loads((EVENTS / "schedule.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def aws():
-    "An AWS, for this file."
-    running = server.serve()
-    sagemaker.executor = pipelines.pretend
-    states.scale = 0.001
-    yield running
-    running.stop()
-
-
 @pytest.fixture
 def make(aws, tmp_path):
     "Create the platform, each time in an empty account; in the end, look at every state that was entered."
@@ -65,8 +55,6 @@ def make(aws, tmp_path):
     def make(pipeline=PIPELINE, **settings):
         look()
         aws.reset()
-        states.waits.clear()
-        states.retries.clear()
         made.append(platform.create(aws, tmp_path, pipeline, **settings))
         return made[-1]
 
@@ -371,8 +359,13 @@ def test_a_first_model_that_fails_the_smoke_test_serves_nobody(make, aws):
 def test_a_deployment_waits_for_the_one_before(make):
     p, before = deployed_once(make)
     sagemaker.hold("skin-lesion-endpoint", "Updating")
-    rest = threading.Timer(1, sagemaker.hold, ("skin-lesion-endpoint", "InService"))
-    rest.start()
+
+    def rest():
+        while 60 not in states.retries:
+            time.sleep(0.05)
+        sagemaker.hold("skin-lesion-endpoint", "InService")
+
+    threading.Thread(target=rest, daemon=True).start()
     run(p, outcome="deployed")
     assert states.retries.count(60) >= 1 and endpoint(p)["EndpointConfigName"] != before
 

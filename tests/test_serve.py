@@ -17,15 +17,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES
 from skin_lesion_mlops.data.pictures import open_image, read_pixels
 from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.model.familiarity import load_familiarity
-from skin_lesion_mlops.model.networks import ARCHITECTURES, create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.admission import Limits
 from skin_lesion_mlops.serve.app import create_app
 from skin_lesion_mlops.serve.messages import MAX_IMAGES, Refusal, accepted, content_type, read
@@ -93,7 +93,7 @@ def post(client, body, kind="image/jpeg", **headers):
 def test_ping_makes_a_prediction(client):
     assert client.get("/ping").status_code == 200
     service = client.app.state.service
-    service.worked, good = -1e9, service.predictor.engine
+    service.health.succeeded_at, good = -1e9, service.predictor.engine
     service.predictor.engine = lambda pixels: 1 / 0
     assert client.get("/ping").status_code == 503
     service.predictor.engine = good
@@ -210,7 +210,7 @@ def test_bad_input_gets_a_reason(client, jpeg, name):
     body, kind, status, reason = BAD[name]
     r = post(client, body, kind)
     assert (r.status_code, r.json()["error"]["reason"]) == (status, reason) and len(r.json()["error"]["detail"]) > 10
-    assert post(client, jpeg).status_code == 200 and client.app.state.service.gate.held == 0
+    assert post(client, jpeg).status_code == 200 and client.app.state.service.admission.held == 0
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -282,15 +282,15 @@ def test_a_full_queue_says_when_to_come_back(folder, jpeg):
             first = pool.submit(post, client, jpeg)
             assert entered.wait(60)
             second = pool.submit(post, client, jpeg)
-            gate = client.app.state.service.gate
-            while gate.busy < 2:
+            admission = client.app.state.service.admission
+            while admission.busy < 2:
                 time.sleep(0.01)
             third = post(client, jpeg)
             assert client.get("/metrics").status_code == 200  # others are still answered
             go.set()
             assert [first.result().status_code, second.result().status_code] == [200, 200]
         assert third.status_code == 429 and int(third.headers["Retry-After"]) >= 1
-        assert post(client, jpeg).status_code == 200 and gate.busy == gate.held == 0
+        assert post(client, jpeg).status_code == 200 and admission.busy == admission.held == 0
 
 
 def test_metrics(client, jpeg):
@@ -316,7 +316,7 @@ def server(folder, tmp_path):
     code = (
         "from skin_lesion_mlops.serve.predictor import create_predictor\n"
         "from skin_lesion_mlops.serve.app import Limits, run_server\n"
-        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=2))"
+        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=5))"
     )
     log = open(tmp_path / "log", "w")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -331,24 +331,51 @@ def server(folder, tmp_path):
     process.kill()
 
 
+def listens(port):
+    "Does anybody answer at this port?"
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_slow_clients_and_a_graceful_end(server, jpeg):
     process, port, log = server
     head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 30) as loris:
+    with socket.create_connection(("127.0.0.1", port), 120) as loris:
         loris.sendall(head % 9999 + b"\xff")
         request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", jpeg, JPEG)
-        assert urllib.request.urlopen(request, timeout=30).status == 200  # nobody else waits for it
+        assert urllib.request.urlopen(request, timeout=120).status == 200  # nobody else waits for it
         assert b" 408 " in loris.recv(200).splitlines()[0]
-    with socket.create_connection(("127.0.0.1", port), 30) as last:
+    with socket.create_connection(("127.0.0.1", port), 120) as last:
         last.sendall(head % len(jpeg) + jpeg[:100])
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        while listens(port):
+            time.sleep(0.05)
         last.sendall(jpeg[100:])
         assert b" 200 " in last.recv(200).splitlines()[0]  # what was in flight is finished
     assert process.wait(60) in (0, -signal.SIGTERM)
     lines = [json.loads(x) for x in log.read_text().splitlines()]
     assert {"ready", "stopped"} <= {x["event"] for x in lines}
+
+
+# Where there is no web server
+
+NO_SERVER = ("fastapi", "starlette", "uvicorn", "prometheus_client")
+BELOW = ("telemetry", "predictor", "messages", "capture")  # chapters that `predict` and the monitors use
+
+
+def test_predicting_and_monitoring_need_no_web_server(folder, jpeg):
+    "`skin-lesion predict` and the monitors' containers have the default install only."
+    (folder / "lesion.jpg").write_bytes(jpeg)
+    code = (
+        f"import sys\nfor m in {NO_SERVER}: sys.modules[m] = None\n"
+        f"from skin_lesion_mlops.serve import {', '.join(BELOW)}\nimport skin_lesion_mlops.monitor.rehearsal\n"
+        "from skin_lesion_mlops.cli.app import app\n"
+        f"app(['predict', {str(folder / 'lesion.jpg')!r}, '--model', {str(folder / 'bundle')!r}, '--json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["predictions"]) == 1
 
 
 # Is it dermoscopy?

@@ -2,16 +2,17 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -90,6 +91,12 @@ def wait_for(process: subprocess.Popen, start_of_line: str) -> list[str]:
         if line.startswith(start_of_line):
             return lines
     raise AssertionError("".join(lines))
+
+
+def used() -> float:
+    "Seconds of the processor that the children of this process used, once they have ended."
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
 
 
 def weights_of(root: Path) -> dict[str, torch.Tensor]:
@@ -175,7 +182,7 @@ def test_weights_from_their_channel(data: Path, tmp_path: Path, monkeypatch: pyt
 def test_a_failure_says_why(wrong: dict, message: str, data: Path, tmp_path: Path) -> None:
     root = job_folder(tmp_path / "ml", data, **wrong)
     process = start(root)
-    assert message in process.communicate(timeout=100)[0] and process.returncode == 1
+    assert message in process.communicate(timeout=300)[0] and process.returncode == 1
     assert message in (root / "output" / "failure").read_text()
     assert read_json(root / "model" / Files.RECEIPT)["status"] == "Failed"
 
@@ -198,13 +205,14 @@ def test_kill_9_and_resume(undisturbed: tuple[Path, str], data: Path, tmp_path: 
 
 def test_sigterm_and_resume(undisturbed: tuple[Path, str], data: Path, tmp_path: Path) -> None:
     root = job_folder(tmp_path / "ml", data, epochs="40")
+    before = used()
     process = start(root)
     wait_for(process, "epoch=5 ")
-    begin = time.monotonic()
+    spent = sum(psutil.Process(process.pid).cpu_times()[:2])
     process.send_signal(signal.SIGTERM)
-    log = process.communicate(timeout=60)[0]
+    log = process.communicate(timeout=300)[0]
     assert process.returncode == 143 and "stopped in epoch" in log, log
-    assert time.monotonic() - begin < 30
+    assert used() - before - spent < 30  # seconds of the processor, however busy the machine is
     assert read_json(root / "model" / Files.RECEIPT)["status"] == "Stopped"
     assert "continuing in epoch" in finish(start(root))
     assert_same(weights_of(root), weights_of(undisturbed[0]))
@@ -315,7 +323,7 @@ def test_two_processes_are_stopped_and_resumed(data: Path, tmp_path: Path) -> No
     process = start(two, *torchrun)
     wait_for(process, "epoch=4 ")
     process.send_signal(signal.SIGTERM)
-    assert "stopped in epoch" in process.communicate(timeout=100)[0]
+    assert "stopped in epoch" in process.communicate(timeout=300)[0]
     assert "continuing in epoch" in finish(start(two, *torchrun))
     assert np.allclose(curve(one).train_loss, curve(two).train_loss, rtol=1e-5)
 

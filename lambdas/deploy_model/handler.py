@@ -22,11 +22,11 @@ from skin_lesion_mlops.aws import deploy
 
 
 @functools.lru_cache(maxsize=None)
-def settings() -> deploy.Settings:
+def settings() -> deploy.EndpointSettings:
     "Read the environment, once."
     env = os.environ
     least = int(env.get("MIN_INSTANCES", "1"))
-    return deploy.Settings(
+    return deploy.EndpointSettings(
         role_arn=env["ROLE_ARN"],
         capture_uri=env["CAPTURE_URI"],
         kms_key=env.get("KMS_KEY_ID", ""),
@@ -35,8 +35,8 @@ def settings() -> deploy.Settings:
         instances=max(2, least),
         min_instances=least,
         max_instances=int(env.get("MAX_INSTANCES", "5")),
-        invocations=int(env.get("SCALE_OUT_ABOVE", "1000")),
-        quiet=int(env.get("SCALE_IN_BELOW", "500")),
+        scale_out_above=int(env.get("SCALE_OUT_ABOVE", "1000")),
+        scale_in_below=int(env.get("SCALE_IN_BELOW", "500")),
         alarms=tuple(a for a in env.get("ALARM_NAMES", "").split(",") if a),
         subnets=tuple(a for a in env.get("SUBNET_IDS", "").split(",") if a),
         security_groups=tuple(a for a in env.get("SECURITY_GROUP_IDS", "").split(",") if a),
@@ -71,12 +71,12 @@ def handler(
 
 def tested(
     sm: Any,
-    plan: deploy.Plan,  # of a model that serves
+    plan: deploy.Deployment,  # of a model that serves
     before: str,  # the endpoint config that served before, "" when none did
 ) -> deploy.Rollout:  # Deployed; or InProgress, on the way back
     "Ask the new model something, and begin to take it back when its answer is wrong."
     config = plan.config["EndpointConfigName"]
-    wrong = deploy.smoke_test(client("sagemaker-runtime"))(plan.endpoint)
+    wrong = deploy.create_smoke_test(client("sagemaker-runtime"))(plan.endpoint)
     if not wrong:
         return deploy.Rollout("Deployed", config)
     reason = f"the smoke test failed: {wrong}; {deploy.withdraw(sm, plan, before)}"
@@ -85,7 +85,7 @@ def tested(
 
 def scaled(
     rollout: deploy.Rollout,  # the endpoint serves
-    s: deploy.Settings,
+    s: deploy.EndpointSettings,
 ) -> deploy.Rollout:  # with the reason, where it cannot scale; raises `AwsBusy`
     "Let the fleet grow and shrink. A model that serves is deployed, also when that is refused."
     try:
@@ -99,7 +99,7 @@ def scaled(
 
 
 def answer(
-    plan: deploy.Plan,
+    plan: deploy.Deployment,
     rollout: deploy.Rollout,
     before: str,  # the endpoint config that served before, "" when none did
 ) -> dict:  # see the module

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from common import client, entry, evaluation_uri, newest_package, read_s3_json
+from skin_lesion_mlops.core import CHAMPION_DIFFERENCE, GUARDS
 
-NAMES = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece")
+NAMES = [name for name in GUARDS if name != CHAMPION_DIFFERENCE.name]  # the metrics that are reported
 SPAN = ("value", "low", "high")
 
 

@@ -101,7 +101,7 @@ def _resources(
     for child in module.get("child_modules", []):
         yield from _resources(child)
 
-
+# %% ../../nbs/aws/04_cost.ipynb #af2d7eaa
 def runs_a_month(
     schedule: str,  # e.g. "rate(6 hours)"
 ) -> float:  # raises `SkinLesionError` for what is not a rate

@@ -16,13 +16,14 @@ from typing import Any, Callable
 from ..core import CLASSES, SkinLesionError, hash_text
 
 # %% auto #0
-__all__ = ['VARIANT', 'Test', 'Tell', 'Settings', 'Plan', 'NotApproved', 'EndpointBusy', 'NotServing', 'EndpointStuck', 'plan',
-           'Rollout', 'describe_endpoint', 'start', 'follow', 'abandon', 'autoscale', 'painted', 'smoke_test', 'doubts',
-           'say', 'wait', 'withdraw', 'deploy', 'rollback']
+__all__ = ['VARIANT', 'SmokeTest', 'OnProgress', 'EndpointSettings', 'Deployment', 'NotApproved', 'EndpointBusy', 'NotServing',
+           'EndpointStuck', 'plan', 'Rollout', 'describe_endpoint', 'start', 'follow', 'abandon', 'autoscale',
+           'sample_picture', 'create_smoke_test', 'check_answer', 'print_progress', 'wait', 'withdraw', 'deploy',
+           'rollback']
 
 # %% ../../nbs/aws/00_deploy.ipynb #124ecc8e
 @dataclass(frozen=True)
-class Settings:
+class EndpointSettings:
     "Where and how models are served."
 
     role_arn: str  # the role the endpoint's containers run under
@@ -33,8 +34,8 @@ class Settings:
     instances: int = 2  # at least, at the start; a canary is at most half of the fleet, so one cannot have one
     min_instances: int = 1
     max_instances: int = 5
-    invocations: int = 1000  # per instance and minute: more instances above
-    quiet: int = 500  # per instance and minute: fewer instances below
+    scale_out_above: int = 1000  # per instance and minute: more instances above
+    scale_in_below: int = 500  # per instance and minute: fewer instances below
     canary_seconds: int = 300  # how long the first new instance is watched
     capture_percent: int = 100
     alarms: tuple[str, ...] = ()  # CloudWatch alarms that take a deployment back
@@ -43,7 +44,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Deployment:
     "What will be created: the arguments of the calls, ready to be read before anything happens."
 
     endpoint: str
@@ -78,13 +79,13 @@ class EndpointStuck(SkinLesionError):
 
     status = 6
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #3407da7d
 def plan(
     sm: Any,
     package_arn: str,  # a registered model
-    settings: Settings,  # where and how to serve
+    settings: EndpointSettings,  # where and how to serve
     check: bool = True,  # refuse a model that is not approved
-) -> Plan:  # raises `NotApproved`
+) -> Deployment:  # raises `NotApproved`
     "Work out a deployment; changes nothing."
     package = sm.describe_model_package(ModelPackageName=package_arn)
     status, version = package["ModelApprovalStatus"], package.get("ModelPackageVersion", 0)
@@ -96,21 +97,21 @@ def plan(
     name = f"{settings.endpoint}-v{version}-{hash_text(json.dumps([model, config]))[:8]}"
     config["ProductionVariants"][0]["ModelName"] = name
     named = dict(model=dict(model, ModelName=name), config=dict(config, EndpointConfigName=name))
-    return Plan(settings.endpoint, **named, update=_blue_green(settings))
+    return Deployment(settings.endpoint, **named, update=_blue_green(settings))
 
 
 def _model(
     package_arn: str,  # a registered model
-    s: Settings,  # where and how to serve
+    s: EndpointSettings,  # where and how to serve
 ) -> dict[str, Any]:
     "Arguments of CreateModel, but for the name."
     vpc = dict(Subnets=list(s.subnets), SecurityGroupIds=list(s.security_groups))
     containers = [dict(ModelPackageName=package_arn, Environment=dict(SKIN_LESION_DESCRIBE="1"))]
     return dict(Containers=containers, ExecutionRoleArn=s.role_arn, **(dict(VpcConfig=vpc) if s.subnets else {}))
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #30f24cc9
 def _config(
-    s: Settings,  # where and how to serve
+    s: EndpointSettings,  # where and how to serve
 ) -> dict[str, Any]:
     "Arguments of CreateEndpointConfig, but for the names."
     variant = dict(VariantName=VARIANT, InstanceType=s.instance_type, InitialInstanceCount=s.instances)
@@ -127,7 +128,7 @@ def _config(
 
 
 def _blue_green(
-    s: Settings,  # where and how to serve
+    s: EndpointSettings,  # where and how to serve
 ) -> dict[str, Any]:
     "One new instance first, the rest when no alarm has gone off; the old fleet stays until then."
     routing = dict(
@@ -174,26 +175,26 @@ def describe_endpoint(
     "The endpoint as it is."
     return _found(sm.describe_endpoint, EndpointName=endpoint)
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #9229fbd7
 def start(
     sm: Any,
-    plan: Plan,  # from `plan`
+    deployment: Deployment,  # from `plan`
 ) -> Rollout:  # raises `EndpointBusy`, `EndpointStuck`
     "Create what is missing, and move the endpoint to it."
-    now, config = describe_endpoint(sm, plan.endpoint), plan.config["EndpointConfigName"]
+    now, config = describe_endpoint(sm, deployment.endpoint), deployment.config["EndpointConfigName"]
     if _target(now) == config and now["EndpointStatus"] in (*_MOVING, "InService"):
-        return follow(sm, plan)
-    _refuse_busy(sm, now, plan.endpoint)
-    if not _found(sm.describe_model, ModelName=plan.model["ModelName"]):
-        sm.create_model(**plan.model)
+        return follow(sm, deployment)
+    _refuse_busy(sm, now, deployment.endpoint)
+    if not _found(sm.describe_model, ModelName=deployment.model["ModelName"]):
+        sm.create_model(**deployment.model)
     if not _found(sm.describe_endpoint_config, EndpointConfigName=config):
-        sm.create_endpoint_config(**_sized(plan.config, now))
-    named = dict(EndpointName=plan.endpoint, EndpointConfigName=config)
+        sm.create_endpoint_config(**_sized(deployment.config, now))
+    named = dict(EndpointName=deployment.endpoint, EndpointConfigName=config)
     try:
-        sm.update_endpoint(**named, DeploymentConfig=plan.update) if now else sm.create_endpoint(**named)
+        sm.update_endpoint(**named, DeploymentConfig=deployment.update) if now else sm.create_endpoint(**named)
     except sm.exceptions.ClientError as e:
         if re.search("in-progress|already existing", str(e)):  # somebody was quicker
-            raise EndpointBusy(f"{plan.endpoint} has just begun to move", "wait until it rests") from None
+            raise EndpointBusy(f"{deployment.endpoint} has just begun to move", "wait until it rests") from None
         raise
     return Rollout("InProgress", now.get("EndpointConfigName", ""))
 
@@ -215,7 +216,7 @@ def _target(
     "The endpoint config that an endpoint has, or is moving to."
     return now.get("PendingDeploymentSummary", {}).get("EndpointConfigName") or now.get("EndpointConfigName", "")
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #40c7ef19
 def _refuse_busy(
     sm: Any,
     now: dict[str, Any],  # from `describe_endpoint`
@@ -233,39 +234,39 @@ def _refuse_busy(
 
 def follow(
     sm: Any,
-    plan: Plan,  # from `plan`
+    deployment: Deployment,  # from `plan`
 ) -> Rollout:
     "How far the deployment is."
-    now = describe_endpoint(sm, plan.endpoint)
+    now = describe_endpoint(sm, deployment.endpoint)
     status, serving = now.get("EndpointStatus", "Missing"), now.get("EndpointConfigName", "")
     reason = now.get("FailureReason", "")
     if status in _MOVING:
         return Rollout("InProgress", serving, reason)
-    if status == "InService" and serving == plan.config["EndpointConfigName"]:
+    if status == "InService" and serving == deployment.config["EndpointConfigName"]:
         return Rollout("Deployed", serving)
     if status == "InService":
         return Rollout("RolledBack", serving, reason or f"{serving} serves as before")
     return Rollout("Failed", "", reason or f"the endpoint is {status}")
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #ca340ec3
 def abandon(
     sm: Any,
-    plan: Plan,  # from `plan`
+    deployment: Deployment,  # from `plan`
 ) -> None:
     "Remove what a failed deployment left, unless the endpoint uses it."
-    now, config = describe_endpoint(sm, plan.endpoint), plan.config["EndpointConfigName"]
+    now, config = describe_endpoint(sm, deployment.endpoint), deployment.config["EndpointConfigName"]
     if config in (now.get("EndpointConfigName"), _target(now)) and now.get("EndpointStatus") != "Failed":
         return
     if _found(sm.describe_endpoint_config, EndpointConfigName=config):
         sm.delete_endpoint_config(EndpointConfigName=config)
-    if _found(sm.describe_model, ModelName=plan.model["ModelName"]):
-        sm.delete_model(ModelName=plan.model["ModelName"])
+    if _found(sm.describe_model, ModelName=deployment.model["ModelName"]):
+        sm.delete_model(ModelName=deployment.model["ModelName"])
 
 # %% ../../nbs/aws/00_deploy.ipynb #e9b9831e
 def autoscale(
     scaling: Any,  # Application Auto Scaling client
     cloudwatch: Any,
-    settings: Settings,  # where and how to serve
+    settings: EndpointSettings,  # where and how to serve
 ) -> None:
     "Register the endpoint's fleet as a scaling target, with one policy up and one down."
     name, s = settings.endpoint, settings
@@ -276,7 +277,7 @@ def autoscale(
     )
     scaling.register_scalable_target(**target, MinCapacity=s.min_instances, MaxCapacity=s.max_instances)
     metric = dict(PredefinedMetricType="SageMakerVariantInvocationsPerInstance")
-    up = dict(TargetValue=float(s.invocations), PredefinedMetricSpecification=metric, DisableScaleIn=True)
+    up = dict(TargetValue=float(s.scale_out_above), PredefinedMetricSpecification=metric, DisableScaleIn=True)
     scaling.put_scaling_policy(
         **target,
         PolicyName=f"{name}-up",
@@ -292,33 +293,33 @@ def autoscale(
     )
     _quiet_alarm(cloudwatch, s, down["PolicyARN"])
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #62146909
 def _quiet_alarm(
     cloudwatch: Any,
-    s: Settings,  # where and how to serve
+    s: EndpointSettings,  # where and how to serve
     action: str,  # ARN of the policy that takes an instance away
 ) -> None:
     "Ten quiet minutes take one instance away; the metric counts invocations per instance, so its sum is the rate."
     cloudwatch.put_metric_alarm(
         AlarmName=f"{s.endpoint}-quiet",
-        AlarmDescription=f"Below {s.quiet} invocations per instance and minute for ten minutes: one instance fewer.",
+        AlarmDescription=f"Below {s.scale_in_below} invocations per instance and minute for ten minutes: one instance fewer.",
         Namespace="AWS/SageMaker",
         MetricName="InvocationsPerInstance",
         Dimensions=[dict(Name="EndpointName", Value=s.endpoint), dict(Name="VariantName", Value=VARIANT)],
         Statistic="Sum",
         Period=60,
         EvaluationPeriods=10,
-        Threshold=float(s.quiet),
+        Threshold=float(s.scale_in_below),
         ComparisonOperator="LessThanThreshold",
         TreatMissingData="breaching",
         AlarmActions=[action],
     )
 
 # %% ../../nbs/aws/00_deploy.ipynb #ad6d014b
-Test = Callable[[str], str]  # endpoint -> what is wrong with it, "" when nothing is
+SmokeTest = Callable[[str], str]  # endpoint -> what is wrong with it, "" when nothing is
 
 
-def painted(
+def sample_picture(
     side: int = 96,  # pixels
 ) -> bytes:
     "A lesion, more or less."
@@ -334,13 +335,13 @@ def painted(
     pixels = zlib.compress(b"".join(_row(y) for y in range(side)))
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", pixels) + _chunk(b"IEND", b"")
 
-
-def smoke_test(
+# %% ../../nbs/aws/00_deploy.ipynb #948886bc
+def create_smoke_test(
     runtime: Any,  # SageMaker runtime client
     image: bytes = b"",  # a JPEG or PNG; painted when empty
-) -> Test:  # raises what botocore raises when the question does not get through
+) -> SmokeTest:  # raises what botocore raises when the question does not get through
     "A test for `deploy`: does the endpoint answer an image with a probability for each class?"
-    image = image or painted()
+    image = image or sample_picture()
     kind = "image/png" if image.startswith(b"\x89PNG") else "image/jpeg"
 
     def _test(endpoint: str) -> str:
@@ -350,12 +351,12 @@ def smoke_test(
             )
         except runtime.exceptions.ModelError as e:
             return str(e)[:300]
-        return doubts(answer["Body"].read())
+        return check_answer(answer["Body"].read())
 
     return _test
 
 
-def doubts(
+def check_answer(
     body: bytes,  # the endpoint's answer
 ) -> str:  # what is wrong with it, "" when nothing is
     "Look at an answer."
@@ -369,10 +370,12 @@ def doubts(
     return "" if abs(total - 1) < 1e-3 else f"the probabilities add up to {total:.3f}"
 
 # %% ../../nbs/aws/00_deploy.ipynb #9e429b8a
-Tell = Callable[..., None]  # is told how it goes: (line, stay), where False is a line that the next one may replace
+OnProgress = Callable[
+    ..., None
+]  # is told how it goes: (line, stay), where False is a line that the next one may replace
 
 
-def say(
+def print_progress(
     line: str,  # how it goes
     stay: bool = True,  # False: the next line may replace it
 ) -> None:
@@ -383,58 +386,60 @@ def say(
 
 def wait(
     sm: Any,
-    plan: Plan,  # from `plan`
+    deployment: Deployment,  # from `plan`
     every: float = 15,  # seconds between looks
-    tell: Tell = say,  # where progress goes
+    on_progress: OnProgress = print_progress,  # where progress goes
 ) -> Rollout:
     "Follow a deployment to its end."
     begun = time.monotonic()
-    while (rollout := follow(sm, plan)).status == "InProgress":
-        tell(f"in progress for {time.monotonic() - begun:.0f} s; {rollout.serving or 'nothing'} serves", stay=False)
+    while (rollout := follow(sm, deployment)).status == "InProgress":
+        on_progress(
+            f"in progress for {time.monotonic() - begun:.0f} s; {rollout.serving or 'nothing'} serves", stay=False
+        )
         time.sleep(every)
     return rollout
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #26907eb1
 def withdraw(
     sm: Any,
-    plan: Plan,  # of a deployment that serves, and should not
+    deployment: Deployment,  # of a deployment that serves, and should not
     before: str,  # the endpoint config that served before; "" when none did
 ) -> str:  # what is done, in words
     "Begin to take a deployment back."
-    if before == plan.config["EndpointConfigName"]:
+    if before == deployment.config["EndpointConfigName"]:
         return "it is not known what served before, so it still serves"
     if not before:
-        sm.delete_endpoint(EndpointName=plan.endpoint)
+        sm.delete_endpoint(EndpointName=deployment.endpoint)
         return "nothing served before, so the endpoint is deleted"
-    sm.update_endpoint(EndpointName=plan.endpoint, EndpointConfigName=before)
+    sm.update_endpoint(EndpointName=deployment.endpoint, EndpointConfigName=before)
     return f"back to {before}"
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #f3511d6f
 def deploy(
     sm: Any,
     scaling: Any,  # Application Auto Scaling client
     cloudwatch: Any,
     package_arn: str,  # an approved model
-    settings: Settings,  # where and how to serve
-    test: Test | None = None,  # the smoke test
+    settings: EndpointSettings,  # where and how to serve
+    test: SmokeTest | None = None,  # the smoke test
     every: float = 15,  # seconds between looks
-    tell: Tell = say,  # where progress goes
+    on_progress: OnProgress = print_progress,  # where progress goes
 ) -> Rollout:  # raises `NotServing` when the model was taken back, and what `start` raises
     "Deploy a model and wait until it serves."
-    p = plan(sm, package_arn, settings)
-    config, before = p.config["EndpointConfigName"], describe_endpoint(sm, p.endpoint).get("EndpointConfigName", "")
-    tell(f"{p.endpoint} -> {config}")
-    start(sm, p)
-    rollout = wait(sm, p, every, tell)
-    wrong = test(p.endpoint) if test and rollout.status == "Deployed" else ""
+    new = plan(sm, package_arn, settings)
+    config, before = new.config["EndpointConfigName"], describe_endpoint(sm, new.endpoint).get("EndpointConfigName", "")
+    on_progress(f"{new.endpoint} -> {config}")
+    start(sm, new)
+    rollout = wait(sm, new, every, on_progress)
+    wrong = test(new.endpoint) if test and rollout.status == "Deployed" else ""
     if wrong and before == config:  # it has served for a while: not ours to decide
         raise NotServing(f"{config} fails the smoke test: {wrong}", "`skin-lesion deploy rollback` takes it back")
     if wrong:
-        tell(undone := f"the smoke test failed: {wrong}; {withdraw(sm, p, before)}")
-        wait(sm, p, every, tell)
+        on_progress(undone := f"the smoke test failed: {wrong}; {withdraw(sm, new, before)}")
+        wait(sm, new, every, on_progress)
         rollout = Rollout("RolledBack", before, undone)
     if rollout.status != "Deployed":
-        abandon(sm, p)
+        abandon(sm, new)
         raise NotServing(f"{rollout.status}: {rollout.reason}", "see the endpoint's logs and alarms, then deploy again")
     autoscale(scaling, cloudwatch, settings)
     return rollout
@@ -444,7 +449,7 @@ def rollback(
     sm: Any,
     endpoint: str,
     every: float = 15,  # seconds between looks
-    tell: Tell = say,  # where progress goes
+    on_progress: OnProgress = print_progress,  # where progress goes
 ) -> Rollout:  # raises `SkinLesionError` when there is nothing to go back to
     "Move the endpoint back to an earlier endpoint config, all at once: it served before."
     now = describe_endpoint(sm, endpoint)
@@ -453,16 +458,16 @@ def rollback(
     if now["EndpointStatus"] != "InService":
         raise EndpointBusy(f"{endpoint} is {now['EndpointStatus']}", "wait until it rests, then roll back")
     left = now["EndpointConfigName"]
-    back = Plan(endpoint, {}, dict(EndpointConfigName=_previous(sm, endpoint, left)), {})
-    tell(f"{endpoint} -> {back.config['EndpointConfigName']}")
+    back = Deployment(endpoint, {}, dict(EndpointConfigName=_previous(sm, endpoint, left)), {})
+    on_progress(f"{endpoint} -> {back.config['EndpointConfigName']}")
     sm.update_endpoint(EndpointName=endpoint, EndpointConfigName=back.config["EndpointConfigName"])
-    rollout = wait(sm, back, every, tell)
+    rollout = wait(sm, back, every, on_progress)
     if rollout.status != "Deployed":
         raise NotServing(f"{rollout.status}: {rollout.reason}", "see the endpoint's logs and alarms")
-    abandon(sm, Plan(endpoint, dict(ModelName=left), dict(EndpointConfigName=left), {}))
+    abandon(sm, Deployment(endpoint, dict(ModelName=left), dict(EndpointConfigName=left), {}))
     return rollout
 
-
+# %% ../../nbs/aws/00_deploy.ipynb #04de69b2
 def _previous(
     sm: Any,
     endpoint: str,

@@ -12,14 +12,14 @@ from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any, Callable, Iterator, cast
 
-from .deploy import Settings
-from ..core import SkinLesionError
+from .deploy import EndpointSettings
+from ..core import SkinLesionError, duration
 from ..pipeline.definition import PIPELINE, definition
-from ..pipeline.runs import Console, Event, span
+from ..pipeline.runs import Console, Event
 
 # %% auto #0
-__all__ = ['PLATFORM', 'GROUP', 'read_platform', 'serving', 'localised', 'typed', 'differences', 'upsert', 'start', 'executions',
-           'facts', 'follow', 'tell']
+__all__ = ['PLATFORM', 'read_platform', 'endpoint_settings', 'localised', 'typed', 'differences', 'upsert', 'start', 'executions',
+           'describe_execution', 'follow', 'show_progress']
 
 # %% ../../nbs/aws/02_remote.ipynb #3c6b6552
 PLATFORM = "/skin-lesion/platform"
@@ -39,13 +39,13 @@ def read_platform(
         ) from None
 
 
-def serving(
+def endpoint_settings(
     platform: dict[str, Any],  # from `read_platform`
-) -> Settings:  # for `deploy`
+) -> EndpointSettings:  # for `deploy`
     "How models are served on this platform."
     scaling = platform.get("scaling") or {}
     least = int(scaling.get("min", 1))
-    return Settings(
+    return EndpointSettings(
         role_arn=platform["roles"]["sagemaker"],
         capture_uri=platform["capture_uri"],
         kms_key=platform.get("kms_key", ""),
@@ -54,8 +54,8 @@ def serving(
         instances=max(2, least),
         min_instances=least,
         max_instances=int(scaling.get("max", 5)),
-        invocations=int(scaling.get("target", 1000)),
-        quiet=int(scaling.get("scale_in_below", 500)),
+        scale_out_above=int(scaling.get("target", 1000)),
+        scale_in_below=int(scaling.get("scale_in_below", 500)),
         alarms=tuple(platform.get("rollback_alarms", ())),
         subnets=tuple(platform.get("subnets") or ()),
         security_groups=tuple(platform.get("security_groups") or ()),
@@ -79,7 +79,7 @@ def localised(
         step["Arguments"].update(_network(step["Type"], platform))
     return d
 
-
+# %% ../../nbs/aws/02_remote.ipynb #822d2b5c
 def _network(
     kind: str,  # of a step
     platform: dict[str, Any],
@@ -105,7 +105,7 @@ def typed(
             f"e.g. {parameter.get('DefaultValue')!r}",
         ) from None
 
-
+# %% ../../nbs/aws/02_remote.ipynb #07da2ee3
 def differences(
     old: dict[str, Any],
     new: dict[str, Any],
@@ -157,8 +157,7 @@ def start(
     name = platform.get("pipeline", PIPELINE)
     return sm.start_pipeline_execution(PipelineName=name, PipelineParameters=values)["PipelineExecutionArn"]
 
-
-GROUP = "skin-lesion-models"
+# %% ../../nbs/aws/02_remote.ipynb #671d4521
 _DONE = ("Succeeded", "Failed", "Stopped")
 
 
@@ -173,7 +172,7 @@ def executions(
     return [s["PipelineExecutionArn"] for page in pages for s in page["PipelineExecutionSummaries"]]
 
 
-def facts(
+def describe_execution(
     sm: Any,
     execution: str,  # ARN
 ) -> dict[str, Any]:  # id, status, started, seconds, reason, parameters, steps, model
@@ -200,7 +199,7 @@ def facts(
         model=dict(arn=found[-1], version=int(found[-1].rpartition("/")[2])) if found else None,
     )
 
-
+# %% ../../nbs/aws/02_remote.ipynb #03ca4462
 def _seconds(
     start: Any,  # a time with its zone, or None
     end: Any,  # the same; None for now
@@ -222,23 +221,23 @@ def _step(
         reason=s.get("FailureReason", ""),
     )
 
-
+# %% ../../nbs/aws/02_remote.ipynb #1445ae71
 def follow(
     sm: Any,
     execution: str,  # ARN
     every: float = 15,  # seconds between looks
-) -> Iterator[dict[str, Any]]:  # `facts`, at every look; the last one is the end
+) -> Iterator[dict[str, Any]]:  # `describe_execution`, at every look; the last one is the end
     "Watch a pipeline execution until it ends."
     while True:
-        now = facts(sm, execution)
+        now = describe_execution(sm, execution)
         yield now
         if now["status"] not in ("Executing", "Stopping"):
             return
         time.sleep(every)
 
 
-def tell(
-    now: dict[str, Any],  # `facts` at this look
+def show_progress(
+    now: dict[str, Any],  # `describe_execution` at this look
     before: dict[str, Any] | None,  # at the last one
     console: Console,
 ) -> None:
@@ -250,7 +249,7 @@ def tell(
     for s in now["steps"]:
         name, status = s["name"], s["status"]
         if status not in _DONE:
-            line = f"  {name:14}{status.lower():9}{span(s['seconds']):>12}"
+            line = f"  {name:14}{status.lower():9}{duration(s['seconds']):>12}"
             if console.out.isatty():
                 console.line(line, stay=False)
             elif time.monotonic() - console.told >= console.every:

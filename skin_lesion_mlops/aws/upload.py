@@ -49,7 +49,7 @@ def strip_jpeg(
         out.insert(1, _exif(orientation))
     return b"".join(out) + data[at:]
 
-
+# %% ../../nbs/aws/01_upload.ipynb #9bc6398d
 def _orientation(
     tiff: bytes,  # what follows "Exif\0\0"
 ) -> int:  # 1 to 8; 1 where it is not stated
@@ -150,7 +150,7 @@ def read_entries(
             found[row["key"]] = Entry(row["key"], int(row["size"]), row["sha256"], row["label"])
     return found
 
-
+# %% ../../nbs/aws/01_upload.ipynb #9d9af198
 def write_manifest(
     s3: Any,  # S3 client
     bucket: str,

@@ -120,7 +120,7 @@ def baseline_uris(
         raise SkinLesionError("this version was registered without a baseline", "register one with the pipeline")
     return list(dict.fromkeys(found))
 
-
+# %% ../../nbs/aws/03_watch.ipynb #c1a433ca
 def fetch_files(
     s3: Any,  # S3 client
     uris: Sequence[str],
@@ -183,7 +183,7 @@ def watch(
     print(f"{found['status']}: {' '.join(found['conclusion'])} (sent {', '.join(sent) or 'nothing'})", flush=True)
     return found
 
-
+# %% ../../nbs/aws/03_watch.ipynb #b8bfe7d5
 def main(
     argv: Sequence[str] | None = None,  # arguments; the process's own when None
 ) -> int:  # exit status: 0, or 1 when the monitor failed; what it found is no failure

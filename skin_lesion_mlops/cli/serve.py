@@ -12,16 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any, Iterator, List, Optional
 
 import typer
 
-from .options import emit, on_stderr, table
+from skin_lesion_mlops.cli.options import (
+    GROUP,
+    HOME,
+    Group,
+    Home,
+    Json,
+    example,
+    on_stderr,
+    print_json,
+    table,
+)
 from ..core import Files, SkinLesionError, cpus, ml_dir, progress
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.serve.predictor import Prediction, Predictor
 
 # %% auto #0
-__all__ = ['GROUP', 'HOME', 'Home', 'Group', 'Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe',
-           'Share', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Json', 'Csv', 'find_model', 'serve_verb', 'find_pictures',
-           'predict_files', 'predict_verb']
+__all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'TOKENS', 'SERVE', 'BATCH',
+           'Images', 'ExplainTo', 'Csv', 'PREDICT', 'find_model', 'serve_verb', 'find_pictures', 'predict_files',
+           'predict_verb']
 
 # %% ../../nbs/cli/05_serve.ipynb #ab2eb323
 def find_model(
@@ -43,13 +53,6 @@ def find_model(
     return registry.folder(package), str(package["ModelPackageVersion"])
 
 # %% ../../nbs/cli/05_serve.ipynb #b92d2d91
-GROUP = "skin-lesion-models"
-HOME = Path(".skin-lesion")
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="SKIN_LESION_HOME", metavar="DIR", help="folder of the local runtime")
-]
-Group = Annotated[str, typer.Option("--group", metavar="NAME", help="model package group")]
 Model = Annotated[
     str,
     typer.Option(
@@ -75,6 +78,8 @@ Host = Annotated[
 Port = Annotated[
     int, typer.Option("--port", envvar=["SAGEMAKER_BIND_TO_PORT", "SKIN_LESION_PORT"], metavar="N", help="TCP port")
 ]
+
+# %% ../../nbs/cli/05_serve.ipynb #ab6ed84c
 Token = Annotated[
     Optional[str],
     typer.Option("--token", envvar="SKIN_LESION_TOKEN", metavar="TEXT", hidden=True, help="that clients must present"),
@@ -93,7 +98,9 @@ Describe = Annotated[
 ]
 Share = Annotated[float, typer.Option("--share", metavar="SHARE", min=0, max=1, help="of the requests to capture")]
 
-SERVE = """Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is at /, the metrics are at /metrics."""
+# %% ../../nbs/cli/05_serve.ipynb #e4851dfa
+TOKENS = "Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is at /, the metrics are at /metrics."
+SERVE = f"{TOKENS}\n\n{example('skin-lesion serve', 'skin-lesion serve --model 3 --port 9000')}"
 
 
 def serve_verb(
@@ -112,6 +119,7 @@ def serve_verb(
     "Answer over HTTP, for programs and people."
     try:
         import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None
@@ -147,7 +155,7 @@ def find_pictures(
         raise SkinLesionError("there are no pictures", "give JPEG or PNG files, or folders that hold some")
     return found
 
-
+# %% ../../nbs/cli/05_serve.ipynb #57b265d5
 def predict_files(
     predictor: Predictor,  # from `create_predictor`
     paths: list[Path],
@@ -179,16 +187,17 @@ def _save_overlay(
 ) -> None:
     "Write the picture with its heat map over it, without the file's metadata."
     from skin_lesion_mlops.data.pictures import open_image
-    from skin_lesion_mlops.serve.predictor import laid_over
+    from skin_lesion_mlops.serve.predictor import overlay
 
     folder.mkdir(parents=True, exist_ok=True)
-    laid_over(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
+    overlay(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
 
-
+# %% ../../nbs/cli/05_serve.ipynb #8f4d5aa0
 Images = Annotated[List[Path], typer.Argument(metavar="IMAGES...", help="JPEG or PNG files, or folders of them")]
 ExplainTo = Annotated[Optional[Path], typer.Option("--explain", metavar="DIR", help="write Grad-CAM overlays there")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, messages on stderr")]
 Csv = Annotated[bool, typer.Option("--csv", help="print CSV on stdout, with every probability")]
+
+PREDICT = example("skin-lesion predict images/ --csv > answers.csv")
 
 
 def predict_verb(
@@ -199,7 +208,7 @@ def predict_verb(
     engine: EngineName = "auto",
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
-    as_json: Json = False,  # for a script?
+    as_json: Json = False,
 ) -> None:
     "Answer for image files, offline."
     from skin_lesion_mlops.serve.predictor import create_predictor
@@ -219,23 +228,23 @@ def predict_verb(
                 _save_overlay(explain, number, path, answer)
                 answer = replace(answer, heat=None)
             good.append((str(path), answer))
-    _report(good, bad, predictor.facts, as_json, as_csv)
+    _print_answers(good, bad, predictor.facts, as_json, as_csv)
     if bad:
         raise typer.Exit(1)
 
-
-def _report(
+# %% ../../nbs/cli/05_serve.ipynb #4c887bdb
+def _print_answers(
     good: list[tuple[str, Prediction]],  # path and answer
     bad: dict[str, str],  # path -> why not
     facts: dict[str, Any],  # of the model
-    as_json: bool,  # for a script?
-    as_csv: bool,  # for a table?
+    as_json: bool,
+    as_csv: bool,
 ) -> None:
     "Print the answers."
     from skin_lesion_mlops.serve.messages import to_csv, to_json
 
     if as_json:
-        return emit(to_json(good, facts, "", failed=bad))
+        return print_json(to_json(good, facts, "", failed=bad))
     if as_csv:
         return print(to_csv(good, facts, "").replace("\r\n", "\n"), end="")
     rows = []

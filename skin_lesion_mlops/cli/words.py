@@ -9,34 +9,11 @@ import os
 import textwrap
 from typing import Any
 
-from .options import duration, interval, number, paint, table
+from .options import paint, table
+from ..core import HEADLINE, duration, guard_label, interval, number
 
 # %% auto #0
-__all__ = ['HEADLINE', 'headline', 'guard_rows', 'story', 'metric_rows', 'why_not', 'compare', 'comparison']
-
-# %% ../../nbs/cli/01_words.ipynb #50e3f001
-HEADLINE = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "auc_macro": "macro ROC-AUC",
-    "malignant_sensitivity": "malignant sensitivity",
-    "malignant_specificity": "malignant specificity",
-    "ece": "calibration error (ECE)",
-}
-
-
-def headline(
-    evaluation: dict[str, Any],  # contents of evaluation.json; may be empty
-) -> dict[str, dict[str, float | None]]:  # figure -> value, low, high; None for what does not exist
-    "The figures that a decision rests on, with their 95 % intervals."
-    quality = {**evaluation.get("operating_points", {}), **evaluation.get("multiclass_classification_metrics", {})}
-    ends, found = evaluation.get("intervals", {}), {}
-    for name in HEADLINE:
-        if isinstance(quality.get(name), dict):
-            low, high = ends.get(name, (None, None))
-            found[name] = dict(value=quality[name]["value"], low=low, high=high)
-    return found
+__all__ = ['LABELS', 'guard_rows', 'summary', 'metric_rows', 'why_not', 'compare', 'comparison']
 
 # %% ../../nbs/cli/01_words.ipynb #78db4c56
 def guard_rows(
@@ -49,25 +26,25 @@ def guard_rows(
         decision = ("passed" if g["passed"] else "not passed") if on else "off"
         limit = f"{g.get('direction', 'at least')} {g['threshold']:g}" if on else "-"
         alone = g.get("against") == ""  # there is no champion to differ from
-        value, ends = (None, None) if alone else (g["value"], (g["low"], g["high"]))
+        value, ends = (None, (None, None)) if alone else (g["value"], (g["low"], g["high"]))
         rows.append(
-            {"guard": name.replace("_", " "), "value": number(value), "95 % interval": interval(ends), "limit": limit}
+            {"guard": guard_label(name), "value": number(value), "95 % interval": interval(*ends), "limit": limit}
         )
         rows[-1]["decision"] = decision
     return rows
 
 # %% ../../nbs/cli/01_words.ipynb #1366a661
-def story(
-    facts: dict[str, Any],  # id, status, seconds, reason, steps, metrics, gate, decision, model, report, page
+def summary(
+    run: dict[str, Any],  # id, status, seconds, reason, steps, metrics, gate, decision, model, report, page
 ) -> str:  # several paragraphs of plain text
     "What a run came to, for a person."
-    parts = [f"run {facts['id']}: {paint(facts['status'])} after {duration(facts['seconds'])}"]
-    parts.append(table([_step_row(s, facts["status"]) for s in facts["steps"] if s["type"] != "Fail"]))
-    if facts["metrics"]:
-        parts.append(table(metric_rows(facts["metrics"])))
-    if facts["gate"]:
-        parts.append(table(guard_rows(facts["gate"])))
-    parts.append("\n".join(_ending(facts)))
+    parts = [f"run {run['id']}: {paint(run['status'])} after {duration(run['seconds'])}"]
+    parts.append(table([_step_row(s, run["status"]) for s in run["steps"] if s["type"] != "Fail"]))
+    if run["metrics"]:
+        parts.append(table(metric_rows(run["metrics"])))
+    if run["gate"]:
+        parts.append(table(guard_rows(run["gate"])))
+    parts.append("\n".join(_ending(run)))
     return "\n\n".join(p for p in parts if p)
 
 
@@ -82,46 +59,49 @@ def _step_row(
     return dict(step=step["name"], status=status, time=duration(step["seconds"]))
 
 
+LABELS = {f.name: f.label for f in HEADLINE}
+
+
 def metric_rows(
     metrics: dict[str, dict[str, float | None]],  # from `headline`
 ) -> list[dict[str, str]]:  # figure, value, 95 % interval
     "Headline figures as rows of a table."
     rows = []
     for name, m in metrics.items():
-        ends = None if m["low"] is None or m["high"] is None else (m["low"], m["high"])
-        rows.append({"on the test split": HEADLINE[name], "value": number(m["value"]), "95 % interval": interval(ends)})
+        ends = interval(m["low"], m["high"])
+        rows.append({"on the test split": LABELS[name], "value": number(m["value"]), "95 % interval": ends})
     return rows
 
-
+# %% ../../nbs/cli/01_words.ipynb #ad08f7e2
 def _ending(
-    facts: dict[str, Any],  # as in `story`
+    run: dict[str, Any],  # as in `summary`
 ) -> list[str]:
     "The decision, where to read on, and what to do next."
     lines = []
-    if facts["model"]:
-        m = facts["model"]
+    if run["model"]:
+        m = run["model"]
         lines.append(f"registered  version {m['version']} of {m['group']}, {paint(m['status'])}")
-    elif facts["status"] == "NotRegistered":
-        lines.append(textwrap.fill(why_not(facts), 80))
-    elif facts["reason"]:
-        lines += [textwrap.fill(r, 80, break_long_words=False) for r in facts["reason"].splitlines()]
-    if facts["report"]:
-        lines.append(f"report      {_short(facts['report'])}")
-    lines.append(f"the run     {_short(facts['page'])}")
-    if facts["model"] and facts["model"]["status"] == "PendingManualApproval":
-        lines.append(f"approve it  skin-lesion models approve {facts['model']['version']} --reason \"...\"")
-    if facts["status"] in ("Failed", "Stopped"):
+    elif run["status"] == "NotRegistered":
+        lines.append(textwrap.fill(why_not(run), 80))
+    elif run["reason"]:
+        lines += [textwrap.fill(r, 80, break_long_words=False) for r in run["reason"].splitlines()]
+    if run["report"]:
+        lines.append(f"report      {_short(run['report'])}")
+    lines.append(f"the run     {_short(run['page'])}")
+    if run["model"] and run["model"]["status"] == "PendingManualApproval":
+        lines.append(f"approve it  skin-lesion models approve {run['model']['version']} --reason \"...\"")
+    if run["status"] in ("Failed", "Stopped"):
         lines.append("go on       the same command again; finished steps are not repeated")
     return lines
 
 
 def why_not(
-    facts: dict[str, Any],  # as in `story`
+    run: dict[str, Any],  # as in `summary`
 ) -> str:
     "What the evaluation objected to, or the pipeline's own words where it was not the evaluation that said no."
-    decision = facts["decision"]
+    decision = run["decision"]
     refused = decision["passed"] is False and decision["reasons"]
-    return f"not registered: {'; '.join(decision['reasons'])}" if refused else facts["reason"]
+    return f"not registered: {'; '.join(decision['reasons'])}" if refused else run["reason"]
 
 
 def _short(
@@ -133,8 +113,8 @@ def _short(
 
 # %% ../../nbs/cli/01_words.ipynb #7c07c4f8
 def compare(
-    a: dict[str, Any],  # facts of one run
-    b: dict[str, Any],  # facts of another
+    a: dict[str, Any],  # from `describe_run`
+    b: dict[str, Any],  # the same of another run
 ) -> dict[str, Any]:  # metrics: figure -> a, b, difference, low, high; parameters: name -> a, b where they differ
     "How run B differs from run A."
     metrics = {n: _difference(a["metrics"][n], b["metrics"][n]) for n in a["metrics"] if n in b["metrics"]}
@@ -159,13 +139,13 @@ def _difference(
         found.update(low=d - half, high=d + half)
     return found
 
-
+# %% ../../nbs/cli/01_words.ipynb #1c89e6ee
 def comparison(
     c: dict[str, Any],  # from `compare`
 ) -> str:
     "How two runs differ, for a person."
     rows = [
-        {"on the test split": HEADLINE[n], "A": number(m["a"]), "B": number(m["b"]), **_change(m)}
+        {"on the test split": LABELS[n], "A": number(m["a"]), "B": number(m["b"]), **_change(m)}
         for n, m in c["metrics"].items()
     ]
     differ = [dict(parameter=n, A=str(v["a"]), B=str(v["b"])) for n, v in c["parameters"].items()]

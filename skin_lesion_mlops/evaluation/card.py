@@ -12,7 +12,7 @@ from typing import Any, Iterable
 import numpy as np
 import pandas as pd
 
-from ..core import Files, without_nan, write_json
+from ..core import HEADLINE, Files, without_nan, write_json
 from .conclusion import Evaluation
 from .metrics import confusion, ece_floor, reliability, roc
 from .predictions import Predictions
@@ -21,16 +21,8 @@ from .predictions import Predictions
 __all__ = ['model_quality', 'evaluation_json', 'model_card', 'card_content', 'predictions_table', 'write_evaluation']
 
 # %% ../../nbs/evaluation/04_card.ipynb #11cc6197
-_QUALITY: tuple[str, ...] = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_recall",
-    "macro_precision",
-    "macro_f1",
-    "auc_macro",
-    "auc_malignant",
-)
-_QUALITY += tuple(f"weighted_{n}" for n in ("recall", "precision", "f0_5", "f1", "f2")) + ("brier", "ece")
+_QUALITY = [*(f.name for f in HEADLINE), "auc_malignant", "macro_recall", "macro_precision", "brier"]
+_QUALITY += [f"weighted_{n}" for n in ("recall", "precision", "f0_5", "f1", "f2")]
 _PER_CLASS = ("recall", "precision", "f1", "auc")
 
 
@@ -219,9 +211,7 @@ def _evaluation_details(
     points = [n for n in t.index if n.startswith(("sensitivity_", "specificity_", "malignant_"))]
     r = reliability(p)
     groups = {
-        "Headline": [
-            _number(t, n) for n in ("accuracy", "balanced_accuracy", "macro_f1", "auc_macro", "auc_malignant")
-        ],
+        "Headline": [_number(t, n) for n in (*(f.name for f in HEADLINE), "auc_malignant")],
         "Malignant against benign": [_number(t, n) for n in points] + _curve(p),
         "By diagnosis": [b for n in _PER_CLASS for b in _bars(n, names, [t.value[f"{n}.{c}"] for c in names], n)],
         "Confusion": [dict(name="confusion matrix", type="matrix", value=matrix, x_axis_name=names, y_axis_name=names)],

@@ -11,15 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core import GUARDS, SkinLesionError
+from ..core import CHAMPION_DIFFERENCE, GUARDS, SkinLesionError, guard_label
 
 # %% auto #0
-__all__ = ['OFF', 'Champion', 'champion_difference', 'gate', 'decide']
+__all__ = ['Champion', 'champion_difference', 'gate', 'decide']
 
 # %% ../../nbs/evaluation/02_gate.ipynb #0195b4d6
-OFF = dict(zip(GUARDS, (0.0, 0.0, 0.0, 1.0, -1.0)))  # guard -> threshold at which it can never block
-
-
 @dataclass(frozen=True)
 class Champion:
     "The approved model that a newcomer is compared with."
@@ -45,22 +42,22 @@ def gate(
     champion: Champion = Champion(),  # the approved model
 ) -> dict[str, dict[str, Any]]:  # guard -> value, low, high, threshold, direction, blocks, passed, note; and against
     "Judge a model: every guard, whether it is on or off."
-    unknown = set(thresholds) - set(OFF)
+    unknown = set(thresholds) - set(GUARDS)
     if unknown:
-        raise SkinLesionError(f"unknown guard {', '.join(sorted(unknown))}", f"the guards are {', '.join(OFF)}")
+        raise SkinLesionError(f"unknown guard {', '.join(sorted(unknown))}", f"the guards are {', '.join(GUARDS)}")
     found = {}
-    for name, off in OFF.items():
-        threshold, versus = float(thresholds.get(name, off)), name == "champion_difference"
-        value, low, high, note = _against(table, champion) if versus else _figure(table, name, off)
+    for name, guard in GUARDS.items():
+        threshold, versus = float(thresholds.get(name, guard.off)), name == CHAMPION_DIFFERENCE.name
+        value, low, high, note = _against(table, champion) if versus else _figure(table, name, guard.off)
         compared = high if versus else value
         found[name] = dict(
             value=value,
             low=low,
             high=high,
             threshold=threshold,
-            direction="at most" if name == "ece" else "at least",
-            blocks=threshold != off,
-            passed=bool(compared <= threshold if name == "ece" else compared >= threshold),
+            direction="at most" if guard.at_most else "at least",
+            blocks=threshold != guard.off,
+            passed=bool(compared <= threshold if guard.at_most else compared >= threshold),
             note=note,
         )
     found["champion_difference"]["against"] = champion.version or "?" if champion.balanced_accuracy > 0 else ""
@@ -103,9 +100,9 @@ def _reason(
     g: dict[str, Any],  # the guard, not passed
 ) -> str:  # e.g. "accuracy 0.840 is below 0.850"
     "Why a guard was not passed."
-    figure = "calibration error" if name == "ece" else name.replace("_", " ")
+    figure = guard_label(name)
     value, limit = _told_apart(g["value"], g["threshold"])
-    if name == "champion_difference":
+    if name == CHAMPION_DIFFERENCE.name:
         span = f"{g['value']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
         return f"it is worse than the approved model: {span} balanced accuracy; the upper end must be at least {limit}"
     if g["note"]:

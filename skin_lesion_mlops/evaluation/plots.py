@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..core import BY_CODE
+from ..core import HEADLINE, guard_label, BY_CODE, interval, number
 from .conclusion import Evaluation
 from .metrics import MINIMUM_LESIONS, SPECIFICITIES, confusion, reliability, roc
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'TILES', 'in_style', 'create_figure', 'banner', 'verdict',
-           'tiles', 'number', 'interval', 'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table',
-           'plot_confusion', 'plot_roc', 'plot_reliability', 'plot_subgroups']
+__all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'in_style', 'create_figure', 'banner', 'verdict', 'tiles',
+           'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table', 'plot_confusion', 'plot_roc',
+           'plot_reliability', 'plot_subgroups']
 
 # %% ../../nbs/evaluation/05_plots.ipynb #f118ce7f
 INK, BLUE, RED, GREEN, GREY, PALE = "#1c2733", "#1f5f8b", "#b3261e", "#2e6b34", "#8a949e", "#eef2f5"
@@ -75,16 +75,6 @@ def create_figure(
     return fig, axes[0]
 
 # %% ../../nbs/evaluation/05_plots.ipynb #30dc79a7
-TILES = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "auc_macro": "ROC AUC, macro",
-    "malignant_sensitivity": "malignant sensitivity",
-    "malignant_specificity": "malignant specificity",
-    "ece": "calibration error",
-}
-
-
 def banner(
     title: str,  # the result, in some words
     colour: str,  # of the title
@@ -116,7 +106,7 @@ def tiles(
     "The headline figures, large, with their 95 % intervals."
     cell = "flex:1;border:1px solid #dbe1e6;border-radius:6px;padding:10px 14px;min-width:130px"
     made = []
-    for name, label in TILES.items():
+    for name, label in ((f.name, f.label) for f in HEADLINE):
         value, span = number(e.figures.value[name]), interval(e.figures.low[name], e.figures.high[name])
         made.append(
             f"<div style='{cell}'><div style='color:#5c6873;font-size:12px'>{label}</div>"
@@ -124,21 +114,6 @@ def tiles(
             f"<div style='color:#5c6873;font-size:12px'>{span}</div></div>"
         )
     return f"<div style='display:flex;gap:10px;flex-wrap:wrap;margin:4px 0 10px'>{''.join(made)}</div>"
-
-
-def number(
-    value: float,  # a figure; NaN when it does not exist
-) -> str:  # e.g. "0.871"
-    "A figure for reading."
-    return "n/a" if np.isnan(value) else f"{value:.3f}"
-
-
-def interval(
-    low: float,  # lower bound; NaN when there is none
-    high: float,
-) -> str:  # e.g. "0.85 to 0.89"
-    "An interval for reading."
-    return "" if np.isnan(low) else f"{low:.3f} to {high:.3f}"
 
 # %% ../../nbs/evaluation/05_plots.ipynb #7d287fe3
 def styled(
@@ -174,7 +149,7 @@ def gate_table(
         asked = f"{sign} {g['threshold']:g}" + (" (upper end)" if name == "champion_difference" else "")
         outcome = ("passed" if g["passed"] else "FAILED") if g["blocks"] else "reported only"
         row = {
-            "guard": TILES.get(name, name.replace("_", " ")),
+            "guard": guard_label(name),
             "value": f"{g['value']:.3f}",
             "95 % interval": interval(g["low"], g["high"]),
         }

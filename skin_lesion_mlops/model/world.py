@@ -14,10 +14,10 @@ import torch.distributed as dist
 from torch import nn
 
 from ..core import SkinLesionError
-from .networks import architecture
+from .bundle import architecture
 
 # %% auto #0
-__all__ = ['World', 'join_world', 'summed', 'SharedBatchNorm', 'shared_normalisation', 'choose_precision', 'autocast',
+__all__ = ['World', 'join_world', 'all_reduce', 'CpuSyncBatchNorm', 'sync_batch_norm', 'choose_precision', 'autocast',
            'create_scaler']
 
 # %% ../../nbs/model/05_world.ipynb #ae7fd064
@@ -30,7 +30,7 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def mine(self) -> slice:
+    def part(self) -> slice:
         "Which images of a batch are this process's."
         return slice(self.rank, None, self.size)
 
@@ -48,8 +48,8 @@ def join_world() -> World:  # NCCL on GPUs, Gloo on CPUs
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return World(rank, size, device)
 
-
-def summed(
+# %% ../../nbs/model/05_world.ipynb #f20b89f4
+def all_reduce(
     world: World,
     *values: float,  # this process's
 ) -> list[float]:  # the sums over all processes
@@ -60,7 +60,7 @@ def summed(
     dist.all_reduce(t)
     return t.tolist()
 
-
+# %% ../../nbs/model/05_world.ipynb #d5506f09
 class _Sum(torch.autograd.Function):
     "The sum of a tensor over all processes; its gradient is the sum of their gradients."
 
@@ -82,8 +82,8 @@ class _Sum(torch.autograd.Function):
         "Add up the gradients."
         return _Sum.forward(ctx, g)
 
-
-class SharedBatchNorm(nn.BatchNorm2d):
+# %% ../../nbs/model/05_world.ipynb #7bb43180
+class CpuSyncBatchNorm(nn.BatchNorm2d):
     "Batch normalisation over the batches of all processes, on any device."
 
     def forward(
@@ -106,8 +106,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
         scale = (self.weight * torch.rsqrt(variance + self.eps)).view(1, -1, 1, 1)
         return (centred * scale + self.bias.view(1, -1, 1, 1)).to(x.dtype)
 
-
-def shared_normalisation(
+# %% ../../nbs/model/05_world.ipynb #ac80c277
+def sync_batch_norm(
     model: nn.Module,  # changed in place
     world: World,
 ) -> nn.Module:  # with the same names of parameters
@@ -118,7 +118,7 @@ def shared_normalisation(
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for m in model.modules():
         if type(m) is nn.BatchNorm2d:
-            m.__class__ = SharedBatchNorm
+            m.__class__ = CpuSyncBatchNorm
     return model
 
 # %% ../../nbs/model/05_world.ipynb #f0b2b7cb

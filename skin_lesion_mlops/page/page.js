@@ -20,7 +20,7 @@ async function about() {
   features = facts.features;
   readable = facts.model.readable_overlays;
   $("notice").textContent = facts.notice;
-  $("gate").hidden = !facts.limits.token;
+  $("access").hidden = !facts.limits.token;
   const m = facts.model;
   const rows = { Model: `version ${m.version}`, Network: m.arch, Engine: m.engine, "Malignant from": percent(m.threshold) };
   $("model").replaceChildren(...Object.entries(rows).map(([k, v]) => {
@@ -65,7 +65,7 @@ async function work() {
     say(`Analysing ${done + 1} of ${total}`);
     try {
       const answer = await ask(file);
-      if (answer === "token") { say("Enter the token to go on."); $("gate").hidden = false; $("token").focus(); break; }
+      if (answer === "token") { say("Enter the token to go on."); $("access").hidden = false; $("token").focus(); break; }
       show(card, file, answer.predictions[0]);
     } catch (e) {
       fail(card, e.message);
@@ -170,7 +170,7 @@ $("clear").addEventListener("click", () => {
   say("");
   $("files").focus();
 });
-$("gate").addEventListener("submit", (e) => { e.preventDefault(); token = $("token").value; $("gate").hidden = true; work(); });
+$("access").addEventListener("submit", (e) => { e.preventDefault(); token = $("token").value; $("access").hidden = true; work(); });
 for (const name of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(name, (e) => {
     e.preventDefault();

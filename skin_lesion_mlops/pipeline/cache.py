@@ -10,6 +10,7 @@ import os
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -17,13 +18,10 @@ from ..core import SkinLesionError, hash_file, hash_text, read_json, s3_path, ve
 from .launch import steps_dir
 
 # %% auto #0
-__all__ = ['PACKAGE', 'ROOT', 'LABELS', 'files_below', 'hash_location', 'code_of', 'hash_code', 'step_key', 'inputs_of',
-           'existing', 'duration', 'remember', 'recall']
+__all__ = ['PACKAGE', 'ROOT', 'LABELS', 'files_below', 'hash_location', 'code_of', 'hash_code', 'inputs_of', 'existing',
+           'step_key', 'parse_duration', 'remember', 'recall']
 
 # %% ../../nbs/pipeline/04_cache.ipynb #fe6e1605
-_SETTLED = 2.0  # seconds since the last modification
-
-
 def files_below(
     root: Path,
 ) -> Iterator[tuple[str, os.stat_result]]:  # relative path and status; hidden files and Python's caches are left out
@@ -39,6 +37,9 @@ def files_below(
                     stack.append((Path(e.path), f"{prefix}{e.name}/"))
                 elif e.is_file():
                     yield prefix + e.name, e.stat()
+
+# %% ../../nbs/pipeline/04_cache.ipynb #e0dc58b9
+_SETTLED = 2.0  # seconds since the last modification
 
 
 def hash_location(
@@ -72,8 +73,8 @@ def _remembered(
         return {}
 
 # %% ../../nbs/pipeline/04_cache.ipynb #47e2cebe
-PACKAGE = __name__.partition(".")[0]
-ROOT = Path(__file__).resolve().parents[1]  # of the package
+PACKAGE = "skin_lesion_mlops"
+ROOT = Path(str(resources.files(PACKAGE)))
 
 
 def code_of(
@@ -102,7 +103,7 @@ def _module(
     around = [ROOT.joinpath(*parts[:n], "__init__.py") for n in range(len(parts) + 1)]
     return [p for p in (*around, ROOT.joinpath(*parts).with_suffix(".py")) if p.is_file()]
 
-
+# %% ../../nbs/pipeline/04_cache.ipynb #4f137383
 def _imports(
     file: Path,  # a module, a script or a notebook
 ) -> set[str]:  # dotted names that may be modules of this package
@@ -111,7 +112,7 @@ def _imports(
         return set()
     try:
         nodes = list(ast.walk(ast.parse(_source(file))))
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # ValueError: a zero byte
         return {".".join((PACKAGE, *p.relative_to(ROOT).with_suffix("").parts)) for p in ROOT.rglob("*.py")}
     found = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     for n in nodes:
@@ -120,7 +121,7 @@ def _imports(
             found |= {base, *(f"{base}.{a.name}" for a in n.names)}
     return {name for name in found if name.split(".")[0] == PACKAGE}
 
-
+# %% ../../nbs/pipeline/04_cache.ipynb #7d06573b
 def _source(
     file: Path,  # a Python file or a notebook
 ) -> str:
@@ -143,7 +144,7 @@ def _absolute(
     inside = (PACKAGE, *file.resolve().relative_to(ROOT).parts)[: -node.level]
     return ".".join((*inside, *filter(None, [node.module])))
 
-
+# %% ../../nbs/pipeline/04_cache.ipynb #7573b7b3
 def hash_code(
     command: Sequence[str],  # see `code_of`
 ) -> str:  # SHA-256, 64 hexadecimal digits
@@ -160,8 +161,33 @@ def _meaning(
         return hash_text(*(c["cell_type"] + "".join(c["source"]) for c in cells))
     try:
         return hash_text(ast.dump(ast.parse(file.read_text())) if file.suffix == ".py" else hash_file(file))
-    except SyntaxError:
+    except (SyntaxError, ValueError):
         return hash_file(file)
+
+# %% ../../nbs/pipeline/04_cache.ipynb #ac715e1b
+def inputs_of(
+    kind: str,  # "Processing" or "Training"
+    arguments: dict[str, Any],
+) -> list[tuple[str, str, str]]:  # name, path in the container, S3 location
+    "What a job reads."
+    if kind == "Processing":
+        found = [(i["InputName"], i["S3Input"]) for i in arguments.get("ProcessingInputs", [])]
+        return [(n, s["LocalPath"], s["S3Uri"]) for n, s in found]
+    channels = [(c["ChannelName"], c["DataSource"]["S3DataSource"]) for c in arguments.get("InputDataConfig", [])]
+    return [(n, f"/opt/ml/input/data/{n}", s["S3Uri"]) for n, s in channels]
+
+
+def existing(
+    home: str | Path,  # the home folder
+    uri: str,  # s3://bucket/key of a file or a folder
+) -> Path:  # raises `SkinLesionError` when there is nothing
+    "The file or folder behind an S3 location. One that ends in `/none` stands for nothing, and is made."
+    path = s3_path(home, uri)
+    if path.name == "none":
+        path.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        raise SkinLesionError(f"there is nothing at {uri}", f"put the files into {path}")
+    return path
 
 # %% ../../nbs/pipeline/04_cache.ipynb #4decafcf
 LABELS = ("CodeVersion", "TriggeredBy")  # parameters that name a run and cannot change its result
@@ -191,31 +217,6 @@ def step_key(
     return hash_text(repr(_sorted(parts)))
 
 
-def inputs_of(
-    kind: str,  # "Processing" or "Training"
-    arguments: dict[str, Any],
-) -> list[tuple[str, str, str]]:  # name, path in the container, S3 location
-    "What a job reads."
-    if kind == "Processing":
-        found = [(i["InputName"], i["S3Input"]) for i in arguments.get("ProcessingInputs", [])]
-        return [(n, s["LocalPath"], s["S3Uri"]) for n, s in found]
-    channels = [(c["ChannelName"], c["DataSource"]["S3DataSource"]) for c in arguments.get("InputDataConfig", [])]
-    return [(n, f"/opt/ml/input/data/{n}", s["S3Uri"]) for n, s in channels]
-
-
-def existing(
-    home: str | Path,  # the home folder
-    uri: str,  # s3://bucket/key of a file or a folder
-) -> Path:  # raises `SkinLesionError` when there is nothing
-    "The file or folder behind an S3 location. One that ends in `/none` stands for nothing, and is made."
-    path = s3_path(home, uri)
-    if path.name == "none":
-        path.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        raise SkinLesionError(f"there is nothing at {uri}", f"put the files into {path}")
-    return path
-
-
 def _sorted(
     x: Any,  # JSON
 ) -> Any:  # the same with dictionaries in order of their keys
@@ -229,7 +230,7 @@ _DURATION = re.compile(r"P?(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\
 _SECONDS = (365 * 86400, 30 * 86400, 7 * 86400, 86400, 3600, 60, 1)
 
 
-def duration(
+def parse_duration(
     text: str,  # e.g. "P30D", "PT1H", and the short forms that SageMaker takes: "30d", "T16m"
 ) -> float:  # seconds
     "Read an ISO 8601 duration."
@@ -238,7 +239,7 @@ def duration(
         raise SkinLesionError(f"{text!r} is not a duration", "write e.g. P30D, PT12H or P30DT5H")
     return sum(int(g or 0) * s for g, s in zip(m.groups(), _SECONDS))
 
-
+# %% ../../nbs/pipeline/04_cache.ipynb #3635d639
 def remember(
     home: str | Path,  # the home folder
     key: str,  # from `step_key`
@@ -260,7 +261,7 @@ def recall(
         entry = read_json(Path(home) / "cache" / "steps" / f"{key}.json")
     except SkinLesionError:
         return None
-    if expires and time.time() - entry["saved"] > duration(expires):
+    if expires and time.time() - entry["saved"] > parse_duration(expires):
         return None
     memory = Path(home) / "cache" / "files"
     for name, uri in entry["outputs"].items():

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
-from ..core import DEFAULT_SEED, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
+from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
 # %% auto #0
 __all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'TAGS', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition', 'to_json',
@@ -57,15 +58,13 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "Freeze": ("none", "part of the network that is not trained: none or backbone"),
     "Patience": (10, "stop after this many epochs without improvement; 0 = never"),
     # the gate
-    "AccuracyThreshold": (0.85, "lowest accuracy that is registered"),
-    "MinBalancedAccuracy": (0.0, "lowest balanced accuracy that is registered; 0 = off"),
-    "MinMalignantSensitivity": (0.0, "lowest malignant sensitivity that is registered; 0 = off"),
-    "MaxEce": (1.0, "highest calibration error that is registered; 1 = off"),
-    "MinChampionDifference": (-1.0, "lowest upper bound of challenger minus champion; -1 = off, 0 = not worse"),
+    **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
     "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
     "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
     "ChampionStandardError": (0.0, "standard error of that"),
 }
+
+# %% ../../nbs/pipeline/01_definition.ipynb #d2f0f945
 ALLOWED = {
     "ModelApprovalStatus": ["PendingManualApproval", "Approved", "Rejected"],
     "Weights": ["none", "imagenet", "file"],
@@ -86,9 +85,36 @@ _ENV: dict[str, str | None] = {  # None: not set
     "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": os.devnull,
     "SAGEMAKER_USER_CONFIG_OVERRIDE": os.devnull,
 }
+
+
+def _set(
+    env: dict[str, str | None],  # name -> value, or None for "not set"
+) -> None:
+    "Change environment variables."
+    for k, v in env.items():
+        if v is None:
+            os.environ.pop(k, None)
+        else:
+            os.environ[k] = v
+
+# %% ../../nbs/pipeline/01_definition.ipynb #4af31d17
 _NO_TELEMETRY = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 
 
+def _session() -> Any:  # raises `SkinLesionError` where the SDK is not installed
+    "A pipeline session with invented credentials."
+    try:
+        import boto3
+        from sagemaker.core.workflow.pipeline_context import PipelineSession
+    except ImportError as e:
+        raise SkinLesionError(
+            f"the SageMaker SDK is not installed ({e})", "pip install 'skin_lesion_mlops[aws]'; only authoring needs it"
+        ) from None
+    session = PipelineSession(boto_session=boto3.Session(), default_bucket="none", sagemaker_config=_NO_TELEMETRY)
+    session._default_bucket = "none"
+    return session
+
+# %% ../../nbs/pipeline/01_definition.ipynb #4cae5e9f
 @contextmanager
 def _offline_session() -> Iterator[Any]:  # a `PipelineSession` that has no need of AWS
     "The SDK's session, with a pinned environment around it."
@@ -105,31 +131,6 @@ def _offline_session() -> Iterator[Any]:  # a `PipelineSession` that has no need
     finally:
         logging.disable(level)
         _set(before)
-
-
-def _set(
-    env: dict[str, str | None],  # name -> value, or None for "not set"
-) -> None:
-    "Change environment variables."
-    for k, v in env.items():
-        if v is None:
-            os.environ.pop(k, None)
-        else:
-            os.environ[k] = v
-
-
-def _session() -> Any:  # raises `SkinLesionError` where the SDK is not installed
-    "A pipeline session with invented credentials."
-    try:
-        import boto3
-        from sagemaker.core.workflow.pipeline_context import PipelineSession
-    except ImportError as e:
-        raise SkinLesionError(
-            f"the SageMaker SDK is not installed ({e})", "pip install 'skin_lesion_mlops[aws]'; only authoring needs it"
-        ) from None
-    session = PipelineSession(boto_session=boto3.Session(), default_bucket="none", sagemaker_config=_NO_TELEMETRY)
-    session._default_bucket = "none"
-    return session
 
 # %% ../../nbs/pipeline/01_definition.ipynb #b32adb12
 def _parameters() -> dict[str, Any]:  # name -> `ParameterString`, `ParameterInteger` or `ParameterFloat`
@@ -188,6 +189,32 @@ def _retry() -> Any:
     kinds = [Step.SERVICE_FAULT, Step.THROTTLING]
     return StepRetryPolicy(exception_types=kinds, interval_seconds=10, backoff_rate=2.0, max_attempts=5)
 
+# %% ../../nbs/pipeline/01_definition.ipynb #685cdb1b
+def _input(
+    name: str,
+    uri: Any,  # S3 location of a file or of everything below a prefix
+    path: str,  # folder in the container
+) -> Any:
+    "Something a Processing job reads."
+    from sagemaker.core.shapes import ProcessingInput, ProcessingS3Input
+
+    s3 = ProcessingS3Input(s3_uri=uri, local_path=path, s3_data_type="S3Prefix", s3_input_mode="File")
+    return ProcessingInput(input_name=name, s3_input=s3)
+
+
+def _output(
+    name: str,
+    uri: Any,  # S3 location
+    path: str,  # folder in the container
+) -> Any:
+    "Something a Processing job leaves; the report also when it fails."
+    from sagemaker.core.shapes import ProcessingOutput, ProcessingS3Output
+
+    mode = "Continuous" if name == "report" else "EndOfJob"
+    return ProcessingOutput(
+        output_name=name, s3_output=ProcessingS3Output(s3_uri=uri, local_path=path, s3_upload_mode=mode)
+    )
+
 # %% ../../nbs/pipeline/01_definition.ipynb #bb0e20d7
 TAGS = {"project": "skin-lesion", "pipeline": PIPELINE}
 
@@ -233,33 +260,7 @@ def _notebook_step(
     )
     return ProcessingStep(name=name, step_args=args, **_robust(), **more)
 
-
-def _input(
-    name: str,
-    uri: Any,  # S3 location of a file or of everything below a prefix
-    path: str,  # folder in the container
-) -> Any:
-    "Something a Processing job reads."
-    from sagemaker.core.shapes import ProcessingInput, ProcessingS3Input
-
-    s3 = ProcessingS3Input(s3_uri=uri, local_path=path, s3_data_type="S3Prefix", s3_input_mode="File")
-    return ProcessingInput(input_name=name, s3_input=s3)
-
-
-def _output(
-    name: str,
-    uri: Any,  # S3 location
-    path: str,  # folder in the container
-) -> Any:
-    "Something a Processing job leaves; the report also when it fails."
-    from sagemaker.core.shapes import ProcessingOutput, ProcessingS3Output
-
-    mode = "Continuous" if name == "report" else "EndOfJob"
-    return ProcessingOutput(
-        output_name=name, s3_output=ProcessingS3Output(s3_uri=uri, local_path=path, s3_upload_mode=mode)
-    )
-
-# %% ../../nbs/pipeline/01_definition.ipynb #15032908
+# %% ../../nbs/pipeline/01_definition.ipynb #c156a835
 SPLIT_OUTPUTS = ("train", "validation", "test")
 
 
@@ -279,6 +280,11 @@ def _preprocess(
         description="Check, split and resize the images",
     )
 
+# %% ../../nbs/pipeline/01_definition.ipynb #15032908
+def _snake_case(name: str) -> str:  # e.g. max_ece for MaxEce
+    "A pipeline parameter's name as a step notebook writes it."
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
 
 def _evaluate(
     session: Any,  # from `_offline_session`
@@ -290,11 +296,7 @@ def _evaluate(
     "Model and test split -> evaluation.json and a report."
     runs = (p["ProcessedBucket"], "runs", _run_id())
     numbers = dict(
-        accuracy_threshold="AccuracyThreshold",
-        min_balanced_accuracy="MinBalancedAccuracy",
-        min_malignant_sensitivity="MinMalignantSensitivity",
-        max_ece="MaxEce",
-        min_champion_difference="MinChampionDifference",
+        **{_snake_case(f.parameter): f.parameter for f in GUARDS.values()},
         champion_version="ChampionVersion",
         champion_balanced_accuracy="ChampionBalancedAccuracy",
         champion_standard_error="ChampionStandardError",
@@ -329,7 +331,7 @@ HYPERPARAMETERS = {
     "seed": "Seed",
 }
 
-
+# %% ../../nbs/pipeline/01_definition.ipynb #6969200f
 def _train(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`
@@ -405,7 +407,7 @@ def _gate(
     fail = FailStep(name="NotRegistered", error_message=why)
     return ConditionStep(name="Gate", conditions=conditions, if_steps=[register], else_steps=[fail])
 
-# %% ../../nbs/pipeline/01_definition.ipynb #e71dcc00
+# %% ../../nbs/pipeline/01_definition.ipynb #dbcca2d8
 def _lineage() -> dict[str, Any]:  # name -> value of 1 to 256 characters
     "What a version says about its origin."
     from sagemaker.core.workflow.execution_variables import ExecutionVariables
@@ -435,7 +437,7 @@ def _as_text(
 
     return Join(on="", values=[_measured(path)])
 
-
+# %% ../../nbs/pipeline/01_definition.ipynb #ea51178a
 def _metrics(
     evaluation: Any,  # S3 location of the evaluate step's output
     baseline: Any,  # S3 location of the drift baseline
@@ -454,7 +456,7 @@ def _metrics(
     )
     return ModelMetrics(model_statistics=source(evaluation, Files.EVALUATION), **data), DriftCheckBaselines(**data)
 
-
+# %% ../../nbs/pipeline/01_definition.ipynb #e71dcc00
 def _register(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`

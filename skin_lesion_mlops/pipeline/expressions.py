@@ -15,10 +15,10 @@ from ..core import SkinLesionError
 from .definition import references
 
 # %% auto #0
-__all__ = ['COMPARE', 'fill_parameters', 'path_parts', 'look_up', 'Scope', 'resolve', 'as_text', 'Compared', 'compare',
-           'describe', 'needs', 'all_steps']
+__all__ = ['OPERATORS', 'fill_parameters', 'path_parts', 'look_up', 'Scope', 'resolve', 'as_text', 'Compared', 'describe',
+           'check_condition', 'needs', 'all_steps']
 
-# %% ../../nbs/pipeline/02_expressions.ipynb #0b65ec71
+# %% ../../nbs/pipeline/02_expressions.ipynb #7723f9cd
 def _boolean(
     v: Any,  # "true", "False", True, ...
 ) -> bool:  # raises `KeyError` for anything else
@@ -38,22 +38,6 @@ def _integer(
 _TYPES: dict[str, Callable[[Any], Any]] = {"String": str, "Integer": _integer, "Float": float, "Boolean": _boolean}
 
 
-def fill_parameters(
-    definition: dict[str, Any],  # a pipeline definition
-    given: dict[str, Any],  # name -> value, typed or as a string
-) -> dict[str, Any]:  # every parameter with its typed value; raises `SkinLesionError` naming what is wrong
-    "The parameters of a run: what is given, and defaults for the rest."
-    declared = {p["Name"]: p for p in definition.get("Parameters", [])}
-    for name in given:
-        if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.4)
-            lower = {d.lower(): d for d in declared}
-            near = [lower[name.lower()]] if name.lower() in lower else near
-            hint = f"did you mean {near[0]}?" if near else f"this pipeline has {', '.join(declared)}"
-            raise SkinLesionError(f"unknown parameter {name}", hint)
-    return {name: _value(p, given.get(name, p.get("DefaultValue"))) for name, p in declared.items()}
-
-
 def _value(
     p: dict[str, Any],  # a parameter's declaration
     v: Any,  # its value, not yet checked
@@ -70,7 +54,23 @@ def _value(
         raise SkinLesionError(f"{name}={v!r} is not allowed", f"use one of {', '.join(map(str, p['EnumValues']))}")
     return v
 
-# %% ../../nbs/pipeline/02_expressions.ipynb #a59b3a0d
+# %% ../../nbs/pipeline/02_expressions.ipynb #0b65ec71
+def fill_parameters(
+    definition: dict[str, Any],  # a pipeline definition
+    given: dict[str, Any],  # name -> value, typed or as a string
+) -> dict[str, Any]:  # every parameter with its typed value; raises `SkinLesionError` naming what is wrong
+    "The parameters of a run: what is given, and defaults for the rest."
+    declared = {p["Name"]: p for p in definition.get("Parameters", [])}
+    for name in given:
+        if name not in declared:
+            near = difflib.get_close_matches(name, declared, n=1, cutoff=0.4)
+            lower = {d.lower(): d for d in declared}
+            near = [lower[name.lower()]] if name.lower() in lower else near
+            hint = f"did you mean {near[0]}?" if near else f"this pipeline has {', '.join(declared)}"
+            raise SkinLesionError(f"unknown parameter {name}", hint)
+    return {name: _value(p, given.get(name, p.get("DefaultValue"))) for name, p in declared.items()}
+
+# %% ../../nbs/pipeline/02_expressions.ipynb #4b79433a
 _PART = re.compile(r"""\.?([^.\[\]'"]+)|\[\s*'([^']*)'\s*\]|\[\s*"([^"]*)"\s*\]|\[\s*(\d+)\s*\]""")
 
 
@@ -87,7 +87,7 @@ def path_parts(
         at = m.end()
     return parts
 
-
+# %% ../../nbs/pipeline/02_expressions.ipynb #a59b3a0d
 def look_up(
     obj: Any,  # what JSON gives: dicts, lists and scalars
     path: str,  # see `path_parts`
@@ -117,7 +117,7 @@ def _child(
         return list(obj.values())[int(part)]
     return obj[int(part)] if isinstance(obj, list) else obj[part]
 
-# %% ../../nbs/pipeline/02_expressions.ipynb #1336042f
+# %% ../../nbs/pipeline/02_expressions.ipynb #4267e49a
 @dataclass
 class Scope:
     "What expressions can see."
@@ -128,30 +128,7 @@ class Scope:
     read_property_file: Callable[[str, str], tuple[str, Any]] | None = None  # (step, name) -> (file name, its JSON)
     read_uri: Callable[[str], Any] | None = None  # s3:// location of a JSON file -> its content
 
-
-def resolve(
-    x: Any,  # JSON with expressions in it
-    scope: Scope,  # what they can see
-) -> Any:  # JSON without; raises `SkinLesionError` for an expression that cannot be resolved
-    "Fill every hole."
-    if isinstance(x, list):
-        return [resolve(v, scope) for v in x]
-    if not isinstance(x, dict):
-        return x
-    if set(x) == {"Get"}:
-        return _get(x["Get"], scope)
-    if set(x) == {"Std:Join"}:
-        return x["Std:Join"]["On"].join(as_text(resolve(v, scope)) for v in x["Std:Join"]["Values"])
-    if set(x) == {"Std:JsonGet"}:
-        return _json_get(x["Std:JsonGet"], scope)
-    return {k: resolve(v, scope) for k, v in x.items()}
-
-
-def as_text(v: Any) -> str:
-    "A value as SageMaker writes it into a string."
-    return str(v).lower() if isinstance(v, bool) else str(v)
-
-
+# %% ../../nbs/pipeline/02_expressions.ipynb #40e27f10
 def _get(
     path: str,  # e.g. "Parameters.Epochs"
     scope: Scope,  # what it can see
@@ -184,8 +161,31 @@ def _json_get(
     assert scope.read_uri is not None
     return look_up(scope.read_uri(uri), j["Path"], uri)
 
-# %% ../../nbs/pipeline/02_expressions.ipynb #4febd56c
-COMPARE: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+# %% ../../nbs/pipeline/02_expressions.ipynb #1336042f
+def resolve(
+    x: Any,  # JSON with expressions in it
+    scope: Scope,  # what they can see
+) -> Any:  # JSON without; raises `SkinLesionError` for an expression that cannot be resolved
+    "Fill every hole."
+    if isinstance(x, list):
+        return [resolve(v, scope) for v in x]
+    if not isinstance(x, dict):
+        return x
+    if set(x) == {"Get"}:
+        return _get(x["Get"], scope)
+    if set(x) == {"Std:Join"}:
+        return x["Std:Join"]["On"].join(as_text(resolve(v, scope)) for v in x["Std:Join"]["Values"])
+    if set(x) == {"Std:JsonGet"}:
+        return _json_get(x["Std:JsonGet"], scope)
+    return {k: resolve(v, scope) for k, v in x.items()}
+
+
+def as_text(v: Any) -> str:
+    "A value as SageMaker writes it into a string."
+    return str(v).lower() if isinstance(v, bool) else str(v)
+
+# %% ../../nbs/pipeline/02_expressions.ipynb #c5f6649e
+OPERATORS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "Equals": ("=", operator.eq),
     "GreaterThan": (">", operator.gt),
     "GreaterThanOrEqualTo": (">=", operator.ge),
@@ -205,35 +205,6 @@ class Compared:
     passed: bool
 
 
-def compare(
-    c: dict[str, Any],
-    scope: Scope,  # what its sides can see
-) -> Compared:  # raises `SkinLesionError` for what cannot be compared
-    "Evaluate one condition."
-    kind = c["Type"]
-    if kind == "Not":
-        inner = compare(c["Expression"], scope)
-        return Compared(f"not {inner.what}", inner.value, inner.how, inner.limit, not inner.passed)
-    if kind == "Or":
-        each = [compare(i, scope) for i in c["Conditions"]]
-        passed = any(e.passed for e in each)
-        return Compared(
-            " or ".join(e.what for e in each), [e.value for e in each], "or", [e.limit for e in each], passed
-        )
-    if kind == "In":
-        value, values = resolve(c["QueryValue"], scope), [resolve(v, scope) for v in c["Values"]]
-        return Compared(describe(c["QueryValue"]), value, "in", values, value in values)
-    if kind not in COMPARE:
-        raise SkinLesionError(f"unknown condition {kind!r}", f"use one of {', '.join(COMPARE)}, In, Not, Or")
-    sign, function = COMPARE[kind]
-    left, right = resolve(c["LeftValue"], scope), resolve(c["RightValue"], scope)
-    try:
-        return Compared(describe(c["LeftValue"]), left, sign, right, bool(function(left, right)))
-    except TypeError:
-        what = describe(c["LeftValue"])
-        raise SkinLesionError(f"cannot compare {what} = {left!r} with {right!r}", "both must be numbers") from None
-
-
 def describe(
     x: Any,  # one side of a condition
 ) -> str:  # e.g. "gate.ece.value"
@@ -243,6 +214,35 @@ def describe(
     if isinstance(x, dict) and "Get" in x:
         return x["Get"].partition(".")[2]
     return str(x)
+
+# %% ../../nbs/pipeline/02_expressions.ipynb #4febd56c
+def check_condition(
+    c: dict[str, Any],
+    scope: Scope,  # what its sides can see
+) -> Compared:  # raises `SkinLesionError` for what cannot be compared
+    "Evaluate one condition."
+    kind = c["Type"]
+    if kind == "Not":
+        inner = check_condition(c["Expression"], scope)
+        return Compared(f"not {inner.what}", inner.value, inner.how, inner.limit, not inner.passed)
+    if kind == "Or":
+        each = [check_condition(i, scope) for i in c["Conditions"]]
+        passed = any(e.passed for e in each)
+        return Compared(
+            " or ".join(e.what for e in each), [e.value for e in each], "or", [e.limit for e in each], passed
+        )
+    if kind == "In":
+        value, values = resolve(c["QueryValue"], scope), [resolve(v, scope) for v in c["Values"]]
+        return Compared(describe(c["QueryValue"]), value, "in", values, value in values)
+    if kind not in OPERATORS:
+        raise SkinLesionError(f"unknown condition {kind!r}", f"use one of {', '.join(OPERATORS)}, In, Not, Or")
+    sign, function = OPERATORS[kind]
+    left, right = resolve(c["LeftValue"], scope), resolve(c["RightValue"], scope)
+    try:
+        return Compared(describe(c["LeftValue"]), left, sign, right, bool(function(left, right)))
+    except TypeError:
+        what = describe(c["LeftValue"])
+        raise SkinLesionError(f"cannot compare {what} = {left!r} with {right!r}", "both must be numbers") from None
 
 # %% ../../nbs/pipeline/02_expressions.ipynb #f8486a43
 def needs(

@@ -5,7 +5,6 @@
 # %% ../../nbs/pipeline/05_jobs.ipynb #6d912f25
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -13,18 +12,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import IO, Any, Callable, Sequence
+from typing import IO, Any, Callable, Iterator, Sequence
 
-from ..core import SkinLesionError, s3_path, try_lock, write_json
+from ..core import SkinLesionError, atomic, pack, s3_path, try_lock, write_json
 from .cache import existing, inputs_of
 
 # %% auto #0
-__all__ = ['EXCEPTIONS', 'Job', 'prepare', 'link', 'command_of', 'environment_of', 'progress_of', 'end_orphan', 'run_process',
-           'stop', 'collect', 'move', 'pack', 'reason_of', 'retry_after']
+__all__ = ['EXCEPTIONS', 'Job', 'link', 'prepare', 'command_of', 'environment_of', 'progress_of', 'stop', 'run_process',
+           'end_orphan', 'collect', 'move', 'reason_of', 'retry_after']
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #ecbb5909
 @dataclass
@@ -62,25 +63,7 @@ class Job:
             raise SkinLesionError(f"step {self.name} uses {path}", "a job's files must be below /opt/ml")
         return self.ml / path[len("/opt/ml/") :]
 
-
-def prepare(
-    job: Job,
-) -> None:  # raises `SkinLesionError` when an input does not exist
-    "Make the job's folder: inputs linked, outputs empty, configuration written."
-    if job.ml.exists():
-        shutil.rmtree(job.ml)
-    for folder in ("input/config", "output/data", "config"):
-        (job.ml / folder).mkdir(parents=True)
-    for _, path, uri in inputs_of(job.kind, job.arguments):
-        link(existing(job.home, uri), job.place(path))
-    for o in job.arguments.get("ProcessingOutputConfig", {}).get("Outputs", []):
-        job.place(o["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
-    if job.kind == "Training":
-        (job.ml / "model").mkdir()
-        _link_checkpoints(job)
-    _write_config(job)
-
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #19854dee
 def link(
     source: Path,  # an existing file or folder
     target: Path,  # a folder in the job
@@ -106,7 +89,7 @@ def _link_checkpoints(
     kept.mkdir(parents=True, exist_ok=True)
     link(kept, place)
 
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #0434dd85
 def _write_config(job: Job) -> None:
     "The JSON files that SageMaker puts into a container."
     a, host = job.arguments, dict(current_host="algo-1", hosts=["algo-1"])
@@ -116,15 +99,30 @@ def _write_config(job: Job) -> None:
         return
     config = job.ml / "input" / "config"
     machine = a.get("ResourceConfig", {}).get("InstanceType", "local")
-    channels = {n: dict(TrainingInputMode="File", S3DistributionType="FullyReplicated") for n, _, _ in _inputs(job)}
+    channels = {
+        n: dict(TrainingInputMode="File", S3DistributionType="FullyReplicated") for n, _, _ in inputs_of(job.kind, a)
+    }
     write_json(config / "hyperparameters.json", {k: str(v) for k, v in a.get("HyperParameters", {}).items()})
     write_json(config / "inputdataconfig.json", channels)
     write_json(config / "resourceconfig.json", dict(host, network_interface_name="lo", current_instance_type=machine))
 
-
-def _inputs(job: Job) -> list[tuple[str, str, str]]:
-    "What the job reads: name, path in the container, S3 location."
-    return inputs_of(job.kind, job.arguments)
+# %% ../../nbs/pipeline/05_jobs.ipynb #e18c9c48
+def prepare(
+    job: Job,
+) -> None:  # raises `SkinLesionError` when an input does not exist
+    "Make the job's folder: inputs linked, outputs empty, configuration written."
+    if job.ml.exists():
+        shutil.rmtree(job.ml)
+    for folder in ("input/config", "output/data", "config"):
+        (job.ml / folder).mkdir(parents=True)
+    for _, path, uri in inputs_of(job.kind, job.arguments):
+        link(existing(job.home, uri), job.place(path))
+    for o in job.arguments.get("ProcessingOutputConfig", {}).get("Outputs", []):
+        job.place(o["S3Output"]["LocalPath"]).mkdir(parents=True, exist_ok=True)
+    if job.kind == "Training":
+        (job.ml / "model").mkdir()
+        _link_checkpoints(job)
+    _write_config(job)
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #aa8aabf1
 def command_of(
@@ -148,30 +146,13 @@ def _rewrite(
     "The text with /opt/ml replaced by the job's folder."
     return re.sub(r"/opt/ml(?=/|$|[\s\"',:;])", str(job.ml), text)
 
-
-def environment_of(job: Job) -> dict[str, str]:
-    "The process's environment."
-    # with IN_TEST, which nbdev_test sets, a module does not run its `main`
-    env = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
-    here = str(Path(__file__).resolve().parents[2])
-    env.update(
-        SAGEMAKER_BASE_DIR=str(job.ml),
-        PYTHONPATH=os.pathsep.join([here, *filter(None, [env.get("PYTHONPATH")])]),
-        PYTHONUNBUFFERED="1",
-        TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
-    )
-    if job.kind == "Training":
-        env.update(_toolkit(job))
-    env.update({k: _rewrite(str(v), job) for k, v in job.arguments.get("Environment", {}).items()})
-    return env
-
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #24b98a24
 def _toolkit(
     job: Job,  # a training job
 ) -> dict[str, str]:
     "The variables of SageMaker's training toolkit."
     given = {k: str(v) for k, v in job.arguments.get("HyperParameters", {}).items()}
-    channels = [n for n, _, _ in _inputs(job)]
+    channels = [n for n, _, _ in inputs_of(job.kind, job.arguments)]
     env = dict(
         SM_MODEL_DIR=str(job.ml / "model"),
         SM_INPUT_DIR=str(job.ml / "input"),
@@ -199,6 +180,23 @@ def _decoded(
     except json.JSONDecodeError:
         return v
 
+# %% ../../nbs/pipeline/05_jobs.ipynb #52fb6dc8
+def environment_of(job: Job) -> dict[str, str]:
+    "The process's environment."
+    # with IN_TEST, which nbdev_test sets, a module does not run its `main`
+    env = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
+    here = str(Path(str(resources.files("skin_lesion_mlops"))).parent)
+    env.update(
+        SAGEMAKER_BASE_DIR=str(job.ml),
+        PYTHONPATH=os.pathsep.join([here, *filter(None, [env.get("PYTHONPATH")])]),
+        PYTHONUNBUFFERED="1",
+        TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
+    )
+    if job.kind == "Training":
+        env.update(_toolkit(job))
+    env.update({k: _rewrite(str(v), job) for k, v in job.arguments.get("Environment", {}).items()})
+    return env
+
 # %% ../../nbs/pipeline/05_jobs.ipynb #74f9588f
 _CELLS = re.compile(r"Executing:.*?(\d+)/(\d+) ")
 _EPOCH = re.compile(r"\bepoch=(\d+)[^\n]*")
@@ -215,74 +213,7 @@ def progress_of(
         return int(cells[-1][0]), int(cells[-1][1]), "cells"
     return None
 
-
-def end_orphan(
-    folder: Path,  # a step's folder
-) -> bool:  # was there one?
-    "End a job that has outlived its runner."
-    lock = try_lock(folder / "lock")
-    if lock is not None:
-        lock.close()
-        return False
-    group = int((folder / "pid").read_text() or 0)
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(group, sign)
-        except (ProcessLookupError, PermissionError):
-            pass
-        for _ in range(100):
-            if (lock := try_lock(folder / "lock")) is not None:
-                lock.close()
-                return True
-            time.sleep(0.1)
-    raise SkinLesionError(f"process group {group} does not end", f"it works in {folder}: stop it by hand")
-
-
-def run_process(
-    job: Job,  # a prepared job
-    watch: Callable[[int, int, str], None] = lambda done, total, text: None,  # called as the job gets on
-    grace: float = 30.0,  # seconds that a job has to save its work when it is told to stop
-    stopping: Callable[[], None] = lambda: None,  # called before that
-) -> int:  # exit status; negative: ended by that signal. `KeyboardInterrupt` passes through, after the job has ended
-    "Run a job's process to its end."
-    lock = try_lock(job.folder / "lock")
-    if lock is None:
-        raise SkinLesionError(f"step {job.name} is already running in {job.folder}", "wait for it, or end it")
-    with lock, open(job.log, "ab") as log:
-        process = _start(job, log, lock)
-        (job.folder / "pid").write_text(str(process.pid))
-        try:
-            return _wait(process, job, watch)
-        except BaseException:
-            stopping()
-            stop(process, grace)
-            raise
-
-
-def _start(
-    job: Job,  # a prepared job
-    log: IO[bytes],  # where its output goes
-    lock: IO[str],  # the lock it inherits
-) -> subprocess.Popen:  # raises `SkinLesionError` when there is no such program
-    "Start a job's process at the head of a group of its own."
-    command = command_of(job)
-    try:
-        return subprocess.Popen(
-            command,
-            env=environment_of(job),
-            cwd=job.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=[lock.fileno()],
-        )
-    except OSError as e:
-        raise SkinLesionError(
-            f"cannot start {command[0]}: {e}", "its ContainerEntrypoint must exist here too"
-        ) from None
-
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #78686917
 def _wait(
     process: subprocess.Popen,  # the job's process
     job: Job,
@@ -323,7 +254,99 @@ def stop(
         pass
     process.wait()
 
-# %% ../../nbs/pipeline/05_jobs.ipynb #53b15138
+# %% ../../nbs/pipeline/05_jobs.ipynb #3abc2186
+@contextmanager
+def _uninterrupted() -> Iterator[None]:  # raises `KeyboardInterrupt` at its end, if Ctrl-C or SIGTERM came meanwhile
+    "Let nothing come between the start of a process and the note of it."
+    if threading.current_thread() is not threading.main_thread():  # signals never reach it
+        yield
+        return
+    came: list[int] = []
+    before = {n: signal.signal(n, lambda number, frame: came.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for n, handler in before.items():
+            signal.signal(n, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def _start(
+    job: Job,  # a prepared job
+    log: IO[bytes],  # where its output goes
+    lock: IO[str],  # the lock it inherits
+) -> subprocess.Popen:  # raises `SkinLesionError` when there is no such program
+    "Start a job's process at the head of a group of its own."
+    command = command_of(job)
+    try:
+        return subprocess.Popen(
+            command,
+            env=environment_of(job),
+            cwd=job.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=[lock.fileno()],
+        )
+    except OSError as e:
+        raise SkinLesionError(
+            f"cannot start {command[0]}: {e}", "its ContainerEntrypoint must exist here too"
+        ) from None
+
+# %% ../../nbs/pipeline/05_jobs.ipynb #ddae54f2
+def run_process(
+    job: Job,  # a prepared job
+    watch: Callable[[int, int, str], None] = lambda done, total, text: None,  # called as the job gets on
+    grace: float = 30.0,  # seconds that a job has to save its work when it is told to stop
+    stopping: Callable[[], None] = lambda: None,  # called before that
+) -> int:  # exit status; negative: ended by that signal. `KeyboardInterrupt` passes through, after the job has ended
+    "Run a job's process to its end."
+    lock = try_lock(job.folder / "lock")
+    if lock is None:
+        raise SkinLesionError(f"step {job.name} is already running in {job.folder}", "wait for it, or end it")
+    process = None
+    with lock, open(job.log, "ab") as log:
+        try:
+            with _uninterrupted():
+                process = _start(job, log, lock)
+                with atomic(job.folder / "pid") as half:
+                    half.write_text(str(process.pid))
+            return _wait(process, job, watch)
+        except BaseException:
+            if process is not None:
+                stopping()
+                stop(process, grace)
+            raise
+
+# %% ../../nbs/pipeline/05_jobs.ipynb #4778e526
+def end_orphan(
+    folder: Path,  # a step's folder
+) -> bool:  # was there one?
+    "End a job that has outlived its runner."
+    lock = try_lock(folder / "lock")
+    if lock is not None:
+        lock.close()
+        return False
+    noted = folder / "pid"
+    group = int(noted.read_text()) if noted.exists() else None  # None: its runner was killed as it started it
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            if group:
+                os.killpg(group, sign)
+        except (ProcessLookupError, PermissionError):
+            pass
+        for _ in range(100):
+            if (lock := try_lock(folder / "lock")) is not None:
+                lock.close()
+                return True
+            time.sleep(0.1)
+    raise SkinLesionError(
+        f"process group {group or '(not noted)'} does not end", f"it works in {folder}: stop it by hand"
+    )
+
+# %% ../../nbs/pipeline/05_jobs.ipynb #750f20e8
 def collect(
     job: Job,  # a job that has ended
     succeeded: bool,  # a failed job leaves only the outputs that SageMaker uploads continuously
@@ -356,7 +379,7 @@ def move(
     if aside.exists():
         shutil.rmtree(aside)
 
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #53b15138
 def _collect_model(
     job: Job,  # a training job
 ) -> dict[str, str]:
@@ -370,27 +393,6 @@ def _collect_model(
         pack(job.ml / "output" / "data", s3_path(job.home, f"{base}/output.tar.gz"))
         found["output"] = f"{base}/output.tar.gz"
     return found
-
-
-def pack(
-    folder: Path,  # what to pack
-    target: Path,
-) -> None:
-    "A tar.gz that depends on the contents alone."
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    with open(part, "wb") as raw, gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for p in sorted(folder.rglob("*")):
-                tar.add(p, p.relative_to(folder).as_posix(), recursive=False, filter=_anonymous)
-    os.replace(part, target)
-
-
-def _anonymous(i: tarfile.TarInfo) -> tarfile.TarInfo:
-    "An entry without date or owner."
-    i.mtime, i.uid, i.gid, i.uname, i.gname, i.mode = 0, 0, 0, "", "", 0o755 if i.isdir() else 0o644
-    i.pax_headers = {}
-    return i
 
 # %% ../../nbs/pipeline/05_jobs.ipynb #06a4fd26
 def reason_of(
@@ -410,7 +412,7 @@ def reason_of(
     plain = [x for x in said if not x.startswith((" ", "Traceback"))] or said  # of a traceback, what was raised
     return f"AlgorithmError: exit code {status}: {' | '.join(plain[-2:])}"[:1024]
 
-
+# %% ../../nbs/pipeline/05_jobs.ipynb #7484820b
 # What SageMaker would call a failure, by the first word of its reason
 EXCEPTIONS = {
     "ThrottlingException": "Step.THROTTLING",

@@ -18,7 +18,7 @@ from typing import Any, Callable, Iterator, Sequence
 from ..core import Files, SkinLesionError, hash_tree, ml_dir, receipt
 
 # %% auto #0
-__all__ = ['Parameter', 'parameters_of', 'read_parameters', 'steps_dir', 'launch', 'as_page', 'main']
+__all__ = ['Parameter', 'parameters_of', 'read_parameters', 'steps_dir', 'as_page', 'launch', 'main']
 
 # %% ../../nbs/pipeline/00_launch.ipynb #07d1f7a4
 @dataclass(frozen=True)
@@ -91,6 +91,42 @@ def steps_dir() -> Path:  # the folder of step notebooks
             return d
     raise SkinLesionError(f"no step notebooks beside {here}", "install the package again, or run from its repository")
 
+# %% ../../nbs/pipeline/00_launch.ipynb #7eb087f9
+def _hashes(
+    used: dict[str, Any],
+    prefix: str,  # "input_" or "output_"
+) -> dict[str, str]:  # name -> hash of the file or folder
+    "Fingerprints of the paths among a step's parameters."
+    paths = {n: Path(v) for n, v in used.items() if n.startswith(prefix) and v}
+    return {n: hash_tree(p) for n, p in paths.items() if p.exists()}
+
+
+@contextmanager
+def _pictures_inline() -> Iterator[None]:
+    "Let the kernel, which inherits the environment, draw into the notebook whatever MPLBACKEND asks of this process."
+    before = os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["MPLBACKEND"] = before
+
+# %% ../../nbs/pipeline/00_launch.ipynb #8cbcb031
+def as_page(
+    executed: str | Path,  # an executed notebook
+) -> Path:  # the page beside it
+    "Render a notebook as one self-contained HTML page: code folded away, nothing loaded from elsewhere."
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
+    for url in ("mathjax", "require_js", "jquery", "mermaid_js", "mermaid_layout_elk_js"):
+        setattr(exporter, f"{url}_url", "")
+    exporter.embed_images = True
+    html, _ = exporter.from_filename(str(executed))
+    page = Path(executed).with_suffix(".html")
+    page.write_text(html)
+    return page
+
 # %% ../../nbs/pipeline/00_launch.ipynb #218452d1
 def launch(
     notebook: str | Path,  # a step notebook, or the name of one of ours, e.g. "evaluate"
@@ -122,42 +158,6 @@ def launch(
             if executed.exists():
                 as_page(executed)
     return r
-
-
-@contextmanager
-def _pictures_inline() -> Iterator[None]:
-    "Let the kernel, which inherits the environment, draw into the notebook whatever MPLBACKEND asks of this process."
-    before = os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["MPLBACKEND"] = before
-
-
-def _hashes(
-    used: dict[str, Any],
-    prefix: str,  # "input_" or "output_"
-) -> dict[str, str]:  # name -> hash of the file or folder
-    "Fingerprints of the paths among a step's parameters."
-    paths = {n: Path(v) for n, v in used.items() if n.startswith(prefix) and v}
-    return {n: hash_tree(p) for n, p in paths.items() if p.exists()}
-
-
-def as_page(
-    executed: str | Path,  # an executed notebook
-) -> Path:  # the page beside it
-    "Render a notebook as one self-contained HTML page: code folded away, nothing loaded from elsewhere."
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True)
-    for url in ("mathjax", "require_js", "jquery", "mermaid_js", "mermaid_layout_elk_js"):
-        setattr(exporter, f"{url}_url", "")
-    exporter.embed_images = True
-    html, _ = exporter.from_filename(str(executed))
-    page = Path(executed).with_suffix(".html")
-    page.write_text(html)
-    return page
 
 # %% ../../nbs/pipeline/00_launch.ipynb #62d5987d
 def main(

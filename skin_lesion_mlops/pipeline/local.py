@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -28,7 +28,7 @@ from skin_lesion_mlops.pipeline.cache import (
     step_key,
 )
 from .definition import PIPELINE
-from .expressions import Scope, all_steps, compare, fill_parameters, needs, resolve
+from .expressions import Scope, all_steps, check_condition, fill_parameters, needs, resolve
 from .jobs import Job, collect, end_orphan, prepare, reason_of, retry_after, run_process
 from .page import write_page
 from .registry import create_registry
@@ -44,14 +44,16 @@ from skin_lesion_mlops.pipeline.runs import (
     find_unfinished,
     home_dir,
     list_runs,
+    load_run,
     note_evaluation,
+    save_run,
 )
 
-_all_ = ["Event", "Run", "StepRun", "compare_runs", "evidence", "home_dir", "list_runs"]
+_all_ = ["Event", "Run", "StepRun", "compare_runs", "evidence", "home_dir", "list_runs", "load_run"]
 
 # %% auto #0
-__all__ = ['STEP_TYPES', 'MAX_WAIT', 'check_definition', 'link_data', 'signature_of', 'json_text', 'StepFailed', 'describe_job',
-           'run_pipeline', 'Event', 'Run', 'StepRun', 'compare_runs', 'evidence', 'home_dir', 'list_runs']
+__all__ = ['STEP_TYPES', 'MAX_WAIT', 'check_definition', 'link_data', 'json_text', 'signature_of', 'StepFailed', 'describe_job',
+           'run_pipeline', 'Event', 'Run', 'StepRun', 'compare_runs', 'evidence', 'home_dir', 'list_runs', 'load_run']
 
 # %% ../../nbs/pipeline/08_local.ipynb #726e6fea
 STEP_TYPES = ("Processing", "Training", "Condition", "RegisterModel", "Fail")
@@ -98,30 +100,6 @@ def link_data(
     return prefix
 
 # %% ../../nbs/pipeline/08_local.ipynb #52cb8911
-def signature_of(
-    definition: dict[str, Any],  # a pipeline definition
-    parameters: dict[str, Any],  # all of them, typed
-    home: Path,  # the home folder
-    cache: bool,  # may results of earlier runs be used?
-) -> tuple[str, str]:  # signature of the run, hash of its code
-    "What makes two runs the same."
-    scope = Scope(parameters, _execution(PIPELINE, "*"))
-    data, code = [], []
-    for s in all_steps(definition["Steps"]):
-        if s["Type"] not in ("Processing", "Training"):
-            continue
-        spec = s["Arguments"]["AppSpecification" if s["Type"] == "Processing" else "AlgorithmSpecification"]
-        words = [w for w in [*spec.get("ContainerEntrypoint", []), *spec.get("ContainerArguments", [])]]
-        code.append(hash_code([w for w in words if isinstance(w, str)]))
-        for _, _, uri in inputs_of(s["Type"], s["Arguments"]):
-            if "Steps." not in json_text(uri):
-                place = existing(home, resolve(uri, scope))
-                data.append(hash_location(place, home / "cache" / "files"))
-    known = {k: v for k, v in parameters.items() if k not in LABELS}
-    parts = [json_text(definition), json_text(known), *data, *code, json_text(versions()), str(cache)]
-    return hash_text(*parts), hash_text(*code)
-
-
 def json_text(
     x: Any,  # JSON
 ) -> str:
@@ -145,6 +123,30 @@ def _execution(
         CurrentDateTime=now,
     )
 
+# %% ../../nbs/pipeline/08_local.ipynb #ca7a3d1f
+def signature_of(
+    definition: dict[str, Any],  # a pipeline definition
+    parameters: dict[str, Any],  # all of them, typed
+    home: Path,  # the home folder
+    cache: bool,  # may results of earlier runs be used?
+) -> tuple[str, str]:  # signature of the run, hash of its code
+    "What makes two runs the same."
+    scope = Scope(parameters, _execution(PIPELINE, "*"))
+    data, code = [], []
+    for s in all_steps(definition["Steps"]):
+        if s["Type"] not in ("Processing", "Training"):
+            continue
+        spec = s["Arguments"]["AppSpecification" if s["Type"] == "Processing" else "AlgorithmSpecification"]
+        words = [*spec.get("ContainerEntrypoint", []), *spec.get("ContainerArguments", [])]
+        code.append(hash_code([w for w in words if isinstance(w, str)]))
+        for _, _, uri in inputs_of(s["Type"], s["Arguments"]):
+            if "Steps." not in json_text(uri):
+                place = existing(home, resolve(uri, scope))
+                data.append(hash_location(place, home / "cache" / "files"))
+    known = {k: v for k, v in parameters.items() if k not in LABELS}
+    parts = [json_text(definition), json_text(known), *data, *code, json_text(versions()), str(cache)]
+    return hash_text(*parts), hash_text(*code)
+
 # %% ../../nbs/pipeline/08_local.ipynb #c357ff48
 class StepFailed(Exception):
     "A step has failed; the message is the reason."
@@ -159,7 +161,7 @@ class _Runner:
     scope: Scope  # what expressions see
     cache: bool  # may results of earlier runs be used?
     on_event: OnEvent
-    branch: set[str]  # steps reached through a condition
+    branch: set[str] = field(default_factory=set)  # steps reached through a condition
     sleep: Callable[[float], None] = time.sleep
 
     def say(
@@ -174,220 +176,104 @@ class _Runner:
 
     def save(self) -> None:
         "Keep the record up to date, also for a reader who reloads the page."
-        self.run.save()
+        save_run(self.run)
         write_page(self.run)
 
-    def all(self) -> None:
-        "Run what can be run, in order; then settle how the run has ended."
-        waiting = {s["Name"]: s for s in self.definition["Steps"]}
-        ended: set[str] = set()
-        while ready := [s for s in waiting.values() if needs(s) <= ended]:
-            s = ready[0]
-            del waiting[s["Name"]]
-            step = self.run.step(s["Name"], s["Type"])
-            self.one(s, step)
-            if step.status == "Succeeded":
-                ended.add(step.name)
-            if s["Type"] == "Condition" and step.status == "Succeeded":
-                chosen = s["Arguments"]["IfSteps" if step.properties["Outcome"] else "ElseSteps"]
-                waiting = {**{c["Name"]: c for c in chosen}, **waiting}  # the branch first
-                self.branch |= {c["Name"] for c in chosen}
-            if s["Type"] == "Fail":  # ends the run: nothing is started any more
-                break
-        failed = {s.name for s in self.run.steps if s.status == "Failed"}
-        for s in waiting.values():
-            step = self.run.step(s["Name"], s["Type"])
-            missing = sorted(needs(s) - ended)
-            step.reason = f"needs {', '.join(missing)}" if missing else f"the run ended with {', '.join(failed)}"
-        self.settle()
+# %% ../../nbs/pipeline/08_local.ipynb #60554862
+def _do_condition(
+    runner: _Runner,
+    s: dict[str, Any],  # a step of the definition
+    step: StepRun,
+) -> None:
+    "Compare, and remember which way it went."
+    found = [check_condition(c, runner.scope) for c in s["Arguments"]["Conditions"]]
+    step.compared = [asdict(c) for c in found]
+    step.properties = dict(Outcome=all(c.passed for c in found))
 
-    def settle(self) -> None:
-        "Succeeded, NotRegistered or Failed?"
-        failed = [s for s in self.run.steps if s.status == "Failed"]
-        if not failed:
-            self.run.status = "Succeeded"
-            return
-        refused = all(s.type == "Fail" and s.name in self.branch for s in failed)
-        self.run.status = "NotRegistered" if refused else "Failed"
-        first = next((s for s in failed if s.type != "Fail"), failed[0])
-        self.run.reason = first.reason if refused else f"{first.name}: {first.reason}"
 
-    def one(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-    ) -> None:
-        "Run one step, whatever its type, and record how it went."
-        if step.status != "Succeeded":
-            step.started, step.ended, step.reason = time.time(), 0.0, ""
-        step.status = "Executing"
-        self.save()
-        self.say("started", step)
-        try:
-            getattr(self, f"do_{s['Type'].lower()}")(s, step)
-            step.status = "Succeeded"
-        except (StepFailed, SkinLesionError) as e:
-            step.status, step.reason = "Failed", str(e)
-        except BaseException as e:
-            step.status, step.reason = "Stopped", type(e).__name__
-            raise
-        finally:
-            step.ended = step.ended if step.cached == self.run.id else time.time()
-            self.scope.properties[step.name] = step.properties
-            self.save()
-        if step.status == "Failed":
-            self.say("failed", step, text=step.reason)
-        else:
-            self.say("cached" if step.cached else "finished", step, text=step.cached)
+def _do_fail(
+    runner: _Runner,
+    s: dict[str, Any],  # a step of the definition
+    step: StepRun,
+) -> None:  # always raises `StepFailed`
+    "Fail, saying why."
+    raise StepFailed(str(resolve(s["Arguments"]["ErrorMessage"], runner.scope)))
 
-    def blank(self) -> Scope:
-        "The scope with labels left out: what a cache key may see."
-        hidden = {k: "" if k in LABELS else v for k, v in self.scope.parameters.items()}
-        return replace(self.scope, parameters=hidden)
+# %% ../../nbs/pipeline/08_local.ipynb #fa8b13a5
+def _unlabelled(scope: Scope) -> Scope:
+    "The scope with labels left out: what a cache key may see."
+    return replace(scope, parameters={k: "" if k in LABELS else v for k, v in scope.parameters.items()})
 
-    def do_condition(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-    ) -> None:
-        "Compare, and remember which way it went."
-        found = [compare(c, self.scope) for c in s["Arguments"]["Conditions"]]
-        step.compared = [asdict(c) for c in found]
-        step.properties = dict(Outcome=all(c.passed for c in found))
 
-    def do_fail(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-    ) -> None:
-        "Fail, saying why."
-        raise StepFailed(str(resolve(s["Arguments"]["ErrorMessage"], self.scope)))
+def _content(
+    run: Run,
+    x: Any,  # JSON
+) -> Any:  # the same with locations replaced by what is in them, and without the run's id
+    "What a request says, apart from where and when."
+    if isinstance(x, dict):
+        return {k: _content(run, v) for k, v in x.items()}
+    if isinstance(x, list):
+        return [_content(run, v) for v in x]
+    if isinstance(x, str) and x.startswith("s3://") and (p := s3_path(run.home, x)).exists():
+        return hash_location(p, run.home / "cache" / "files")
+    return x.replace(run.id, "*") if isinstance(x, str) else x
 
-    def do_registermodel(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-    ) -> None:
-        "A new version in the local registry; the same model with the same evaluation is the same version."
-        request = resolve(s["Arguments"], self.scope)
-        group = request.get("ModelPackageGroupName", "")
-        token = (
-            [self.run.id, step.name]
-            if not self.cache
-            else [json_text(self.content(resolve(s["Arguments"], self.blank())))]
-        )
-        registry = create_registry(home=self.run.home)
-        before = {v["ModelPackageVersion"] for v in registry.list(group)}
-        step.properties = registry.register({**request, "ClientToken": hash_text(*token)[:32]})
-        if step.properties["ModelPackageVersion"] in before:
-            step.cached = f"version {step.properties['ModelPackageVersion']}"
+# %% ../../nbs/pipeline/08_local.ipynb #966ca53d
+def _do_register(
+    runner: _Runner,
+    s: dict[str, Any],  # a step of the definition
+    step: StepRun,
+) -> None:
+    "A new version in the local registry; the same model with the same evaluation is the same version."
+    request, home = resolve(s["Arguments"], runner.scope), runner.run.home
+    token = [runner.run.id, step.name]
+    if runner.cache:
+        token = [json_text(_content(runner.run, resolve(s["Arguments"], _unlabelled(runner.scope))))]
+    registry = create_registry(home=home)
+    before = {v["ModelPackageVersion"] for v in registry.list(request.get("ModelPackageGroupName", ""))}
+    step.properties = registry.register({**request, "ClientToken": hash_text(*token)[:32]})
+    if step.properties["ModelPackageVersion"] in before:
+        step.cached = f"version {step.properties['ModelPackageVersion']}"
 
-    def content(
-        self,
-        x: Any,  # JSON
-    ) -> Any:  # the same with locations replaced by what is in them, and without the run's id
-        "What a request says, apart from where and when."
-        if isinstance(x, dict):
-            return {k: self.content(v) for k, v in x.items()}
-        if isinstance(x, list):
-            return [self.content(v) for v in x]
-        if isinstance(x, str) and x.startswith("s3://") and (p := s3_path(self.run.home, x)).exists():
-            return hash_location(p, self.run.home / "cache" / "files")
-        return x.replace(self.run.id, "*") if isinstance(x, str) else x
-
-    def do_processing(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-    ) -> None:
-        "Run a job, or use its result from before."
-        arguments = resolve(s["Arguments"], self.scope)
-        step.key = step_key(s, resolve(s["Arguments"], self.blank()), self.run.home, self.run.id)
-        c = s.get("CacheConfig", {})
-        entry = recall(self.run.home, step.key, c.get("ExpireAfter"))
-        if entry and (entry["run"] == self.run.id or (self.cache and c.get("Enabled"))):
-            self.reuse(s, step, entry, arguments)
-        else:
-            step.cached, step.started = "", time.time()
-            job = Job(step.name, s["Type"], arguments, self.run.folder / step.name, self.run.home, self.run.id)
-            self.attempt(s, step, job)
-            step.properties = describe_job(job, step.outputs)
-            entry = dict(run=self.run.id, properties=step.properties, outputs=step.outputs)
-            remember(self.run.home, step.key, entry)
-        for f in s.get("PropertyFiles", []):
-            note_evaluation(self.run, self.property_file(s, step, f["PropertyFileName"])[1])
-
-    do_training = do_processing
-
-    def reuse(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-        entry: dict[str, Any],  # what is remembered
-        arguments: dict[str, Any],  # its arguments, resolved
-    ) -> None:
-        "Take a result from before; where this run's outputs would be, a link leads to them."
-        step.cached, step.properties, step.outputs = entry["run"], entry["properties"], entry["outputs"]
-        for o in arguments.get("ProcessingOutputConfig", {}).get("Outputs", []):
-            place = s3_path(self.run.home, o["S3Output"]["S3Uri"])
-            if o["OutputName"] in step.outputs and not os.path.lexists(place):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(s3_path(self.run.home, step.outputs[o["OutputName"]]).resolve(), place)
-
-    def attempt(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-        job: Job,  # what it runs as
-    ) -> None:  # raises `StepFailed`
-        "Run a job, again as often as the step's retry policies say."
-        if end_orphan(job.folder):
-            self.say("note", step, text="ended the job that an earlier runner had left behind")
-        failures = 0
-        while True:
-            prepare(job)
-            step.attempts += 1
-            self.run.save()
-            status = run_process(job, self.watcher(step), stopping=lambda: self.say("stopping", step))
-            if status == 0:
-                step.outputs = collect(job, True)
-                return
-            reason, failures = reason_of(job, status), failures + 1
-            step.outputs = collect(job, False)
-            wait = retry_after(s.get("RetryPolicies", []), reason, failures)
-            if wait is None:
-                raise StepFailed(reason)
-            self.say("retry", step, text=reason)
-            self.sleep(min(wait, MAX_WAIT))
-
-    def watcher(
-        self,
-        step: StepRun,  # the record of a step
-    ) -> Callable[[int, int, str], None]:
-        "What to do when a job gets on."
-        return lambda done, total, text: self.say("progress", step, done=done, total=total, text=text)
-
-    def property_file(
-        self,
-        s: dict[str, Any],  # a step of the definition
-        step: StepRun,
-        name: str,  # name of one of its property files
-    ) -> tuple[str, Any]:  # file name, contents; raises `SkinLesionError` when it is missing
-        "A JSON file that a step has declared."
-        declared = {f["PropertyFileName"]: f for f in s.get("PropertyFiles", [])}
-        if name not in declared:
-            raise SkinLesionError(
-                f"step {step.name} has no property file {name}", f"it has {', '.join(declared) or 'none'}"
-            )
-        f = declared[name]
-        if f["OutputName"] not in step.outputs:
-            raise SkinLesionError(f"step {step.name} has no output {f['OutputName']}", "correct its PropertyFiles")
-        return f["FilePath"], read_json(s3_path(self.run.home, step.outputs[f["OutputName"]]) / f["FilePath"])
-
-# %% ../../nbs/pipeline/08_local.ipynb #b32f5842
+# %% ../../nbs/pipeline/08_local.ipynb #fbe38545
 MAX_WAIT = 5.0  # seconds between attempts: what SageMaker waits for minutes for is not coming on this machine
 
 
+def _watcher(
+    runner: _Runner,
+    step: StepRun,
+) -> Callable[[int, int, str], None]:
+    "What to do when a job gets on."
+    return lambda done, total, text: runner.say("progress", step, done=done, total=total, text=text)
+
+
+def _attempt(
+    runner: _Runner,
+    s: dict[str, Any],  # a step of the definition
+    step: StepRun,
+    job: Job,  # what it runs as
+) -> None:  # raises `StepFailed`
+    "Run a job, again as often as the step's retry policies say."
+    if end_orphan(job.folder):
+        runner.say("note", step, text="ended the job that an earlier runner had left behind")
+    failures = 0
+    while True:
+        prepare(job)
+        step.attempts += 1
+        save_run(runner.run)
+        status = run_process(job, _watcher(runner, step), stopping=lambda: runner.say("stopping", step))
+        if status == 0:
+            step.outputs = collect(job, True)
+            return
+        reason, failures = reason_of(job, status), failures + 1
+        step.outputs = collect(job, False)
+        wait = retry_after(s.get("RetryPolicies", []), reason, failures)
+        if wait is None:
+            raise StepFailed(reason)
+        runner.say("retry", step, text=reason)
+        runner.sleep(min(wait, MAX_WAIT))
+
+# %% ../../nbs/pipeline/08_local.ipynb #b32f5842
 def describe_job(
     job: Job,  # a job that has ended well
     outputs: dict[str, str],  # what it left
@@ -418,49 +304,156 @@ def _final_metrics(
             found[m["Name"]] = dict(MetricName=m["Name"], Value=float(values[-1]))
     return found
 
+# %% ../../nbs/pipeline/08_local.ipynb #25016226
+def _property_file(
+    run: Run,
+    s: dict[str, Any],  # a step of the definition
+    name: str,  # of one of its property files
+) -> tuple[str, Any]:  # file name, contents; raises `SkinLesionError` when it is missing
+    "A JSON file that a step has declared."
+    declared, step = {f["PropertyFileName"]: f for f in s.get("PropertyFiles", [])}, run.step(s["Name"])
+    if name not in declared:
+        problem = f"step {step.name} has no property file {name}"
+        raise SkinLesionError(problem, f"it has {', '.join(declared) or 'none'}")
+    f = declared[name]
+    if f["OutputName"] not in step.outputs:
+        raise SkinLesionError(f"step {step.name} has no output {f['OutputName']}", "correct its PropertyFiles")
+    return f["FilePath"], read_json(s3_path(run.home, step.outputs[f["OutputName"]]) / f["FilePath"])
+
+
+def _reuse(
+    run: Run,
+    step: StepRun,
+    entry: dict[str, Any],  # what is remembered
+    arguments: dict[str, Any],  # of the step, resolved
+) -> None:
+    "Take a result from before; where this run's outputs would be, a link leads to them."
+    step.cached, step.properties, step.outputs = entry["run"], entry["properties"], entry["outputs"]
+    for o in arguments.get("ProcessingOutputConfig", {}).get("Outputs", []):
+        place = s3_path(run.home, o["S3Output"]["S3Uri"])
+        if o["OutputName"] in step.outputs and not os.path.lexists(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.symlink(s3_path(run.home, step.outputs[o["OutputName"]]).resolve(), place)
+
+# %% ../../nbs/pipeline/08_local.ipynb #3c540808
+def _do_job(
+    runner: _Runner,
+    s: dict[str, Any],  # a step of the definition
+    step: StepRun,
+) -> None:
+    "Run a job, or use its result from before."
+    run, scope = runner.run, runner.scope
+    arguments = resolve(s["Arguments"], scope)
+    step.key = step_key(s, resolve(s["Arguments"], _unlabelled(scope)), run.home, run.id)
+    c = s.get("CacheConfig", {})
+    entry = recall(run.home, step.key, c.get("ExpireAfter"))
+    if entry and (entry["run"] == run.id or (runner.cache and c.get("Enabled"))):
+        _reuse(run, step, entry, arguments)
+    else:
+        step.cached, step.started = "", time.time()
+        job = Job(step.name, s["Type"], arguments, run.folder / step.name, run.home, run.id)
+        _attempt(runner, s, step, job)
+        step.properties = describe_job(job, step.outputs)
+        remember(run.home, step.key, dict(run=run.id, properties=step.properties, outputs=step.outputs))
+    for f in s.get("PropertyFiles", []):
+        note_evaluation(run, _property_file(run, s, f["PropertyFileName"])[1])
+
+# %% ../../nbs/pipeline/08_local.ipynb #d4f542a4
+_DO: dict[str, Callable[[_Runner, dict[str, Any], StepRun], None]] = {
+    "Processing": _do_job,
+    "Training": _do_job,
+    "Condition": _do_condition,
+    "RegisterModel": _do_register,
+    "Fail": _do_fail,
+}
+
+
+def _run_step(
+    runner: _Runner,
+    s: dict[str, Any],  # a step of the definition
+    step: StepRun,
+) -> None:
+    "Run one step, whatever its type, and record how it went."
+    if step.status != "Succeeded":
+        step.started, step.ended, step.reason = time.time(), 0.0, ""
+    step.status = "Executing"
+    runner.save()
+    runner.say("started", step)
+    try:
+        _DO[s["Type"]](runner, s, step)
+        step.status = "Succeeded"
+    except (StepFailed, SkinLesionError) as e:
+        step.status, step.reason = "Failed", str(e)
+    except BaseException as e:
+        step.status, step.reason = "Stopped", type(e).__name__
+        raise
+    finally:
+        step.ended = step.ended if step.cached == runner.run.id else time.time()
+        runner.scope.properties[step.name] = step.properties
+        runner.save()
+    if step.status == "Failed":
+        runner.say("failed", step, text=step.reason)
+    else:
+        runner.say("cached" if step.cached else "finished", step, text=step.cached)
+
+# %% ../../nbs/pipeline/08_local.ipynb #dd06f6de
+def _settle(
+    run: Run,
+    branch: set[str],  # steps reached through a condition
+) -> None:
+    "Succeeded, NotRegistered or Failed?"
+    failed = [s for s in run.steps if s.status == "Failed"]
+    if not failed:
+        run.status = "Succeeded"
+        return
+    refused = all(s.type == "Fail" and s.name in branch for s in failed)
+    run.status = "NotRegistered" if refused else "Failed"
+    first = next((s for s in failed if s.type != "Fail"), failed[0])
+    run.reason = first.reason if refused else f"{first.name}: {first.reason}"
+
+# %% ../../nbs/pipeline/08_local.ipynb #614db913
+def _record(
+    run: Run,  # its steps may become one more
+    s: dict[str, Any],  # a step of the definition
+) -> StepRun:
+    "The record of a step, also of one that comes up for the first time."
+    if s["Name"] not in [x.name for x in run.steps]:
+        run.steps.append(StepRun(s["Name"], s["Type"]))
+    return run.step(s["Name"])
+
+
+def _run_steps(runner: _Runner) -> None:
+    "Run what can be run, in order; then settle how the run has ended."
+    run, waiting, ended = runner.run, {s["Name"]: s for s in runner.definition["Steps"]}, set[str]()
+    while ready := [s for s in waiting.values() if needs(s) <= ended]:
+        s = waiting.pop(ready[0]["Name"])
+        step = _record(run, s)
+        _run_step(runner, s, step)
+        if step.status == "Succeeded":
+            ended.add(step.name)
+        if s["Type"] == "Condition" and step.status == "Succeeded":
+            chosen = s["Arguments"]["IfSteps" if step.properties["Outcome"] else "ElseSteps"]
+            waiting = {**{c["Name"]: c for c in chosen}, **waiting}  # the branch first
+            runner.branch |= {c["Name"] for c in chosen}
+        if s["Type"] == "Fail":  # ends the run: nothing is started any more
+            break
+    failed = {s.name for s in run.steps if s.status == "Failed"}
+    for s in waiting.values():
+        missing = sorted(needs(s) - ended)
+        why = f"needs {', '.join(missing)}" if missing else f"the run ended with {', '.join(failed)}"
+        _record(run, s).reason = why
+    _settle(run, runner.branch)
+
 # %% ../../nbs/pipeline/08_local.ipynb #c969a102
-def run_pipeline(
-    definition: dict[str, Any],  # a pipeline definition
-    parameters: dict[str, Any] | None = None,  # name -> value; the rest keeps its defaults
-    home: str | Path | None = None,  # the home folder, see `home_dir`
-    cache: bool = True,  # use results of earlier runs where nothing has changed?
-    on_event: OnEvent | None = None,  # told what happens; None: lines and bars on this terminal
-    name: str = PIPELINE,  # the pipeline's name
-    resume: bool = True,  # continue the same run where it was interrupted?
-) -> Run:  # however it ended; raises `SkinLesionError` only for what is wrong before it begins
-    "Execute a pipeline on this machine."
-    check_definition(definition)
-    values, home = fill_parameters(definition, parameters or {}), home_dir(home)
-    signature, code = signature_of(definition, values, home, cache)
-    found = find_unfinished(home, signature) if resume else None
-    about = dict(
-        parameters=values,
-        signature=signature,
-        definition_hash=hash_text(json_text(definition)),
-        code_hash=code,
-        versions=versions(),
-    )
-    run, lock = found or create_run(home, pipeline=name, **about)
-    runner = _Runner(definition, run, Scope(values, _execution(name, run.id)), cache, on_event or Console(), set())
-    with lock, _terminated():
-        if found:
-            run.resumed.append(time.time())
-            run.status, run.reason, run.ended = "Running", "", 0.0
-        write_json(run.folder / "definition.json", definition)
-        runner.say("run", text="continued" if found else "")
-        _finish(runner)
-    return run
-
-
 def _finish(
     runner: _Runner,  # a run that is about to begin
 ) -> None:
     "Run all steps and record how it ended, whatever happens."
     run, steps = runner.run, {s["Name"]: s for s in all_steps(runner.definition["Steps"])}
-    runner.scope.read_property_file = lambda step, file: runner.property_file(steps[step], run.step(step), file)
+    runner.scope.read_property_file = lambda step, file: _property_file(run, steps[step], file)
     runner.scope.read_uri = lambda uri: read_json(existing(run.home, uri))
     try:
-        runner.all()
+        _run_steps(runner)
     except KeyboardInterrupt:
         run.status, run.reason = "Stopped", "interrupted: run it again to continue"
     except BaseException as e:
@@ -487,3 +480,36 @@ def _terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+# %% ../../nbs/pipeline/08_local.ipynb #9ac8d578
+def run_pipeline(
+    definition: dict[str, Any],  # a pipeline definition
+    parameters: dict[str, Any] | None = None,  # name -> value; the rest keeps its defaults
+    home: str | Path | None = None,  # the home folder, see `home_dir`
+    cache: bool = True,  # use results of earlier runs where nothing has changed?
+    on_event: OnEvent | None = None,  # told what happens; None: lines and bars on this terminal
+    name: str = PIPELINE,  # the pipeline's name
+    resume: bool = True,  # continue the same run where it was interrupted?
+) -> Run:  # however it ended; raises `SkinLesionError` only for what is wrong before it begins
+    "Execute a pipeline on this machine."
+    check_definition(definition)
+    values, home = fill_parameters(definition, parameters or {}), home_dir(home)
+    signature, code = signature_of(definition, values, home, cache)
+    found = find_unfinished(home, signature) if resume else None
+    about = dict(
+        parameters=values,
+        signature=signature,
+        definition_hash=hash_text(json_text(definition)),
+        code_hash=code,
+        versions=versions(),
+    )
+    run, lock = found or create_run(home, pipeline=name, **about)
+    runner = _Runner(definition, run, Scope(values, _execution(name, run.id)), cache, on_event or Console())
+    with lock, _terminated():
+        if found:
+            run.resumed.append(time.time())
+            run.status, run.reason, run.ended = "Running", "", 0.0
+        write_json(run.folder / "definition.json", definition)
+        runner.say("run", text="continued" if found else "")
+        _finish(runner)
+    return run

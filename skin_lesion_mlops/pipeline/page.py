@@ -5,135 +5,79 @@
 # %% ../../nbs/pipeline/07_page.ipynb #6e7d899d
 from __future__ import annotations
 
-import html
 import os
 import re
 import time
+from functools import lru_cache
+from importlib import resources
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
-from ..core import METRIC_DEFINITIONS
+from ..core import HEADLINE, guard_label, METRIC_DEFINITIONS, atomic, hash_text
 from .runs import Run, StepRun, evidence, span
 
 # %% auto #0
-__all__ = ['HEADLINE', 'pill', 'number', 'table', 'to', 'headline', 'label_of', 'curves', 'render_page', 'write_page']
+__all__ = ['TEMPLATES', 'number', 'href', 'headline', 'label_of', 'curves', 'plot', 'render_page', 'write_page']
 
 # %% ../../nbs/pipeline/07_page.ipynb #f9639a26
-_STYLE = """
-:root{--bg:#f6f7f9;--card:#fff;--ink:#1c2430;--soft:#5c6675;--line:#e2e6ec;--good:#1a7f4b;--bad:#b3261e;--warn:#8a5a00;
---blue:#2b6cb0;--goodbg:#e3f4ea;--badbg:#fbe7e6;--warnbg:#fdf1da;--bluebg:#e4effa}
-@media(prefers-color-scheme:dark){:root{--bg:#12161c;--card:#1a2029;--ink:#e6eaf0;--soft:#98a2b3;--line:#2b3340;
---good:#5fd394;--bad:#ff8a80;--warn:#f0c060;--blue:#7db8f0;--goodbg:#173526;--badbg:#3f1f1e;--warnbg:#3a2d12;
---bluebg:#1a2c3f}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1180px;margin:0 auto;padding:28px 20px 60px}h1{font-size:24px;margin:0}
-h2{font-size:13px;letter-spacing:.05em;text-transform:uppercase;color:var(--soft);margin:34px 0 10px;font-weight:600}
-.sub{color:var(--soft);margin:4px 0 0}.head{display:flex;gap:14px;align-items:center;flex-wrap:wrap}
-.pill{display:inline-block;border-radius:99px;padding:1px 11px;font-weight:600;font-size:13px;white-space:nowrap}
-.good{color:var(--good);background:var(--goodbg)}.bad{color:var(--bad);background:var(--badbg)}
-.warn{color:var(--warn);background:var(--warnbg)}.blue{color:var(--blue);background:var(--bluebg)}
-.grey{color:var(--soft);background:var(--line)}
-.card{background:var(--card);border:1px solid var(--line);border-radius:10px;overflow-x:auto}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(160px,1fr));gap:12px}
-.tile{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 16px}
-.tile b{display:block;font-size:26px;font-variant-numeric:tabular-nums;line-height:1.3}
-.tile span{color:var(--soft);font-size:13px}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:8px 14px;border-top:1px solid var(--line);
-vertical-align:top}tr:first-child>*{border-top:0}th{color:var(--soft);font-weight:600;font-size:13px}
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
-.time{position:relative;height:10px;margin-top:7px;min-width:180px;background:var(--line);border-radius:5px}
-.time i{position:absolute;top:0;bottom:0;min-width:3px;background:var(--blue);border-radius:5px}
-a{color:var(--blue);text-decoration:none}a:hover{text-decoration:underline}code{font:13px ui-monospace,Menlo,monospace}
-.note{border-left:4px solid var(--bad);background:var(--badbg);padding:10px 16px;border-radius:6px;margin-top:18px;
-white-space:pre-wrap;overflow-wrap:anywhere}.note.warn{border-color:var(--warn);background:var(--warnbg);color:var(--ink)}
-.look{white-space:nowrap}
-details{margin-top:10px}summary{cursor:pointer;color:var(--soft)}.why{color:var(--bad);overflow-wrap:anywhere}
-svg text{fill:var(--soft);font:11px system-ui,sans-serif}
-"""
-_COLOUR = dict(
-    Succeeded="good",
-    NotRegistered="warn",
-    Failed="bad",
-    Stopped="warn",
-    Running="blue",
-    Executing="blue",
-    NotStarted="grey",
+TEMPLATES = Path(str(resources.files("skin_lesion_mlops"))) / "page" / "run"
+_STATUS = dict(  # what to say, and its colour
+    Succeeded=("Succeeded", "good"),
+    NotRegistered=("Not registered", "warn"),
+    Failed=("Failed", "bad"),
+    Stopped=("Stopped", "warn"),
+    Running=("Running", "blue"),
+    Executing=("Running", "blue"),
+    NotStarted=("Not started", "grey"),
 )
-_WORDS = dict(NotRegistered="Not registered", NotStarted="Not started", Executing="Running")
 
 
-def pill(
-    status: str,  # of a run or a step
-    colour: str = "",  # good, bad, warn, blue or grey; by the status when empty
-) -> str:
-    "A status with its colour."
-    return (
-        f'<span class="pill {colour or _COLOUR.get(status, "grey")}">{html.escape(_WORDS.get(status, status))}</span>'
-    )
+@lru_cache(maxsize=1)
+def _template() -> Any:  # a `jinja2.Template`; a name it does not know is an error
+    "How a run's page looks."
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    env = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    env.trim_blocks = env.lstrip_blocks = True
+    env.filters["span"] = span
+    return env.get_template("run.html")
 
 
 def number(
     x: Any,  # a number or anything else
 ) -> str:
     "A value for a person."
-    return html.escape(f"{x:.3f}".rstrip("0").rstrip(".") if isinstance(x, float) else str(x))
+    return f"{x:.3f}".rstrip("0").rstrip(".") if isinstance(x, float) else str(x)
 
 
-def table(
-    head: Sequence[str],  # titles; one that begins with > is of a column of numbers
-    rows: Sequence[Sequence[str]],  # HTML
-) -> str:
-    "A table."
-    kinds = [' class="n"' if h.startswith(">") else "" for h in head]
-    top = "".join(f"<th{k}>{html.escape(h.lstrip('>'))}</th>" for h, k in zip(head, kinds))
-    body = "".join("<tr>" + "".join(f"<td{k}>{c}</td>" for c, k in zip(r, kinds)) + "</tr>" for r in rows)
-    return f'<div class="card"><table><tr>{top}</tr>{body}</table></div>'
-
-
-def to(
+def href(
     run: Run,  # the run whose page it is
-    file: Path,  # what to link to
-    text: str,  # what to call it
-) -> str:
-    "A link that still works when the whole home folder is moved."
-    return f'<a href="{html.escape(os.path.relpath(file, run.folder))}">{html.escape(text)}</a>'
+    file: Path,
+) -> str:  # relative, with slashes
+    "Where a link leads, so that it still does when the whole home folder is moved."
+    return Path(os.path.relpath(file, run.folder)).as_posix()
 
 # %% ../../nbs/pipeline/07_page.ipynb #5a51fca5
-HEADLINE = (
-    ("accuracy", "accuracy"),
-    ("balanced_accuracy", "balanced accuracy"),
-    ("auc_macro", "macro AUC"),
-    ("gate.malignant_sensitivity", "malignant sensitivity"),
-    ("gate.ece", "calibration error"),
-)
-
-
 def headline(
     run: Run,
 ) -> list[tuple[str, float, list[float] | None]]:  # what it is called, its value, its 95 % interval
     "The metrics to show first; of an evaluation with other names, the first five."
-    found = [
-        (label, run.metrics[m], run.intervals.get(m.rpartition(".")[2])) for m, label in HEADLINE if m in run.metrics
-    ]
+    found = []
+    for f in HEADLINE:
+        known = (n for n in (f.name, f"operating_points.{f.name}", f"gate.{f.name}") if n in run.metrics)
+        found += [(f.label, run.metrics[n], run.intervals.get(f.name)) for n in [next(known, None)] if n]
     return found or [(m.replace("_", " "), v, run.intervals.get(m)) for m, v in list(run.metrics.items())[:5]]
 
 
-def _tiles(run: Run) -> str:
-    "Headline metrics and the model version as tiles."
-    tiles = []
-    for label, value, interval in headline(run):
-        low_high = f"<br>95 %: {interval[0]:.3f} – {interval[1]:.3f}" if interval else ""
-        tiles.append(f"<b>{value:.3f}</b><span>{html.escape(label)}{low_high}</span>")
-    if m := run.model:
-        group, version = str(m.get("ModelPackageGroupName", "")), m.get("ModelPackageVersion")
-        name = to(run, run.home / "registry" / group / str(version), group)
-        state = html.escape(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(m.get("ModelApprovalStatus", ""))).lower())
-        tiles.append(f"<b>version {version}</b><span>{name}<br>{state}</span>")
-    inside = "".join(f'<div class="tile">{t}</div>' for t in tiles)
-    return f'<h2>Result</h2><div class="tiles">{inside}</div>' if tiles else ""
+def _model(run: Run) -> dict[str, str]:  # version, group, file: its folder, state; empty when there is none
+    "The model's version, if one was registered."
+    if not (m := run.model):
+        return {}
+    group, version = str(m.get("ModelPackageGroupName", "")), str(m.get("ModelPackageVersion"))
+    state = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", str(m.get("ModelApprovalStatus", ""))).lower()
+    return dict(version=version, group=group, file=href(run, run.home / "registry" / group / version), state=state)
 
-
+# %% ../../nbs/pipeline/07_page.ipynb #92faf0fc
 _SIGNS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than", "=": "equal to", "in": "one of"}
 
 
@@ -145,99 +89,88 @@ def label_of(
     return " ".join(parts).replace("_", " ") or what
 
 
-def _gate(run: Run) -> str:
-    "What the evaluation decided, guard by guard, and what the conditions compared besides."
-    if not run.gate:
-        return ""
-    rows = [_guard(name, g) for name, g in run.guards.items()]
-    known = [(name.replace("_", " "), g.get("threshold")) for name, g in run.guards.items()]
-    more = [c for c in run.gate if (label_of(c["what"]), c["limit"]) not in known]
-    if run.guards:
-        more = [c for c in more if not c["what"].startswith("decision.")]
-    rows += [_condition(c) for c in more]
-    return "<h2>Gate</h2>" + _decision(run) + table(["", ">measured", "required", ""], rows)
+def _outcome(passed: Any) -> tuple[str, str]:
+    "How it went, and its colour."
+    return ("passed", "good") if passed else ("not passed", "bad")
 
 
 def _guard(
-    name: str,  # of a guard
+    name: str,
     g: dict[str, Any],  # as the evaluation recorded it
-) -> list[str]:
+) -> tuple[str, str, str, str, str]:
     "A guard; one that is off has passed nothing."
-    nothing = g.get("against") == ""  # there is no champion
+    measured = "" if g.get("against") == "" else number(g.get("value"))  # there is no champion
+    if g.get("blocks") is False:
+        return guard_label(name), measured, "off", "off", "grey"
     asked = f"{g.get('direction', 'at least')} {number(g.get('threshold'))}"
-    outcome = pill("passed", "good") if g.get("passed") else pill("not passed", "bad")
-    cells = [html.escape(name.replace("_", " ")), "" if nothing else number(g.get("value"))]
-    return cells + (["off", pill("off", "grey")] if g.get("blocks") is False else [html.escape(asked), outcome])
+    return guard_label(name), measured, asked, *_outcome(g.get("passed"))
 
 
 def _condition(
     c: dict[str, Any],  # what a condition compared: what, value, how, limit, passed
-) -> list[str]:
+) -> tuple[str, str, str, str, str]:
     "A comparison that no guard speaks of."
-    required = f"{_SIGNS.get(c['how'], html.escape(c['how']))} {number(c['limit'])}"
-    outcome = pill("passed", "good") if c["passed"] else pill("not passed", "bad")
-    return [html.escape(label_of(c["what"])), number(c["value"]), required, outcome]
+    required = f"{_SIGNS.get(c['how'], c['how'])} {number(c['limit'])}"
+    return label_of(c["what"]), number(c["value"]), required, *_outcome(c["passed"])
+
+# %% ../../nbs/pipeline/07_page.ipynb #a51fd9fa
+def _gate(run: Run) -> list[tuple[str, str, str, str, str]]:  # what, measured, required, how it went, its colour
+    "What the evaluation decided, guard by guard, and what the conditions compared besides."
+    if not run.gate:
+        return []
+    known = [(name.replace("_", " "), g.get("threshold")) for name, g in run.guards.items()]
+    more = [c for c in run.gate if (label_of(c["what"]), c["limit"]) not in known]
+    if run.guards:
+        more = [c for c in more if not c["what"].startswith("decision.")]
+    return [_guard(name, g) for name, g in run.guards.items()] + [_condition(c) for c in more]
 
 
-def _decision(run: Run) -> str:
-    "The evaluation's decision and its reasons."
-    if not run.decision:
-        return ""
-    words = {True: "passed", False: "not passed", None: "not recorded"}[run.decision["passed"]]
-    why = f": {'; '.join(run.decision['reasons'])}" if run.decision["reasons"] else ""
-    return f"<p>Decision of the evaluation: <b>{words}</b>{html.escape(why)}</p>"
+def _decision(
+    run: Run,
+) -> tuple[str, str]:  # in a word, and the reasons; both empty for an evaluation before there was one
+    "The evaluation's decision."
+    if not run.gate or not run.decision:
+        return "", ""
+    word = {True: "passed", False: "not passed", None: "not recorded"}[run.decision["passed"]]
+    return word, "; ".join(run.decision["reasons"])
 
 # %% ../../nbs/pipeline/07_page.ipynb #b690e299
-def _steps(run: Run) -> str:
-    "The steps, with durations and links."
-    rows = [
-        [
-            f"<b>{html.escape(s.name)}</b>",
-            _state(run, s),
-            span(s.seconds) if s.started else "",
-            _bar(run, s),
-            _links(run, s),
-        ]
-        for s in run.steps
-    ]
-    return "<h2>Steps</h2>" + table(["step", "", ">time", "", "look at"], rows)
+def _step(
+    run: Run,
+    s: StepRun,  # one of its steps
+) -> dict[str, Any]:  # name, state, attempts, why, time, bar, files
+    "One line of the table of steps."
+    state = _state(run, s)
+    why = s.reason if state == _STATUS.get(s.status) else ""
+    files = [(name, href(run, f)) for name, f in evidence(run, s).items()]
+    time = span(s.seconds) if s.started else ""
+    return dict(name=s.name, state=state, attempts=s.attempts, why=why, time=time, bar=_bar(run, s), files=files)
 
 
 def _state(
     run: Run,
     s: StepRun,  # one of its steps
-) -> str:
-    "How a step ended, and why."
+) -> tuple[str, str]:  # what to say, and its colour
+    "How a step ended."
     if s.cached and s.status == "Succeeded":
         text = "done before" if s.cached == run.id else f"cached: {s.cached}"
-        text = f"already {s.cached}" if s.type == "RegisterModel" else text
-        return pill(text, "grey")
+        return (f"already {s.cached}" if s.type == "RegisterModel" else text), "grey"
     if s.type == "Fail" and run.status == "NotRegistered":
-        return pill("ended the run", "warn")
-    again = f" <span class=sub>{s.attempts} attempts</span>" if s.attempts > 1 else ""
-    return pill(s.status) + again + (f'<div class="why">{html.escape(s.reason)}</div>' if s.reason else "")
+        return "ended the run", "warn"
+    return _STATUS.get(s.status, (s.status, "grey"))
 
 
 def _bar(
     run: Run,
     s: StepRun,  # one of its steps
-) -> str:
+) -> tuple[str, str] | None:  # where it begins and how long it is, in % of the run; None: not started
     "A step's place in time."
+    if not s.started:
+        return None
     begin = min([x.started for x in run.steps if x.started] + [run.started])
     whole = max([x.started + x.seconds for x in run.steps if x.started] + [begin + 1e-9]) - begin
-    if not s.started:
-        return ""
     left, width = 100 * (s.started - begin) / whole, 100 * s.seconds / whole
-    return f'<div class="time"><i style="left:{min(left, 99):.1f}%;width:{min(width, 100 - left):.1f}%"></i></div>'
-
-
-def _links(
-    run: Run,
-    s: StepRun,  # one of its steps
-) -> str:
-    "Where to look further."
-    links = " · ".join(to(run, f, name) for name, f in evidence(run, s).items())
-    return f'<div class="look">{links}</div>'
+    return f"{min(left, 99):.1f}", f"{min(width, 100 - left):.1f}"
 
 # %% ../../nbs/pipeline/07_page.ipynb #d3d18b2a
 def curves(
@@ -247,80 +180,95 @@ def curves(
     return {d["Name"]: [float(v) for v in re.findall(d["Regex"], log)] for d in METRIC_DEFINITIONS}
 
 
-def _curve(run: Run) -> str:
-    "Loss and balanced accuracy by epoch."
-    logs = [evidence(run, s).get("log") for s in run.steps if s.type == "Training"]
-    found = curves(logs[0].read_text(errors="replace")) if logs and logs[0] else {}
-    lines = [(n, found.get(n, [])) for n in ("train_loss", "validation_loss", "validation_balanced_accuracy")]
-    if not any(len(v) > 1 for _, v in lines):
-        return ""
-    plots = [_plot("loss", dict(lines[:2])), _plot("balanced accuracy", dict(lines[2:]), 0.0, 1.0)]
-    return f'<h2>Training</h2><div class="card" style="display:flex;flex-wrap:wrap">{"".join(plots)}</div>'
+_INK = {"#00000a": "var(--blue)", "#00000b": "var(--warn)", "#00000c": "var(--line)"}  # what is drawn, what is shown
 
 
-def _plot(
-    title: str,
-    lines: dict[str, list[float]],  # name -> values
-    low: float | None = 0.0,  # lower end of the scale
-    high: float | None = None,  # upper end; None: the largest value
+def plot(
+    title: str,  # also written on it
+    lines: dict[str, list[float]],  # name -> one value per epoch
+    top: float | None = None,  # upper end of the scale; None: the largest value
+) -> str:  # SVG to be put into HTML; the same bytes for the same values
+    "Values by epoch."
+    from io import StringIO
+
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    n, top = max(len(v) for v in lines.values()), top or max(v for line in lines.values() for v in line) or 1.0
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 11}):
+        figure = Figure(figsize=(5.76, 2.43))
+        ax = figure.add_axes((0.1, 0.14, 0.87, 0.69))
+        for i, (name, line) in enumerate(lines.items()):
+            colour = list(_INK)[i % 2]
+            ax.plot(range(1, len(line) + 1), line, color=colour, linewidth=2, clip_on=False)
+            if len(lines) > 1:
+                figure.text(0.26 + 0.2 * i, 0.91, name.replace("_", " "), color=colour)
+        figure.text(0.1, 0.91, title)
+        figure.text(0.97, 0.04, f"epoch {n}", ha="right")
+        ax.set(xlim=(1, max(n, 2)), ylim=(0, top), xticks=[], yticks=[0, top / 2, top], frame_on=False)
+        ax.yaxis.set_major_formatter("{x:.2f}")
+        ax.tick_params(length=0)
+        ax.grid(color="#00000c", clip_on=False)
+        figure.savefig(out := StringIO(), format="svg", transparent=True, metadata=_NO_METADATA)
+    return _inline(out.getvalue())
+
+# %% ../../nbs/pipeline/07_page.ipynb #68613062
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+def _inline(
+    svg: str,  # a file of matplotlib's
 ) -> str:
-    "A line plot as SVG."
-    values = [v for line in lines.values() for v in line]
-    if not values:
+    "SVG as a part of an HTML page: without a header, names and a font of its own, in the page's colours."
+    svg = re.sub(r"<svg [^>]*?(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg[svg.index("<svg") :], flags=re.S)
+    svg = re.sub(r' id="[\w.]+_\d+"|font-family: [^;"]*; ', "", svg)
+    for drawn, shown in _INK.items():
+        svg = svg.replace(drawn, shown)
+    return svg
+
+# %% ../../nbs/pipeline/07_page.ipynb #1a9edc2e
+def _curves(run: Run) -> str:  # SVG; empty when nothing was trained for more than an epoch
+    "Loss and balanced accuracy by epoch."
+    logs = [log for s in run.steps if s.type == "Training" if (log := evidence(run, s).get("log"))]
+    if not logs:
         return ""
-    top, bottom, n = high or max(values) or 1.0, low or 0.0, max(len(v) for v in lines.values())
-    colours, drawn = ("var(--blue)", "var(--warn)"), []
-    for colour, (name, line) in zip(colours, lines.items()):
-        points = [(40 + 360 * i / max(n - 1, 1), 150 - 120 * (v - bottom) / (top - bottom)) for i, v in enumerate(line)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        drawn.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if points and len(lines) > 1:
-            x = 90 + 65 * len(drawn)
-            drawn.append(f'<text x="{x}" y="16" style="fill:{colour}">{html.escape(name.replace("_", " "))}</text>')
-    axis = "".join(
-        f'<line x1="40" x2="400" y1="{y}" y2="{y}" stroke="var(--line)"/><text x="34" y="{y + 4}" text-anchor="end">{v:.2f}</text>'
-        for y, v in ((30, top), (90, (top + bottom) / 2), (150, bottom))
-    )
-    names = f'<text x="40" y="16">{title}</text><text x="400" y="168" text-anchor="end">epoch {n}</text>'
-    return f'<svg viewBox="0 0 415 175" style="flex:1 1 380px;padding:8px">{axis}{names}{"".join(drawn)}</svg>'
+    found = curves(logs[0].read_text(errors="replace"))
+    loss = {n: found[n] for n in ("train_loss", "validation_loss") if found[n]}
+    accuracy = {n: found[n] for n in ("validation_balanced_accuracy",) if found[n]}
+    if max(map(len, [*loss.values(), *accuracy.values()]), default=0) < 2:
+        return ""
+    kept, mark = logs[0].with_name("curves.svg"), f"<!-- {hash_text(repr([loss, accuracy]))} -->\n"
+    if kept.exists() and (before := kept.read_text()).startswith(mark):
+        return before
+    parts = [plot("loss", loss) if loss else "", plot("balanced accuracy", accuracy, 1.0) if accuracy else ""]
+    with atomic(kept) as half:
+        half.write_text(mark + "".join(parts))
+    return mark + "".join(parts)
 
 # %% ../../nbs/pipeline/07_page.ipynb #ffcf011e
-def _records(run: Run) -> str:
-    "Parameters and what the run was made of."
-    rows = [[html.escape(k), f"<code>{html.escape(str(v))}</code>"] for k, v in run.parameters.items()]
-    made = dict(data=run.data_hash, code=run.code_hash, definition=run.definition_hash, **run.versions)
-    facts = [[html.escape(k), f"<code>{html.escape(str(v)[:32])}</code>"] for k, v in made.items() if v]
-    files = " · ".join(to(run, run.folder / f, f) for f in ("run.json", "definition.json"))
-    return (
-        f"<h2>Records</h2><p class=sub>{files}</p>"
-        f"<details open><summary>{len(rows)} parameters</summary>{table(['name', 'value'], rows)}</details>"
-        f"<details><summary>Data, code and versions</summary>{table(['what', 'version or hash'], facts)}</details>"
-    )
-
-
 def render_page(
     run: Run,
 ) -> str:  # HTML
     "A run as a web page."
-    start = time.strftime("%d %B %Y, %H:%M:%S", time.localtime(run.started))
-    again = (
-        f", continued {len(run.resumed)} times" if len(run.resumed) > 1 else ", continued once" if run.resumed else ""
-    )
-    kind = "note warn" if run.status in ("NotRegistered", "Stopped") else "note"
-    note = f'<div class="{kind}">{html.escape(run.reason)}</div>' if run.reason else ""
-    reload = '<meta http-equiv="refresh" content="5">' if run.status == "Running" else ""
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Run {run.id}: {run.status}</title>'
-        f'<meta name="viewport" content="width=device-width,initial-scale=1">{reload}<style>{_STYLE}</style></head><body>'
-        f'<main><div class="head"><h1>Run {run.id}</h1>{pill(run.status)}</div>'
-        f'<p class="sub">{html.escape(run.pipeline)}, {start}, {span(run.seconds)}{again}</p>{note}'
-        f"{_tiles(run)}{_gate(run)}{_steps(run)}{_curve(run)}{_records(run)}</main></body></html>"
+    made = dict(data=run.data_hash, code=run.code_hash, definition=run.definition_hash, **run.versions)
+    times = len(run.resumed)
+    return _template().render(
+        run=run,
+        status=_STATUS.get(run.status, (run.status, "grey")),
+        start=time.strftime("%d %B %Y, %H:%M:%S", time.localtime(run.started)),
+        again=f", continued {times} times" if times > 1 else ", continued once" if times else "",
+        headline=headline(run),
+        model=_model(run),
+        gate=_gate(run),
+        decision=_decision(run),
+        steps=[_step(run, s) for s in run.steps],
+        curves=_curves(run),
+        facts=[(k, str(v)[:32]) for k, v in made.items() if v],
     )
 
 
 def write_page(run: Run) -> Path:
     "Write a run's page, in one step: a reader never sees half of it."
-    part = run.page.with_name(f".index.{os.getpid()}.part")
-    part.write_text(render_page(run), encoding="utf-8")
-    os.replace(part, run.page)
+    with atomic(run.page) as half:
+        half.write_text(render_page(run), encoding="utf-8")
     return run.page

@@ -54,7 +54,7 @@ def check_request(
         raise SkinLesionError(f"unknown approval status {status!r}", f"use one of {', '.join(TRANSITIONS)}")
     return group
 
-
+# %% ../../nbs/pipeline/03_registry.ipynb #1cbe42f3
 def check_transition(
     package: dict[str, Any],  # a version, as `describe` gives it
     status: str,  # the state asked for
@@ -155,6 +155,29 @@ def _link(
         shutil.copyfile(source, copy)
     return dict(sha256=hash_file(copy), bytes=copy.stat().st_size)
 
+# %% ../../nbs/pipeline/03_registry.ipynb #591784cc
+def _seal(
+    folder: Path,  # a version's folder
+    number: int,  # the entry to be written or checked
+) -> str:  # SHA-256
+    "Fingerprint of what comes before an entry."
+    if number == 1:
+        return hash_text(hash_file(folder / PACKAGE), hash_file(folder / ARTEFACTS))
+    return hash_file(folder / "approvals" / f"{number - 1:04}.json")
+
+
+def _now() -> str:  # e.g. 2026-01-31T12:00:00Z
+    "The time, in UTC, as ISO 8601."
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _user() -> str:
+    "Who is logged in, as far as this machine knows."
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container whose user has no name
+        return f"uid {os.getuid()}"
+
 # %% ../../nbs/pipeline/03_registry.ipynb #1d0c5c20
 def history(
     folder: Path,  # a version's folder
@@ -182,29 +205,6 @@ def append(
     finally:
         ready.unlink()
 
-
-def _seal(
-    folder: Path,  # a version's folder
-    number: int,  # the entry to be written or checked
-) -> str:  # SHA-256
-    "Fingerprint of what comes before an entry."
-    if number == 1:
-        return hash_text(hash_file(folder / PACKAGE), hash_file(folder / ARTEFACTS))
-    return hash_file(folder / "approvals" / f"{number - 1:04}.json")
-
-
-def _now() -> str:  # e.g. 2026-01-31T12:00:00Z
-    "The time, in UTC, as ISO 8601."
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _user() -> str:
-    "Who is logged in, as far as this machine knows."
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container whose user has no name
-        return f"uid {os.getuid()}"
-
 # %% ../../nbs/pipeline/03_registry.ipynb #cf9f0353
 def problems(
     folder: Path,  # a version's folder
@@ -225,158 +225,73 @@ def problems(
             found.append("package.json or artefacts.json has changed" if i == 1 else f"approval {i - 1} has changed")
     return found
 
-# %% ../../nbs/pipeline/03_registry.ipynb #ba6d0ed3
-@dataclass(frozen=True)
-class LocalRegistry:
-    "Model packages in folders: `<home>/registry/<group>/<version>/`."
-
-    home: Path
-
-    def register(
-        self,
-        request: dict[str, Any],  # arguments of CreateModelPackage
-    ) -> dict[str, Any]:  # the new version, as `describe` gives it; the same one again for a ClientToken seen before
-        "Register a model as the group's next version."
-        group = check_request(request)
-        if known := [v for v in self._versions(group) if _same_token(self._folder(group, v), request)]:
-            return self.describe(group, known[0])
-        parent = self.home / "registry" / group
-        parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
-        try:
-            write_json(new / ARTEFACTS, take_copies(self.home, request, new))
-            version = self._publish(new, group, request)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)  # there is nothing left to remove when all went well
-        return self._read(parent / str(version))
-
-    def list(
-        self,
-        group: str = GROUP,  # model package group
-    ) -> List[dict[str, Any]]:  # newest first; the fields of ListModelPackages. Empty when there is no such group
-        "Summaries of a group's versions."
-        keep = set(_SUMMARY)
-        packages = [self._read(self._folder(group, v)) for v in self._versions(group)]
-        return [{k: x for k, x in p.items() if k in keep} for p in packages]
-
-    def describe(
-        self,
-        group: str,  # model package group
-        version: int | str,  # a number, "latest", or "approved" for the latest that is approved
-    ) -> dict[str, Any]:  # the fields of DescribeModelPackage, and ApprovalHistory; raises when it was tampered with
-        "Everything about one version, checked against its hashes."
-        if wrong := self.verify(group, version):
-            number = self._folder(group, version).name
-            raise SkinLesionError(
-                f"version {number} of {group} is not what was registered: {'; '.join(wrong)}",
-                f"restore its folder from a backup, or reject version {number} and register the model again",
-            )
-        return self._read(self._folder(group, version))
-
-    def set_status(
-        self,
-        group: str,  # model package group
-        version: int | str,  # as in `describe`
-        status: str,  # "Approved" or "Rejected"
-        by: str,
-        reason: str,  # and why; both are kept for good
-        override: str = "",  # why it is approved although its gate was not passed; kept as well
-    ) -> dict[str, Any]:  # the version as it is now; raises for an approval against the gate without an override
-        "Record a decision."
-        folder = self._folder(group, version)
-        while True:
-            package = self._read(folder)
-            check_transition(package, status, by, reason)
-            if status == APPROVED:
-                self.describe(group, folder.name)  # what was tampered with can be rejected, not approved
-                check_gate(package, decision_of(self.evaluation(package)), override)
-            try:
-                against = override.strip() if status == APPROVED else ""
-                append(folder, len(package["ApprovalHistory"]) + 1, status, by, reason, against)
-            except FileExistsError:  # somebody decided meanwhile: look again
-                continue
-            return self._read(folder)
-
-    def verify(
-        self,
-        group: str,  # model package group
-        version: int | str,  # as in `describe`
-    ) -> List[str]:  # sentences; empty when every file is as it was registered
-        "What has been tampered with."
-        return problems(self._folder(group, version))
-
-    def evaluation(
-        self,
-        package: dict[str, Any],  # a version, as `describe` or `list` gives it
-    ) -> dict[str, Any]:  # contents of its evaluation.json; empty when it was registered without
-        "The evaluation a version was judged by."
-        folder = self.folder(package)
-        uri = _evaluation_uri(read_json(folder / PACKAGE))
-        names = [n for n, artefact in read_json(folder / ARTEFACTS).items() if artefact["source"] == uri]
-        return read_json(folder / names[0]) if names else {}
-
-    def folder(
-        self,
-        package: dict[str, Any],  # a version, as `describe` or `list` gives it
-    ) -> Path:  # holds package.json, artefacts.json, model.tar.gz, evaluation/, approvals/
-        "Where a version's files are."
-        return self.home / "registry" / package["ModelPackageGroupName"] / str(package["ModelPackageVersion"])
-
-    def _publish(
-        self,
-        new: Path,  # a complete folder but for its number
-        group: str,  # model package group
-        request: dict[str, Any],  # arguments of CreateModelPackage
-    ) -> int:  # the number it got
-        "Give a new version its number by renaming its folder."
-        version = max(self._versions(group), default=0)
-        while True:
-            version += 1
-            shutil.rmtree(new / "approvals", ignore_errors=True)
-            write_json(new / PACKAGE, _package(group, version, request))
-            append(new, 1, request.get("ModelApprovalStatus", PENDING), _user(), "registered")
-            try:
-                os.rename(new, new.parent / str(version))
-                return version
-            except OSError:
-                if not (new.parent / str(version)).exists():
-                    raise  # a full disk, for instance: trying the next number would not help
-
-    def _versions(
-        self,
-        group: str,  # model package group
-    ) -> List[int]:
-        "The numbers of a group's versions."
-        folder = self.home / "registry" / group
-        return sorted((int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit()), reverse=True)
-
-    def _folder(
-        self,
-        group: str,  # model package group
-        version: int | str,  # as in `describe`
-    ) -> Path:  # its folder; raises `SkinLesionError` when there is none
-        "Find a version."
-        known = self._versions(group)
-        if version == "approved":
-            root = self.home / "registry" / group
-            known = [v for v in known if history(root / str(v))[-1]["Status"] == APPROVED]
-        return self.home / "registry" / group / str(_choose(group, version, known))
-
-    def _read(
-        self,
-        folder: Path,  # a version's folder
-    ) -> dict[str, Any]:  # package.json with its present state
-        "A version as registered, brought up to date by its history."
-        package, entries = read_json(folder / PACKAGE), history(folder)
-        last = entries[-1]
-        package.update(ModelApprovalStatus=last["Status"], ApprovalHistory=[_public(e) for e in entries])
-        if len(entries) > 1:
-            package["ApprovalDescription"] = _described(last["By"], last["Reason"], last.get("Override", ""))
-            package.update(LastModifiedTime=last["Time"], LastModifiedBy={"UserProfileName": last["By"]})
-        return package
+# %% ../../nbs/pipeline/03_registry.ipynb #b82deefa
+def _choose(
+    group: str,  # model package group
+    version: int | str,  # a number, "latest" or "approved"
+    known: list[int],  # the candidates, newest first
+) -> int:  # one of them; raises `SkinLesionError`
+    "Which version is meant."
+    if version in ("latest", "approved"):
+        if known:
+            return known[0]
+        what = "approved version" if version == "approved" else "version"
+        raise SkinLesionError(f"{group} has no {what}", "register a model and approve it first")
+    if str(version).isdigit() and int(version) in known:
+        return int(version)
+    have = f"it has {', '.join(map(str, sorted(known)))}" if known else "it has none yet"
+    raise SkinLesionError(f"{group} has no version {version}", f"{have}; or say latest, or approved")
 
 
+def _versions(
+    shelf: Path,  # a group's folder; it may be missing
+) -> list[int]:  # the newest comes first
+    "The numbers of a group's versions."
+    return sorted((int(p.name) for p in shelf.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+
+
+def _place(
+    home: Path,  # the home folder
+    group: str,  # model package group
+    version: int | str,  # a number, "latest", or "approved" for the latest that is approved
+) -> Path:  # its folder; raises `SkinLesionError` when there is none
+    "Find a version."
+    shelf = home / "registry" / group
+    known = _versions(shelf)
+    if version == "approved":
+        known = [v for v in known if history(shelf / str(v))[-1]["Status"] == APPROVED]
+    return shelf / str(_choose(group, version, known))
+
+# %% ../../nbs/pipeline/03_registry.ipynb #ee3fcd20
+def _public(
+    entry: dict[str, str],  # an entry of the history
+) -> dict[str, str]:
+    "An entry without its seal, which is nobody's business but `problems`'."
+    return {k: v for k, v in entry.items() if k != "Previous"}
+
+
+def _described(
+    by: str,
+    reason: str,
+    override: str,  # why the gate did not count; empty where it did
+) -> str:  # as ApprovalDescription takes it
+    "A decision in a line."
+    return f"{by}: {reason}" + (f" (override: {override})" if override else "")
+
+
+def _read(
+    folder: Path,  # a version's folder
+) -> dict[str, Any]:  # package.json with its present state
+    "A version as registered, brought up to date by its history."
+    package, entries = read_json(folder / PACKAGE), history(folder)
+    last = entries[-1]
+    package.update(ModelApprovalStatus=last["Status"], ApprovalHistory=[_public(e) for e in entries])
+    if len(entries) > 1:
+        package["ApprovalDescription"] = _described(last["By"], last["Reason"], last.get("Override", ""))
+        package.update(LastModifiedTime=last["Time"], LastModifiedBy={"UserProfileName": last["By"]})
+    return package
+
+# %% ../../nbs/pipeline/03_registry.ipynb #04a78a5f
 _SUMMARY = (
     "ModelPackageGroupName ModelPackageVersion ModelPackageArn ModelPackageDescription CreationTime ModelPackageStatus "
     "ModelApprovalStatus ModelLifeCycle ModelPackageRegistrationType"
@@ -397,55 +312,26 @@ def _package(
     return {**default, **request, **done, "ModelPackageStatusDetails": details, "CreatedBy": by}
 
 
-def _public(
-    entry: dict[str, str],  # an entry of the history
-) -> dict[str, str]:
-    "An entry without its seal, which is nobody's business but `problems`'."
-    return {k: v for k, v in entry.items() if k != "Previous"}
-
-
-def _described(
-    by: str,
-    reason: str,
-    override: str,  # why the gate did not count; empty where it did
-) -> str:  # as ApprovalDescription takes it
-    "A decision in a line."
-    return f"{by}: {reason}" + (f" (override: {override})" if override else "")
-
-
-def _evaluation_uri(
-    package: dict[str, Any],  # a version, as `describe` gives it
-) -> str:  # "" when there is none
-    "Where a version's evaluation was when it was registered."
-    return package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {}).get("S3Uri", "")
-
-
-def _choose(
+def _publish(
+    new: Path,  # a complete folder but for its number
     group: str,  # model package group
-    version: int | str,  # a number, "latest" or "approved"
-    known: list[int],  # the candidates, newest first
-) -> int:  # one of them; raises `SkinLesionError`
-    "Which version is meant."
-    if version in ("latest", "approved"):
-        if known:
-            return known[0]
-        what = "approved version" if version == "approved" else "version"
-        raise SkinLesionError(f"{group} has no {what}", "register a model and approve it first")
-    if str(version).isdigit() and int(version) in known:
-        return int(version)
-    have = f"it has {', '.join(map(str, sorted(known)))}" if known else "it has none yet"
-    raise SkinLesionError(f"{group} has no version {version}", f"{have}; or say latest, or approved")
+    request: dict[str, Any],  # arguments of CreateModelPackage
+) -> int:  # the number it got
+    "Give a new version its number by renaming its folder."
+    version = max(_versions(new.parent), default=0)
+    while True:
+        version += 1
+        shutil.rmtree(new / "approvals", ignore_errors=True)
+        write_json(new / PACKAGE, _package(group, version, request))
+        append(new, 1, request.get("ModelApprovalStatus", PENDING), _user(), "registered")
+        try:
+            os.rename(new, new.parent / str(version))
+            return version
+        except OSError:
+            if not (new.parent / str(version)).exists():
+                raise  # a full disk, for instance: trying the next number would not help
 
-
-def _same_token(
-    folder: Path,  # a version's folder
-    request: dict[str, Any],  # a new request
-) -> bool:
-    "Is this the request that made the version, sent again?"
-    token = request.get("ClientToken")
-    return token is not None and read_json(folder / PACKAGE).get("ClientToken") == token
-
-
+# %% ../../nbs/pipeline/03_registry.ipynb #421bf261
 def _sweep(
     parent: Path,  # a group's folder
 ) -> None:
@@ -457,6 +343,116 @@ def _sweep(
             continue
         if old:
             shutil.rmtree(p, ignore_errors=True)
+
+
+def _add(
+    home: Path,  # the home folder
+    group: str,  # model package group
+    request: dict[str, Any],  # arguments of CreateModelPackage
+) -> Path:  # the new version's folder
+    "Make a version in a hidden folder, and let it be seen."
+    shelf = home / "registry" / group
+    shelf.mkdir(parents=True, exist_ok=True)
+    _sweep(shelf)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=shelf))
+    try:
+        write_json(new / ARTEFACTS, take_copies(home, request, new))
+        return shelf / str(_publish(new, group, request))
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # there is nothing left to remove when all went well
+
+# %% ../../nbs/pipeline/03_registry.ipynb #542260c0
+def _decide(
+    registry: LocalRegistry,
+    group: str,  # model package group
+    version: int | str,  # as in `describe`
+    status: str,  # "Approved" or "Rejected"
+    by: str,
+    reason: str,
+    override: str,  # why it is approved although its gate was not passed; kept as well
+) -> dict[str, Any]:  # the version as it is now; raises for an approval against the gate without an override
+    "Record a decision."
+    folder = _place(registry.home, group, version)
+    while True:
+        package = _read(folder)
+        check_transition(package, status, by, reason)
+        if status == APPROVED:
+            registry.describe(group, folder.name)  # what was tampered with can be rejected, not approved
+            check_gate(package, decision_of(registry.evaluation(package)), override)
+        try:
+            against = override.strip() if status == APPROVED else ""
+            append(folder, len(package["ApprovalHistory"]) + 1, status, by, reason, against)
+        except FileExistsError:  # somebody decided meanwhile: look again
+            continue
+        return _read(folder)
+
+
+def _same_token(
+    folder: Path,  # a version's folder
+    request: dict[str, Any],  # a new request
+) -> bool:
+    "Is this the request that made the version, sent again?"
+    token = request.get("ClientToken")
+    return token is not None and read_json(folder / PACKAGE).get("ClientToken") == token
+
+
+def _evaluation_uri(
+    package: dict[str, Any],  # a version, as `describe` gives it
+) -> str:  # "" when there is none
+    "Where a version's evaluation was when it was registered."
+    return package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {}).get("S3Uri", "")
+
+# %% ../../nbs/pipeline/03_registry.ipynb #ba6d0ed3
+@dataclass(frozen=True)
+class LocalRegistry:
+    "Model packages in folders: `<home>/registry/<group>/<version>/`."
+
+    home: Path
+
+    def register(self, request: dict[str, Any]) -> dict[str, Any]:  # for a ClientToken seen before, what that has made
+        "Register a model as the group's next version: the arguments of CreateModelPackage."
+        group = check_request(request)
+        shelf = self.home / "registry" / group
+        if known := [v for v in _versions(shelf) if _same_token(shelf / str(v), request)]:
+            return self.describe(group, known[0])
+        return _read(_add(self.home, group, request))
+
+    def list(self, group: str = GROUP) -> List[dict[str, Any]]:  # newest first; empty when there is no such group
+        "Summaries of a group's versions: the fields of ListModelPackages."
+        shelf = self.home / "registry" / group
+        packages = [_read(shelf / str(v)) for v in _versions(shelf)]
+        return [{k: x for k, x in p.items() if k in _SUMMARY} for p in packages]
+
+    def describe(self, group: str, version: int | str) -> dict[str, Any]:  # raises when it was tampered with
+        "Everything about one version, checked against its hashes: the fields of DescribeModelPackage, and its history."
+        folder = _place(self.home, group, version)
+        if wrong := problems(folder):
+            raise SkinLesionError(
+                f"version {folder.name} of {group} is not what was registered: {'; '.join(wrong)}",
+                f"restore its folder from a backup, or reject version {folder.name} and register the model again",
+            )
+        return _read(folder)
+
+    def set_status(
+        self, group: str, version: int | str, status: str, by: str, reason: str, override: str = ""
+    ) -> dict[str, Any]:  # raises for an approval against the gate without an override
+        "Record a decision; the version as it is now."
+        return _decide(self, group, version, status, by, reason, override)
+
+    def verify(self, group: str, version: int | str) -> List[str]:  # sentences; empty when all is as it was registered
+        "What has been tampered with."
+        return problems(_place(self.home, group, version))
+
+    def evaluation(self, package: dict[str, Any]) -> dict[str, Any]:  # empty when it was registered without
+        "The evaluation a version was judged by."
+        folder = self.folder(package)
+        uri = _evaluation_uri(read_json(folder / PACKAGE))
+        names = [n for n, artefact in read_json(folder / ARTEFACTS).items() if artefact["source"] == uri]
+        return read_json(folder / names[0]) if names else {}
+
+    def folder(self, package: dict[str, Any]) -> Path:  # package.json, artefacts.json, model.tar.gz, evaluation/, ...
+        "Where a version's files are."
+        return self.home / "registry" / package["ModelPackageGroupName"] / str(package["ModelPackageVersion"])
 
 # %% ../../nbs/pipeline/03_registry.ipynb #9dcc64ab
 def create_registry(
@@ -474,124 +470,25 @@ def create_registry(
         raise SkinLesionError("boto3 is not installed", "pip install 'skin_lesion_mlops[aws]'") from None
     return SageMakerRegistry(boto3.client("sagemaker", region_name=region), boto3.client("s3", region_name=region))
 
-# %% ../../nbs/pipeline/03_registry.ipynb #c6d88f02
-@dataclass(frozen=True)
-class SageMakerRegistry:
-    "Model packages in SageMaker."
+# %% ../../nbs/pipeline/03_registry.ipynb #0f2eb8ac
+def _allowed(
+    text: str,
+) -> str:  # at most 256 letters, digits, spaces and _ . : / = + - @
+    "Text that SageMaker accepts as a metadata value."
+    return "".join(c if c.isalnum() or c in " _.:/=+-@" else " " for c in text)[:256].strip()
 
-    client: Any  # boto3's sagemaker client
-    s3: Any  # boto3's s3 client
 
-    def register(
-        self,
-        request: dict[str, Any],  # arguments of CreateModelPackage
-    ) -> dict[str, Any]:  # the new version, as `describe` gives it
-        "Register a model as the group's next version; the group is made where it does not exist."
-        group = check_request(request)
-        if self._group_arn(group) is None:
-            self.client.create_model_package_group(ModelPackageGroupName=group)
-        arn = self.client.create_model_package(**{"ModelApprovalStatus": PENDING, **request})["ModelPackageArn"]
-        return self._read(arn)
-
-    def list(
-        self,
-        group: str = GROUP,  # model package group
-    ) -> List[dict[str, Any]]:  # newest first; empty when there is no such group
-        "Summaries of a group's versions."
-        if self._group_arn(group) is None:
-            return []
-        pages = self.client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
-        found = [_plain(p) for page in pages for p in page["ModelPackageSummaryList"]]
-        return sorted(found, key=lambda p: -p["ModelPackageVersion"])
-
-    def describe(
-        self,
-        group: str,  # model package group
-        version: int | str,  # a number, "latest", or "approved" for the latest that is approved
-    ) -> dict[str, Any]:  # the fields of DescribeModelPackage, and ApprovalHistory
-        "Everything about one version."
-        known = self.list(group)
-        if version == "approved":
-            known = [p for p in known if p["ModelApprovalStatus"] == APPROVED]
-        number = _choose(group, version, [p["ModelPackageVersion"] for p in known])
-        return self._read(next(p["ModelPackageArn"] for p in known if p["ModelPackageVersion"] == number))
-
-    def set_status(
-        self,
-        group: str,  # model package group
-        version: int | str,  # as in `describe`
-        status: str,  # "Approved" or "Rejected"
-        by: str,  # who decides; AWS also records the identity of the caller
-        reason: str,
-        override: str = "",  # why it is approved although its gate was not passed
-    ) -> dict[str, Any]:  # the version as it is now; raises for an approval against the gate without an override
-        "Record a decision."
-        package, override = self.describe(group, version), _allowed(override) if status == APPROVED else ""
-        check_transition(package, status, by, reason)
-        if status == APPROVED:
-            check_gate(package, decision_of(self._evaluation(package)), override)
-        number = len(package["ApprovalHistory"])
-        lines = {f"approval-{number:04}": _allowed(f"{_now()} {status} {by}: {reason}")}
-        if override:
-            lines[f"override-{number:04}"] = override
-        self.client.update_model_package(
-            ModelPackageArn=package["ModelPackageArn"],
-            ModelApprovalStatus=status,
-            ApprovalDescription=_described(by, reason, override)[:1024],
-            CustomerMetadataProperties={**package.get("CustomerMetadataProperties", {}), **lines},
-        )
-        return self._read(package["ModelPackageArn"])
-
-    def verify(
-        self,
-        group: str,  # model package group
-        version: int | str,  # as in `describe`
-    ) -> List[str]:  # always empty: S3 keeps the checksums
-        "What has been tampered with."
-        self.describe(group, version)
-        return []
-
-    def evaluation(
-        self,
-        package: dict[str, Any],  # a version, as `describe` gives it
-    ) -> dict[str, Any]:  # contents of its evaluation.json; empty when it was registered without
-        "The evaluation a version was judged by."
-        if not (uri := _evaluation_uri(self._read(package["ModelPackageArn"]))):
-            return {}
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
-        return json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-
-    def _evaluation(
-        self,
-        package: dict[str, Any],  # a version, as `describe` gives it
-    ) -> dict[str, Any]:  # empty also when it has been deleted since
-        "The evaluation, as far as it is still there."
-        try:
-            return self.evaluation(package)
-        except self.s3.exceptions.NoSuchKey:
-            return {}
-
-    def _group_arn(
-        self,
-        group: str,  # model package group
-    ) -> str | None:  # None when there is no such group
-        "Look a group up."
-        try:
-            return self.client.describe_model_package_group(ModelPackageGroupName=group)["ModelPackageGroupArn"]
-        except self.client.exceptions.ClientError as e:
-            if e.response["Error"]["Code"] in ("ValidationException", "ResourceNotFound"):
-                return None
-            raise
-
-    def _read(
-        self,
-        arn: str,  # of a model package
-    ) -> dict[str, Any]:  # plain JSON
-        "A version, with its history."
-        package = _plain(self.client.describe_model_package(ModelPackageName=arn))
-        package.pop("ResponseMetadata")
-        package["ApprovalHistory"] = _history_of(package)
-        return package
+def _plain(
+    answer: Any,  # what boto3 returned
+) -> Any:  # the same, with times as ISO 8601 in UTC
+    "An answer as JSON."
+    if isinstance(answer, dict):
+        return {k: _plain(v) for k, v in answer.items()}
+    if isinstance(answer, list):
+        return [_plain(v) for v in answer]
+    if isinstance(answer, datetime):
+        return answer.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return answer
 
 
 def _history_of(
@@ -611,25 +508,118 @@ def _history_of(
             entries[-1]["Override"] = override
     return entries
 
+# %% ../../nbs/pipeline/03_registry.ipynb #a62cf96f
+def _describe(
+    client: Any,  # boto3's sagemaker client
+    arn: str,  # of a model package
+) -> dict[str, Any]:  # plain JSON
+    "A version, with its history."
+    package = _plain(client.describe_model_package(ModelPackageName=arn))
+    package.pop("ResponseMetadata")
+    package["ApprovalHistory"] = _history_of(package)
+    return package
 
-def _allowed(
-    text: str,
-) -> str:  # at most 256 letters, digits, spaces and _ . : / = + - @
-    "Text that SageMaker accepts as a metadata value."
-    return "".join(c if c.isalnum() or c in " _.:/=+-@" else " " for c in text)[:256].strip()
+
+def _is_known(
+    client: Any,  # boto3's sagemaker client
+    group: str,  # model package group
+) -> bool:
+    "Is there such a group?"
+    try:
+        client.describe_model_package_group(ModelPackageGroupName=group)
+        return True
+    except client.exceptions.ClientError as e:
+        if e.response["Error"]["Code"] in ("ValidationException", "ResourceNotFound"):
+            return False
+        raise
+
+# %% ../../nbs/pipeline/03_registry.ipynb #748b40f6
+def _decide_there(
+    registry: SageMakerRegistry,
+    group: str,  # model package group
+    version: int | str,  # as in `describe`
+    status: str,  # "Approved" or "Rejected"
+    by: str,  # who decides; AWS also records the identity of the caller
+    reason: str,
+    override: str,  # why it is approved although its gate was not passed
+) -> dict[str, Any]:  # the version as it is now; raises for an approval against the gate without an override
+    "Record a decision."
+    package, override = registry.describe(group, version), _allowed(override) if status == APPROVED else ""
+    check_transition(package, status, by, reason)
+    if status == APPROVED:
+        check_gate(package, decision_of(_evaluation_left(registry, package)), override)
+    number = len(package["ApprovalHistory"])
+    lines = {f"approval-{number:04}": _allowed(f"{_now()} {status} {by}: {reason}")}
+    if override:
+        lines[f"override-{number:04}"] = override
+    registry.client.update_model_package(
+        ModelPackageArn=package["ModelPackageArn"],
+        ModelApprovalStatus=status,
+        ApprovalDescription=_described(by, reason, override)[:1024],
+        CustomerMetadataProperties={**package.get("CustomerMetadataProperties", {}), **lines},
+    )
+    return _describe(registry.client, package["ModelPackageArn"])
 
 
-def _plain(
-    answer: Any,  # what boto3 returned
-) -> Any:  # the same, with times as ISO 8601 in UTC
-    "An answer as JSON."
-    if isinstance(answer, dict):
-        return {k: _plain(v) for k, v in answer.items()}
-    if isinstance(answer, list):
-        return [_plain(v) for v in answer]
-    if isinstance(answer, datetime):
-        return answer.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return answer
+def _evaluation_left(
+    registry: SageMakerRegistry,
+    package: dict[str, Any],  # a version, as `describe` gives it
+) -> dict[str, Any]:  # empty also when it has been deleted since
+    "The evaluation, as far as it is still there."
+    try:
+        return registry.evaluation(package)
+    except registry.s3.exceptions.NoSuchKey:
+        return {}
+
+# %% ../../nbs/pipeline/03_registry.ipynb #c6d88f02
+@dataclass(frozen=True)
+class SageMakerRegistry:
+    "Model packages in SageMaker."
+
+    client: Any  # boto3's sagemaker client
+    s3: Any  # boto3's s3 client
+
+    def register(self, request: dict[str, Any]) -> dict[str, Any]:
+        "Register a model as the group's next version; the group is made where it does not exist."
+        group = check_request(request)
+        if not _is_known(self.client, group):
+            self.client.create_model_package_group(ModelPackageGroupName=group)
+        arn = self.client.create_model_package(**{"ModelApprovalStatus": PENDING, **request})["ModelPackageArn"]
+        return _describe(self.client, arn)
+
+    def list(self, group: str = GROUP) -> List[dict[str, Any]]:  # newest first; empty when there is no such group
+        "Summaries of a group's versions."
+        if not _is_known(self.client, group):
+            return []
+        pages = self.client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
+        found = [_plain(p) for page in pages for p in page["ModelPackageSummaryList"]]
+        return sorted(found, key=lambda p: -p["ModelPackageVersion"])
+
+    def describe(self, group: str, version: int | str) -> dict[str, Any]:
+        "Everything about one version: the fields of DescribeModelPackage, and its history."
+        known = self.list(group)
+        if version == "approved":
+            known = [p for p in known if p["ModelApprovalStatus"] == APPROVED]
+        number = _choose(group, version, [p["ModelPackageVersion"] for p in known])
+        return _describe(self.client, next(p["ModelPackageArn"] for p in known if p["ModelPackageVersion"] == number))
+
+    def set_status(
+        self, group: str, version: int | str, status: str, by: str, reason: str, override: str = ""
+    ) -> dict[str, Any]:  # raises for an approval against the gate without an override
+        "Record a decision; the version as it is now."
+        return _decide_there(self, group, version, status, by, reason, override)
+
+    def verify(self, group: str, version: int | str) -> List[str]:  # always empty: S3 keeps the checksums
+        "What has been tampered with."
+        self.describe(group, version)
+        return []
+
+    def evaluation(self, package: dict[str, Any]) -> dict[str, Any]:  # empty when it was registered without
+        "The evaluation a version was judged by."
+        if not (uri := _evaluation_uri(_describe(self.client, package["ModelPackageArn"]))):
+            return {}
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        return json.loads(self.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
 # %% ../../nbs/pipeline/03_registry.ipynb #07190470
 def champion(

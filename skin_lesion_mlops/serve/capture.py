@@ -14,14 +14,16 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
+
+import numpy as np
 
 from ..data.statistics import image_statistics
 from .predictor import Picture, Prediction, Predictor
 from .telemetry import log
 
 # %% auto #0
-__all__ = ['observed', 'described', 'record', 'Capture', 'read_capture']
+__all__ = ['observed', 'describe_pictures', 'record', 'CaptureFile', 'Capture', 'read_capture']
 
 # %% ../../nbs/serve/03_capture.ipynb #816023f2
 def observed(
@@ -33,14 +35,14 @@ def observed(
     return dict(observedContentType="application/json", mode=mode, data=data, encoding="JSON")
 
 
-def described(
+def describe_pictures(
     pictures: list[Picture],  # of one request
 ) -> list[dict[str, Any]]:  # sha256, width, height, statistics
     "What pictures are like, without showing them."
-    stats = image_statistics(_stack(pictures)).round(6).to_dict("records")
+    stats = image_statistics(np.stack([p.pixels for p in pictures])).round(6).to_dict("records")
     return [dict(sha256=p.sha256, width=p.width, height=p.height, statistics=s) for p, s in zip(pictures, stats)]
 
-
+# %% ../../nbs/serve/03_capture.ipynb #d3c844de
 def record(
     predictor: Predictor,
     pictures: list[Picture],  # of one request
@@ -50,106 +52,58 @@ def record(
     pixels: bool = False,  # keep the model's inputs too? never without consent
 ) -> dict[str, Any]:  # a line of the capture file
     "Describe one request and its answer."
-    seen = described(pictures)
-    for p, entry, said in zip(pictures, seen, predictions):
-        if said.embedding is not None:
-            entry["embedding"] = [float(f"{v:.5g}") for v in said.embedding]
+    entries = describe_pictures(pictures)
+    for p, entry, answer in zip(pictures, entries, predictions):
+        if answer.embedding is not None:
+            entry["embedding"] = [float(f"{v:.5g}") for v in answer.embedding]
         if pixels:
             entry["pixels"] = p.pixels.tolist()
-    answer = dict(model=predictor.facts, predictions=[p.to_dict() for p in predictions])
-    event: dict[str, Any] = dict(eventId=str(uuid.uuid4()), inferenceTime=_now())
+    output = dict(model=predictor.facts, predictions=[p.to_dict() for p in predictions])
+    event: dict[str, Any] = dict(
+        eventId=str(uuid.uuid4()), inferenceTime=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    )
     if custom:
         event["customAttributes"] = [custom]
     if inference:
         event["inferenceId"] = inference
-    sides = dict(endpointInput=observed("INPUT", dict(images=seen)), endpointOutput=observed("OUTPUT", answer))
+    sides = dict(endpointInput=observed("INPUT", dict(images=entries)), endpointOutput=observed("OUTPUT", output))
     return dict(captureData=sides, eventMetadata=event, eventVersion="0")
 
-
-def _stack(
-    pictures: list[Picture],  # at least one
-) -> Any:  # (n, size, size, 3), uint8
-    "The model's inputs as one array."
-    import numpy as np
-
-    return np.stack([p.pixels for p in pictures])
-
-
-def _now() -> str:  # e.g. 2026-01-31T12:00:00Z
-    "The time, in UTC."
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-
 # %% ../../nbs/serve/03_capture.ipynb #f8c93b40
-class Capture:
-    "Writes a sample of requests to rotated files."
+class CaptureFile:
+    "A file that is being written."
 
     def __init__(
         self,
-        folder: str | Path,
-        share: float = 1.0,  # part of the requests that is kept, 0 to 1
-        pixels: bool = False,  # keep the model's inputs too?
-        max_bytes: int = 16 << 20,  # of a file
-        max_seconds: float = 300.0,  # that a file is written to
+        folder: Path,  # of the capture
+        max_bytes: int,
+        max_seconds: float,
     ):
-        self.folder, self.share, self.pixels = Path(folder), share, pixels
-        self.max_bytes, self.max_seconds = max_bytes, max_seconds
-        self._lock = threading.Lock()
-        self._file: TextIO | None = None
-        self._began = 0.0
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.part"):
-            _recover(left, self.folder)
+        self.folder, self.max_bytes, self.max_seconds = folder, max_bytes, max_seconds
+        self.began = time.monotonic()
+        self.path = folder / f".{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{uuid.uuid4().hex}.part"
+        self.file = open(self.path, "ab")
+        fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def wanted(self) -> bool:
-        "Shall this request be kept?"
-        return random.random() < self.share
-
-    def write(
+    def is_full(
         self,
-        line: dict[str, Any],  # from `record`
-    ) -> None:
-        "Append a record."
-        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
-        with self._lock:
-            if self._file and (self._file.tell() + len(data) > self.max_bytes or self._age() > self.max_seconds):
-                self._finish()
-            if not self._file:
-                self._begin()
-            assert self._file
-            self._file.buffer.write(data)
-            self._file.flush()
+        more: int = 0,  # bytes to come
+    ) -> bool:
+        "Large or old enough?"
+        return self.file.tell() + more > self.max_bytes or time.monotonic() - self.began > self.max_seconds
 
-    def close(self) -> None:
-        "Put the last file in its place."
-        with self._lock:
-            self._finish()
+    def write(self, data: bytes) -> None:
+        "Append at once."
+        self.file.write(data)
+        self.file.flush()
 
-    def rotate(self) -> None:
-        "Put a file that is old enough in its place, also when no request comes any more."
-        with self._lock:
-            if self._file and self._age() > self.max_seconds:
-                self._finish()
+    def finish(self) -> None:
+        "Flush it to the disk and give it its final name."
+        os.fsync(self.file.fileno())
+        _place(self.path, self.folder)
+        self.file.close()
 
-    def _age(self) -> float:  # seconds
-        "How long the file has been written to."
-        return time.monotonic() - self._began
-
-    def _begin(self) -> None:
-        "Start a file."
-        path = self.folder / f".{time.strftime('%Y%m%d%H%M%S', time.gmtime())}-{uuid.uuid4().hex}.part"
-        self._file = open(path, "a", encoding="utf-8")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._began = time.monotonic()
-
-    def _finish(self) -> None:
-        "End a file."
-        if self._file:
-            os.fsync(self._file.fileno())
-            _place(Path(self._file.name), self.folder)
-            self._file.close()
-            self._file = None
-
-
+# %% ../../nbs/serve/03_capture.ipynb #a6680eaa
 def _place(
     part: Path,  # a complete file under its hidden name
     folder: Path,  # of the capture
@@ -180,7 +134,56 @@ def _recover(
         part.unlink()
     log("recovered", logging.WARNING, bytes=len(data))
 
+# %% ../../nbs/serve/03_capture.ipynb #d16b4426
+class Capture:
+    "Writes a sample of requests to rotated files."
 
+    def __init__(
+        self,
+        folder: str | Path,
+        share: float = 1.0,  # part of the requests that is kept, 0 to 1
+        pixels: bool = False,  # keep the model's inputs too?
+        max_bytes: int = 16 << 20,  # of a file
+        max_seconds: float = 300.0,  # that a file is written to
+    ):
+        self.folder, self.share, self.pixels = Path(folder), share, pixels
+        self.max_bytes, self.max_seconds = max_bytes, max_seconds
+        self._lock = threading.Lock()
+        self._file: CaptureFile | None = None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".*.part"):
+            _recover(left, self.folder)
+
+    def sampled(self) -> bool:
+        "Is this request in the sample?"
+        return random.random() < self.share
+
+    def write(self, line: dict[str, Any]) -> None:
+        "Append a record, as `record` makes it."
+        data = (json.dumps(line, separators=(",", ":")) + "\n").encode()
+        with self._lock:
+            if self._file and self._file.is_full(len(data)):
+                self._finish()
+            self._file = self._file or CaptureFile(self.folder, self.max_bytes, self.max_seconds)
+            self._file.write(data)
+
+    def rotate(self) -> None:
+        "Put a file that is old enough in its place, also when no request comes any more."
+        with self._lock:
+            if self._file and self._file.is_full():
+                self._finish()
+
+    def close(self) -> None:
+        "Put the last file in its place."
+        with self._lock:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._file:
+            self._file.finish()
+            self._file = None
+
+# %% ../../nbs/serve/03_capture.ipynb #87a68a41
 def read_capture(
     folder: str | Path,  # of a capture, or a copy of SageMaker's
 ) -> list[dict[str, Any]]:  # the records, oldest file first

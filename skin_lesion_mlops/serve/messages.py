@@ -53,6 +53,29 @@ def read_image(
     return [("0", _decoded(body, size))]
 
 
+def _decoded(
+    data: bytes,  # a JPEG or PNG file
+    size: int,  # side of the model's input, pixels
+    what: str = "",  # which one, for the message
+) -> Picture:
+    "Decode a picture; a bad one is refused with its reason."
+    try:
+        return decode(data, size)
+    except BadImage as e:
+        raise Refusal(413 if e.reason == "too_large" else 400, e.reason, what + e.detail) from None
+
+
+def _count(
+    n: int,  # images in a request
+) -> int:
+    "Refuse none and too many."
+    if n == 0:
+        raise Refusal(400, "empty", "there is no image in the request")
+    if n > MAX_IMAGES:
+        raise Refusal(413, "too_many_images", f"{n} images in one request; send at most {MAX_IMAGES}")
+    return n
+
+# %% ../../nbs/serve/02_messages.ipynb #22949d2c
 def read_json_images(
     body: bytes,  # {"images": [base64 | {"data": base64, "id": text}, ...]}
     size: int,  # side of the model's input, pixels
@@ -70,6 +93,19 @@ def read_json_images(
     return out
 
 
+def _unbase64(
+    text: str,  # base64, or a data URL
+    i: int,  # which image, for the message
+) -> bytes:
+    "The bytes of a base64 text."
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise Refusal(400, "bad_base64", f"image {i} is not base64") from None
+
+# %% ../../nbs/serve/02_messages.ipynb #af901948
 def _items(
     body: bytes,  # JSON
 ) -> list[Any]:  # at most `MAX_IMAGES`
@@ -84,42 +120,6 @@ def _items(
     if not isinstance(items, list):
         raise Refusal(400, "bad_json", 'expected {"images": [base64, ...]}')
     return items[: _count(len(items))]
-
-
-def _count(
-    n: int,  # images in a request
-) -> int:
-    "Refuse none and too many."
-    if n == 0:
-        raise Refusal(400, "empty", "there is no image in the request")
-    if n > MAX_IMAGES:
-        raise Refusal(413, "too_many_images", f"{n} images in one request; send at most {MAX_IMAGES}")
-    return n
-
-
-def _unbase64(
-    text: str,  # base64, or a data URL
-    i: int,  # which image, for the message
-) -> bytes:
-    "The bytes of a base64 text."
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        raise Refusal(400, "bad_base64", f"image {i} is not base64") from None
-
-
-def _decoded(
-    data: bytes,  # a JPEG or PNG file
-    size: int,  # side of the model's input, pixels
-    what: str = "",  # which one, for the message
-) -> Picture:
-    "Decode a picture; a bad one is refused with its reason."
-    try:
-        return decode(data, size)
-    except BadImage as e:
-        raise Refusal(413 if e.reason == "too_large" else 400, e.reason, what + e.detail) from None
 
 # %% ../../nbs/serve/02_messages.ipynb #12625bda
 def read_npy(
@@ -154,7 +154,7 @@ def _array(
         raise Refusal(400, "bad_npy", "the header announces more or less than the body holds")
     return np.frombuffer(body, np.uint8, offset=buffer.tell()).reshape(shape)
 
-
+# %% ../../nbs/serve/02_messages.ipynb #dda8a21d
 READERS: dict[str, Callable[[bytes, int], list[Named]]] = {
     "image/jpeg": read_image,
     "image/png": read_image,
@@ -208,13 +208,6 @@ def accepted(
     return best[1:]
 
 # %% ../../nbs/serve/02_messages.ipynb #00b34fee
-COLUMNS = (
-    *("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score"),
-    *(f"p_{c}" for c in CLASSES),
-    *("model_version", "request_id"),
-)
-
-
 def to_json(
     predictions: list[tuple[str, Prediction]],  # id and answer
     facts: dict[str, Any],  # of the model, from `Predictor.facts`
@@ -246,6 +239,13 @@ def to_lines(
     rest = dict(request_id=request_id, model_version=facts["version"])
     return "".join(json.dumps(dict(entry(name, p), **rest)) + "\n" for name, p in predictions)
 
+# %% ../../nbs/serve/02_messages.ipynb #b6b12ba7
+COLUMNS = (
+    *("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score"),
+    *(f"p_{c}" for c in CLASSES),
+    *("model_version", "request_id"),
+)
+
 
 def to_csv(
     predictions: Iterable[tuple[str, Prediction]],  # id and answer
@@ -261,13 +261,13 @@ def to_csv(
     for name, p in predictions:
         shares = [round(v, 6) for v in p.probabilities.values()]
         malignant = "" if p.malignant is None else str(p.malignant).lower()
-        row = [_inert(name), p.predicted or "", malignant, round(p.malignant_probability, 6), p.threshold]
+        row = [_escape_formula(name), p.predicted or "", malignant, round(p.malignant_probability, 6), p.threshold]
         row += [str(not p.familiar).lower(), p.unfamiliarity, *shares, facts["version"], request_id]
         writer.writerow(row)
     return out.getvalue()
 
 
-def _inert(
+def _escape_formula(
     text: str,  # from a client
 ) -> str:
     "A cell that a spreadsheet will not run as a formula."

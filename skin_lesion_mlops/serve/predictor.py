@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core import BY_CODE, CLASSES, MALIGNANT, Files, SkinLesionError, read_json
+from ..core import BY_CODE, Files, SkinLesionError, malignant_probability, read_json
 from ..data.pictures import BadImage, read_pixels, resize
-from ..model.bundle import check_contract, open_bundle
-from ..model.engines import AUTO, Run, check_engine, choose_engine, softmax, torch_engine
+from ..model.bundle import check_contract, open_bundle, softmax
+from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'SIGNATURES', 'NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Predictor', 'create_predictor',
-           'heat_png', 'laid_over']
+__all__ = ['MAX_PIXELS', 'SIGNATURES', 'NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor',
+           'create_predictor', 'heat_png', 'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
 MAX_PIXELS = 25_000_000  # in one picture; decoding needs three bytes each
@@ -44,6 +44,15 @@ class Picture:
     height: int  # pixels, as the file has them
 
 
+def _picture(
+    pixels: np.ndarray,  # (size, size, 3), uint8: the model's input
+    data: bytes,
+    extent: tuple[int, int],  # width and height of the picture, pixels
+) -> Picture:
+    "What is kept, and what is computed from it."
+    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *extent)
+
+# %% ../../nbs/serve/01_predictor.ipynb #bfc91c91
 def decode(
     data: bytes,  # a JPEG or PNG file
     size: int,  # side of the model's input, pixels
@@ -56,7 +65,7 @@ def decode(
         raise BadImage("not_jpeg_or_png", "the bytes do not begin as a JPEG or PNG file does")
     pixels = read_pixels(io.BytesIO(data), size, max_pixels)
     with Image.open(io.BytesIO(data)) as head:
-        return _keep(pixels, data, head.size)
+        return _picture(pixels, data, head.size)
 
 
 def from_array(
@@ -65,16 +74,7 @@ def from_array(
 ) -> Picture:
     "Take a picture that somebody has decoded already."
     height, width, _ = pixels.shape
-    return _keep(resize(Image.fromarray(pixels), size), pixels.tobytes(), (width, height))
-
-
-def _keep(
-    pixels: np.ndarray,  # (size, size, 3), uint8: the model's input
-    data: bytes,
-    extent: tuple[int, int],  # width and height of the picture, pixels
-) -> Picture:
-    "Keep what is needed of a picture."
-    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *extent)
+    return _picture(resize(Image.fromarray(pixels), size), pixels.tobytes(), (width, height))
 
 # %% ../../nbs/serve/01_predictor.ipynb #c6e73bb9
 NOTICE = "Decision support for research, not a diagnosis."
@@ -122,91 +122,40 @@ class Prediction:
 
 # %% ../../nbs/serve/01_predictor.ipynb #fcf3b8e5
 @dataclass
-class Predictor:
-    "A model, ready to answer."
+class Explainer:
+    "Heat maps, from the network that an engine was made of."
 
-    engine: Run  # pixels -> logits, embeddings
-    engine_name: str  # one of `engines.ENGINES`
-    precision: str  # fp32, bf16 or int8
-    contract: dict[str, Any]  # of the bundle
-    familiarity: Familiarity  # what dermoscopy looks like
-    version: str  # of the model: its number in the registry, or the beginning of its hash
     source: Path  # where the bundle is
-    passed_over: dict[str, str] = field(default_factory=dict)  # engines that could not be used, and why
-    bundle: Bundle | None = None  # the network; opened when it is needed
+    contract: dict[str, Any]  # of the model that is being served
     readable: bool = True  # may its heat maps be read as places? see `explain.trustworthy`
-    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    bundle: Bundle | None = None  # the network; opened when it is needed
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # one at a time in the network
 
-    @property
-    def size(self) -> int:  # pixels
-        "The side of its input."
-        return self.contract["image_size"]
+    def network(self) -> Bundle:  # raises `SkinLesionError` where there is no torch
+        "The network, opened once."
+        if self.bundle is None:
+            self.bundle = _network(self.source, self.contract)
+        return self.bundle
 
-    @property
-    def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold ...
-        "What a reader of its answers must know about it."
-        keep = {k: self.contract[k] for k in ("arch", "image_size", "temperature", "data_hash")}
-        sha = self.contract["weights_hash"]
-        threshold = self.contract["thresholds"]["malignant"]
-        more = dict(threshold=threshold, weights_hash=sha, readable_overlays=self.readable)
-        return dict(version=self.version, engine=self.engine_name, precision=self.precision, **more, **keep)
-
-    def predict(
-        self,
-        pictures: list[Picture],  # from `decode`
-        explain: bool = False,  # add heat maps; takes torch, and several times as long
-    ) -> list[Prediction]:
-        "Answer."
-        if not pictures:
-            return []
-        pixels = np.stack([p.pixels for p in pictures])
-        logits, vectors = self.engine(pixels)
-        if not np.isfinite(logits).all():
-            raise FloatingPointError("the network gave numbers that are not finite")
-        heat = self._heat(pixels, logits.argmax(1)) if explain else [None] * len(pixels)
-        verdicts = self.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
-        at = self.contract["thresholds"]["malignant"]
-        answers = []
-        for row, v, h, x in zip(softmax(logits, self.contract["temperature"]), verdicts, heat, vectors):
-            named = dict(zip(CLASSES, row.tolist()))
-            risk = float(row[_MALIGNANT].sum(dtype=row.dtype))
-            answers.append(Prediction(named, risk, at, not v.unfamiliar, v.score, v.odd, h, x))
-        return answers
-
-    def _heat(
+    def heat(
         self,
         pixels: np.ndarray,  # (n, size, size, 3), uint8
         classes: np.ndarray,  # (n,), whose evidence
-    ) -> Any:  # (n, size, size), 0 to 1; raises `SkinLesionError` where there is no torch
-        "Grad-CAM, by the network itself."
+    ) -> np.ndarray:  # (n, size, size), 0 to 1; raises `SkinLesionError` where there is no torch
+        "Grad-CAM."
         with self.lock:
-            if self.bundle is None:
-                self.bundle = _network(self.source, self.contract)
+            network = self.network()
             from skin_lesion_mlops.model.explain import grad_cam, trustworthy
 
-            self.readable = trustworthy(self.bundle.model)
-            return grad_cam(self.bundle.model, pixels, classes.tolist())
-
-    def check(self) -> None:  # raises when it does not work
-        "Make one real prediction."
-        y, x = np.mgrid[-1:1:192j, -1:1:256j]
-        skin = np.full((192, 256, 3), (224, 176, 154), np.uint8)
-        skin[np.hypot(x, y) < 0.5] = (120, 78, 58)
-        buffer = io.BytesIO()
-        Image.fromarray(skin).save(buffer, "JPEG", quality=95)
-        (p,) = self.predict([decode(buffer.getvalue(), self.size)])
-        if abs(sum(p.probabilities.values()) - 1) > 1e-3:
-            raise FloatingPointError("the probabilities of the warm-up picture do not add up to one")
-
-
-_MALIGNANT = [CLASSES.index(c) for c in MALIGNANT]
+            self.readable = trustworthy(network.model)
+            return grad_cam(network.model, pixels, classes.tolist())
 
 
 def _network(
     source: Path,  # of the bundle
     contract: dict[str, Any],  # that is being served
 ) -> Bundle:  # raises `SkinLesionError`
-    "The network behind an engine."
+    "Open the network of a bundle."
     try:
         from skin_lesion_mlops.model.networks import load_bundle
     except ImportError:
@@ -216,7 +165,81 @@ def _network(
         raise SkinLesionError(f"{source} is another model than the one being served", "start the service again")
     return bundle
 
+# %% ../../nbs/serve/01_predictor.ipynb #e0413bbe
+@dataclass
+class Predictor:
+    "A model, ready to answer."
 
+    engine: Engine  # pixels -> logits, embeddings
+    engine_name: str  # one of `engines.ENGINES`
+    precision: str  # fp32, bf16 or int8
+    contract: dict[str, Any]  # of the bundle
+    familiarity: Familiarity  # what dermoscopy looks like
+    version: str  # of the model: its number in the registry, or the beginning of its hash
+    explainer: Explainer  # draws the heat maps
+    passed_over: dict[str, str] = field(default_factory=dict)  # engines that could not be used, and why
+
+    @property
+    def size(self) -> int:  # pixels
+        "The side of its input."
+        return self.contract["image_size"]
+
+    @property
+    def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold ...
+        "What a reader of its answers must know about it."
+        named = {k: self.contract[k] for k in ("arch", "image_size", "temperature", "data_hash")}
+        sha = self.contract["weights_hash"]
+        threshold = self.contract["thresholds"]["malignant"]
+        more = dict(threshold=threshold, weights_hash=sha, readable_overlays=self.explainer.readable)
+        return dict(version=self.version, engine=self.engine_name, precision=self.precision, **more, **named)
+
+    def predict(
+        self,
+        pictures: list[Picture],  # from `decode`
+        explain: bool = False,  # add heat maps; takes torch, and several times as long
+    ) -> list[Prediction]:
+        "Answer."
+        return _answers(self, pictures, explain) if pictures else []
+
+    def check(self) -> None:  # raises when it does not work
+        "Make one real prediction."
+        (p,) = self.predict([decode(_painted_skin(), self.size)])
+        if abs(sum(p.probabilities.values()) - 1) > 1e-3:
+            raise FloatingPointError("the probabilities of the warm-up picture do not add up to one")
+
+# %% ../../nbs/serve/01_predictor.ipynb #ace24c34
+def _answers(
+    predictor: Predictor,
+    pictures: list[Picture],  # at least one
+    explain: bool,  # with heat maps?
+) -> list[Prediction]:
+    "From pictures to answers: engine, calibration, threshold and familiarity."
+    pixels = np.stack([p.pixels for p in pictures])
+    logits, vectors = predictor.engine(pixels)
+    if not np.isfinite(logits).all():
+        raise FloatingPointError("the network gave numbers that are not finite")
+    heat = predictor.explainer.heat(pixels, logits.argmax(1)) if explain else [None] * len(pixels)
+    verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
+    contract = predictor.contract
+    classes, threshold = contract["classes"], contract["thresholds"]["malignant"]
+    rows = softmax(logits, contract["temperature"])
+    risks = malignant_probability(rows, classes).tolist()
+    return [
+        Prediction(dict(zip(classes, row)), risk, threshold, not v.unfamiliar, v.score, v.odd, h, x)
+        for row, risk, v, h, x in zip(rows.tolist(), risks, verdicts, heat, vectors)
+    ]
+
+
+def _painted_skin() -> bytes:  # a JPEG file
+    "A dark spot on something like skin, to see whether the predictor works."
+    y, x = np.mgrid[-1:1:192j, -1:1:256j]
+    skin = np.full((192, 256, 3), (224, 176, 154), np.uint8)
+    skin[np.hypot(x, y) < 0.5] = (120, 78, 58)
+    buffer = io.BytesIO()
+    Image.fromarray(skin).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+# %% ../../nbs/serve/01_predictor.ipynb #d8a9fd13
 def create_predictor(
     model: str | Path,  # a bundle folder, a model.tar.gz, or a folder that holds one
     version: str = "",  # what to call it; empty for the beginning of its hash
@@ -228,12 +251,11 @@ def create_predictor(
         contract, known = read_json(folder / Files.BUNDLE), load_familiarity(folder)
         check_contract(contract, str(model))
         name, run, precision, why = choose_engine(folder, contract, engine)
-        lock, bundle = threading.Lock(), None
+        explainer = Explainer(Path(model), contract)
         if run is None:
-            bundle = _network(folder, contract)
-            run = torch_engine(bundle, lock)
-    version = version or contract["weights_hash"][:12]
-    return Predictor(run, name, precision, contract, known, version, Path(model), why, bundle, lock=lock)
+            explainer.bundle = _network(folder, contract)
+            run = torch_engine(explainer.bundle, explainer.lock)
+    return Predictor(run, name, precision, contract, known, version or contract["weights_hash"][:12], explainer, why)
 
 # %% ../../nbs/serve/01_predictor.ipynb #4cf9b210
 def heat_png(
@@ -249,7 +271,7 @@ def heat_png(
     return out.getvalue()
 
 
-def laid_over(
+def overlay(
     image: Image.Image,  # the picture, any size
     heat: np.ndarray,  # (size, size), 0 to 1, of the whole picture
     strength: float = 0.6,  # opacity where the map is 1

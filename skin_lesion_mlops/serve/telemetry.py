@@ -5,107 +5,55 @@
 # %% ../../nbs/serve/00_telemetry.ipynb #3141669d
 from __future__ import annotations
 
-import bisect
 import json
 import logging
 import sys
-import threading
 import time
-from collections import defaultdict
 from typing import Any, TextIO
 
 # %% auto #0
-__all__ = ['BUCKETS', 'PREFIX', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
+__all__ = ['BUCKETS', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c2a623c5
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)  # seconds; 0.2 is what is promised for P95
-PREFIX = "skin_lesion_"
-_Key = tuple[tuple[str, str], ...]
 
 
 class Metrics:
-    "Counters, gauges and histograms, in the text format of Prometheus."
+    "The numbers that a service keeps."
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._help: dict[str, tuple[str, str]] = {}  # name -> type, meaning
-        self._values: dict[str, dict[_Key, float]] = defaultdict(dict)
-        self._counts: dict[str, dict[_Key, list[float]]] = defaultdict(dict)  # of each bucket, then the sum
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
 
-    def declare(
-        self,
-        name: str,  # without `PREFIX`
-        kind: str,  # counter, gauge or histogram
-        meaning: str,
-    ) -> None:
-        "Announce a metric."
-        self._help[name] = kind, meaning
-
-    def add(
-        self,
-        name: str,
-        n: float = 1,  # how many more
-        **labels: str,  # few values each
-    ) -> None:
-        "Count."
-        key = tuple(sorted(labels.items()))
-        with self._lock:
-            self._values[name][key] = self._values[name].get(key, 0) + n
-
-    def set(
-        self,
-        name: str,
-        value: float,
-        **labels: str,  # few values each
-    ) -> None:
-        "Set a gauge."
-        with self._lock:
-            self._values[name][tuple(sorted(labels.items()))] = value
-
-    def observe(
-        self,
-        name: str,
-        value: float,  # seconds
-        **labels: str,  # few values each
-    ) -> None:
-        "Count into a bucket."
-        with self._lock:
-            row = self._counts[name].setdefault(tuple(sorted(labels.items())), [0.0] * (len(BUCKETS) + 2))
-            row[bisect.bisect_left(BUCKETS, value)] += 1
-            row[-1] += value
+        disable_created_metrics()
+        self.registry = CollectorRegistry()
+        ours: dict[str, Any] = dict(namespace="skin_lesion", registry=self.registry)
+        timed: dict[str, Any] = dict(ours, buckets=BUCKETS)
+        self.requests = Counter("requests_total", "requests answered, by path and status", ("path", "status"), **ours)
+        self.request_seconds = Histogram(
+            "request_seconds", "seconds from the first byte to the last, by path", ("path",), **timed
+        )
+        self.predict_seconds = Histogram(
+            "predict_seconds", "seconds to decode and predict, without waiting for the body", **timed
+        )
+        self.images = Counter("images_total", "pictures answered", **ours)
+        self.predictions = Counter(
+            "predictions_total", "pictures by conclusion; none for unfamiliar ones", ("predicted",), **ours
+        )
+        self.unfamiliar = Counter("out_of_distribution_total", "pictures that do not look like dermoscopy", **ours)
+        self.refused = Counter("refused_total", "requests refused, by reason", ("reason",), **ours)
+        self.captured = Counter("captured_total", "requests described for the monitors", **ours)
+        self.capture_failed = Counter("capture_failed_total", "requests that could not be described", **ours)
+        self.busy = Gauge("busy", "requests being worked on or waiting", **ours)
+        self.held_bytes = Gauge("held_bytes", "bytes of bodies being held", **ours)
+        self.ready = Gauge("ready", "1 when the last prediction succeeded", **ours)
+        self.resident_bytes = Gauge("resident_bytes", "largest resident memory so far", **ours)
+        self.model = Info("model", "which model and engine answer", **ours)
 
     def text(self) -> str:
-        "Everything, as Prometheus reads it."
-        lines = []
-        with self._lock:
-            for name, (kind, meaning) in self._help.items():
-                full = PREFIX + name
-                lines += [f"# HELP {full} {meaning}", f"# TYPE {full} {kind}"]
-                lines += [f"{full}{_braces(k)} {v:g}" for k, v in self._values[name].items()]
-                for key, row in self._counts[name].items():
-                    lines += _histogram(full, key, row)
-        return "\n".join(lines) + "\n"
+        "Everything, in the text format of Prometheus."
+        from prometheus_client import generate_latest
 
-
-def _braces(
-    key: _Key,  # names and values
-) -> str:  # "" without labels
-    "Labels as Prometheus writes them."
-    quoted = (f"{k}={json.dumps(v, ensure_ascii=False)}" for k, v in key)
-    return "{" + ",".join(quoted) + "}" if key else ""
-
-
-def _histogram(
-    full: str,  # name with prefix
-    key: _Key,
-    row: list[float],  # counts of the buckets, one more for what is above, the sum of values
-) -> list[str]:
-    "A histogram's lines: buckets are cumulative."
-    lines, total = [], 0.0
-    for limit, n in zip((*BUCKETS, "+Inf"), row):
-        total += n
-        lines.append(f"{full}_bucket{_braces((*key, ('le', str(limit))))} {total:g}")
-    return [*lines, f"{full}_sum{_braces(key)} {row[-1]:.6f}", f"{full}_count{_braces(key)} {total:g}"]
+        return generate_latest(self.registry).decode()
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c82501da
 logger = logging.getLogger("skin_lesion_mlops.serve")

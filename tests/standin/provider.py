@@ -47,6 +47,12 @@ def install() -> None:
     _gaps_fail_at_once()
 
 
+def reset() -> None:
+    "Forget what was set."
+    for kept in (_tags, _schedules, _subscribers, _rotation, _tiering):
+        kept.clear()
+
+
 def _body(response: Any) -> dict:
     "A JSON request."
     return json.loads(response.body)

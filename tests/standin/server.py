@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.standin import alarms, events, faults, functions, gateway, pipelines, provider, sagemaker, states, storage
@@ -21,7 +21,7 @@ class StandIn:
     door: str  # the HTTP API's: `{door}/{api id}/retrain`
     _moto: Any
     _gateway: Any
-    _before: dict[str, str | None]
+    _before: dict[str, str | None] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
         "A client of it."
@@ -31,18 +31,37 @@ class StandIn:
         "An empty account."
         urllib.request.urlopen(urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")).read()
         sagemaker.reset()
+        provider.reset()
         faults.reset()
         pipelines.reset()
+        states.reset()
+
+    def enter(self) -> None:
+        "Point this process at it, with an empty account, whatever was in it."
+        wanted = dict(AWS_ENDPOINT_URL=self.url, MOTO_PORT=self.url.rpartition(":")[2], AWS_DEFAULT_REGION="us-east-1")
+        wanted.update(
+            AWS_ACCESS_KEY_ID="operator", AWS_SECRET_ACCESS_KEY="standin", SF_EXECUTION_HISTORY_TYPE="SUCCESS"
+        )
+        self._before = {k: os.environ.get(k) for k in wanted}
+        os.environ.update(wanted)
+        faults.url = self.url
+        states.execute(True)
+        self.reset()
+
+    def leave(self) -> None:
+        "Leave the process as it was; the AWS goes on, and can be entered again."
+        states.execute(False)
+        faults.url, sagemaker.executor = "", None
+        before, self._before = self._before, {}
+        for k, v in before.items():
+            os.environ.pop(k, None) if v is None else os.environ.update({k: v})
 
     def stop(self) -> None:
-        "Shut down, and leave the process as it was."
+        "Leave, and shut down."
+        self.leave()
         functions.stop()
         self._gateway.shutdown()
         self._moto.stop()
-        states.execute(False)
-        faults.url, sagemaker.executor = "", None
-        for k, v in self._before.items():
-            os.environ.pop(k, None) if v is None else os.environ.update({k: v})
 
 
 def serve(
@@ -53,22 +72,15 @@ def serve(
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     port = port or _free_port()
-    url = f"http://127.0.0.1:{port}"
-    wanted = dict(MOTO_PORT=str(port), AWS_ENDPOINT_URL=url, AWS_DEFAULT_REGION="us-east-1")
-    wanted.update(AWS_ACCESS_KEY_ID="operator", AWS_SECRET_ACCESS_KEY="standin", SF_EXECUTION_HISTORY_TYPE="SUCCESS")
-    before = {k: os.environ.get(k) for k in wanted}
-    os.environ.update(wanted)
-    faults.url = url
     for part in (functions, states, events, sagemaker, alarms, storage, provider):
         part.install()
-    states.execute(True)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find
     moto = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     moto.start()
     front = gateway.serve(door)
-    running = StandIn(url, f"http://127.0.0.1:{front.server_port}", moto, front, before)
-    running.reset()
+    running = StandIn(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{front.server_port}", moto, front)
+    running.enter()
     return running
 
 

@@ -15,6 +15,8 @@ import moto.stepfunctions.parser.asl.component.state.exec.state_task.service.sta
 from moto.core.config import default_user_config
 from moto.stepfunctions.parser.asl.component.common.retry import retrier_decl
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import WaitFunction
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.asl.utils import boto_client
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
@@ -34,6 +36,7 @@ def install() -> None:
     if _installed:
         return
     _installed = True
+    _read_each_definition_once()
     _hurry()
     _name_executions()
     _write_json_bodies()
@@ -42,9 +45,26 @@ def install() -> None:
     aws_sdk._SERVICE_ERROR_NAMES.update(sagemaker="SageMaker", s3="S3")  # as AWS spells them in an error's name
 
 
+def reset() -> None:
+    "Nobody has waited yet."
+    waits.clear()
+    retries.clear()
+
+
 def execute(really: bool) -> None:
     "Execute state machines, or go back to moto's way of only keeping them."
     default_user_config["stepfunctions"] = {"execute_state_machine": really}
+
+
+def _read_each_definition_once() -> None:
+    "moto reads a definition when a machine is made and at each start, which takes longer than most executions."
+    parse, known = AmazonStateLanguageParser.parse, {}
+
+    def parse_once(definition: str) -> tuple:
+        tree = known.get(definition) or known.setdefault(definition, parse(definition)[1])
+        return Preprocessor().visit(tree), tree
+
+    AmazonStateLanguageParser.parse = staticmethod(parse_once)
 
 
 def _hurry() -> None:
