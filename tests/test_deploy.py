@@ -155,7 +155,7 @@ def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw
 
     from skin_lesion_mlops.cli import serve as serving
     from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
-    from skin_lesion_mlops.monitor.captures import describe
+    from skin_lesion_mlops.monitor.captures import capture_rows
     from skin_lesion_mlops.serve.app import create_app
     from skin_lesion_mlops.serve.capture import observed
     from skin_lesion_mlops.serve.predictor import create_predictor
@@ -170,6 +170,8 @@ def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw
         answer = client.post("/invocations", content=deploy.sample_picture(), headers={"Content-Type": "image/png"})
     assert deploy.check_answer(answer.content) == ""
     captured = dict(endpointOutput=observed("OUTPUT", answer.json()))
-    (row,) = describe(dict(captureData=captured, eventMetadata=dict(eventId="e", inferenceTime="2026-01-31T12:00:00Z")))
+    (row,) = capture_rows(
+        dict(captureData=captured, eventMetadata=dict(eventId="e", inferenceTime="2026-01-31T12:00:00Z"))
+    )
     assert 0 < row["brightness"] < 1 and len(row["sha256"]) == 64 and row["model_version"] == "3"
     assert deploy.sample_picture() not in answer.content and b"pixels" not in answer.content

@@ -18,7 +18,7 @@ import pytest
 from skin_lesion_mlops.aws import cost, deploy, watch
 from skin_lesion_mlops.aws.watch import DEFAULT_NAMESPACE
 from skin_lesion_mlops.evaluation import gate as evaluate
-from skin_lesion_mlops.monitor.captures import DIMENSION, METRICS
+from skin_lesion_mlops.monitor.captures import CLOUDWATCH_METRICS, DIMENSION
 from skin_lesion_mlops.pipeline.definition import PARAMETERS
 
 REPO = Path(__file__).resolve().parent.parent
@@ -68,7 +68,7 @@ PUBLISHED = {
     ("AWS/SageMaker", "InvocationsPerInstance"): (ENDPOINT, "None"),
     ("AWS/Events", "TriggeredRules"): ({"RuleName"}, "Count"),
 }
-PUBLISHED.update({(DEFAULT_NAMESPACE, name): ({DIMENSION}, unit) for name, unit in METRICS.items()})
+PUBLISHED.update({(DEFAULT_NAMESPACE, name): ({DIMENSION}, unit) for name, unit in CLOUDWATCH_METRICS.items()})
 LIMITS = {  # the six alarms: threshold in the metric's own unit, statistic, who is told
     "endpoint-errors": (10, "Sum", True),
     "latency-p95": (1_000_000, "p95", True),
@@ -177,7 +177,7 @@ def test_monitor_jobs_start_monitors_and_the_dashboard_shows_what_they_publish(p
         assert out == job["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"]
         assert "ProcessingInputs" not in job, "a job with an empty input fails before its first line"
     shown = re.findall(r'var\.metric_namespace, "(\w+)"', (INFRA / "modules/monitoring/dashboard.tf").read_text())
-    assert len(shown) == 3 and set(shown) <= set(METRICS)
+    assert len(shown) == 3 and set(shown) <= set(CLOUDWATCH_METRICS)
 
 
 def test_monitor_jobs_are_what_sagemaker_accepts(plan):
@@ -473,7 +473,7 @@ def test_everything_that_costs_by_being_there_has_a_price():
     for have in cost.EXAMPLES.values():
         priced = {i.unit for i in cost.estimate(have)}
         assert {cost.PRICES[kind][1] for kind in have.counts} <= priced
-    assert cost.METRICS == len(METRICS)
+    assert cost.METRICS == len(CLOUDWATCH_METRICS)
 
 
 # ---- How the code reads

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import validate
 from PIL import Image
 from scipy.stats import ks_2samp
+from statsmodels.stats.contingency_tables import StratifiedTable
+from statsmodels.stats.multitest import multipletests
 
 from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.pictures import read_pixels
@@ -26,21 +29,30 @@ from skin_lesion_mlops.data.statistics import (
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.evaluation.predictions import simulate
 from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
-from skin_lesion_mlops.monitor.bias import check_bias, facet_metrics, groups, same_at_same_truth
+from skin_lesion_mlops.monitor.bias import bias_by_group, check_bias, cochran_mantel_haenszel_test, facet_metrics
 from skin_lesion_mlops.monitor.captures import (
+    CLOUDWATCH_METRICS,
     DIMENSION,
-    METRICS,
     Baseline,
-    holm,
+    holm_adjusted,
     join_labels,
     load_baseline,
     read_captures,
     read_labels,
     write_finding,
 )
-from skin_lesion_mlops.monitor.drift import ALPHA, FEATURES, beyond, categories, check_data, compare, ks, psi
+from skin_lesion_mlops.monitor.drift import (
+    ALPHA,
+    DRIFT_FEATURES,
+    check_data,
+    drift_tests,
+    ks_test,
+    mixture_test,
+    psi,
+    range_test,
+)
 from skin_lesion_mlops.monitor.quality import check_quality
-from skin_lesion_mlops.monitor.rehearsal import approve
+from skin_lesion_mlops.monitor.rehearsal import create_approved
 from skin_lesion_mlops.pipeline.launch import launch
 from skin_lesion_mlops.serve.capture import Capture, record
 from skin_lesion_mlops.serve.messages import to_csv, to_json, to_lines
@@ -108,7 +120,7 @@ VIOLATIONS = dict(
 METRIC = dict(
     type="object",
     required=["MetricName", "Timestamp", "Dimensions", "Value", "Unit"],
-    properties=dict(MetricName=dict(enum=list(METRICS)), Value=NUMBER, Unit=dict(enum=["Count", "None"])),
+    properties=dict(MetricName=dict(enum=list(CLOUDWATCH_METRICS)), Value=NUMBER, Unit=dict(enum=["Count", "None"])),
     additionalProperties=True,
 )
 ANALYSIS = dict(
@@ -295,7 +307,7 @@ def pool():
 
 
 def ground(rows):
-    statistics = dataset_statistics(rows[list(FEATURES)])
+    statistics = dataset_statistics(rows[list(DRIFT_FEATURES)])
     return Baseline({f["name"]: f for f in statistics["features"]}, suggest_constraints(statistics))
 
 
@@ -304,14 +316,14 @@ def test_ks_is_scipys(n, m):
     rng = np.random.default_rng(n)
     x, y = rng.normal(0.1, 1, n), rng.normal(size=m).round(2)  # ties, too
     theirs = ks_2samp(y, x, method="asymp")
-    assert ks(x, sketch(y), m) == pytest.approx((theirs.statistic, theirs.pvalue))
+    assert ks_test(x, sketch(y), m) == pytest.approx((theirs.statistic, theirs.pvalue))
 
 
 def test_ks_against_a_large_sketch_is_close_to_scipys():
     rng = np.random.default_rng(0)
     x, y = rng.normal(0.1, 1, 400), rng.normal(size=20_000)
     theirs = ks_2samp(y, x, method="asymp")
-    assert ks(x, sketch(y), len(y))[0] == pytest.approx(theirs.statistic, abs=0.004)
+    assert ks_test(x, sketch(y), len(y))[0] == pytest.approx(theirs.statistic, abs=0.004)
 
 
 def test_psi_is_the_textbooks():
@@ -324,8 +336,21 @@ def test_psi_is_the_textbooks():
 
 def test_holm_is_between_the_plain_and_bonferroni():
     p = np.array([0.001, 0.02, 0.03, 0.4])
-    assert (holm(p) >= p).all() and (holm(p) <= np.minimum(1, 4 * p)).all()
-    assert holm([np.nan, np.nan]).shape == (2,) and np.isnan(holm([np.nan])).all()
+    assert (holm_adjusted(p) >= p).all() and (holm_adjusted(p) <= np.minimum(1, 4 * p)).all()
+    assert holm_adjusted([np.nan, np.nan]).shape == (2,) and np.isnan(holm_adjusted([np.nan])).all()
+
+
+def test_holm_is_statsmodels(monkeypatch):
+    "Ties and the ends of the range included; what was not tested does not count."
+    monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects in each call, which takes half a second here
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p = (rng.random(rng.integers(1, 13)) ** 3).round(int(rng.integers(1, 6)))
+        tested = rng.random(len(p)) < 0.8
+        found = holm_adjusted(np.where(tested, p, np.nan))
+        assert np.isnan(found[~tested]).all()
+        if tested.any():
+            np.testing.assert_allclose(found[tested], multipletests(p[tested], method="holm")[1], rtol=1e-12)
 
 
 def test_false_alarms_are_as_rare_as_promised():
@@ -336,9 +361,9 @@ def test_false_alarms_are_as_rare_as_promised():
         base = rng.normal(size=(12, 600))
         sketches = [sketch(b) for b in base]
         for window in rng.normal(size=(50, 12, 100)):
-            p = [ks(w, s, 600)[1] for w, s in zip(window, sketches)]
-            p += [beyond(w, b.min(), b.max(), 600)[1] for w, b in zip(window, base)]
-            worst.append(np.nanmin(holm(p)))
+            p = [ks_test(w, s, 600)[1] for w, s in zip(window, sketches)]
+            p += [range_test(w, b.min(), b.max(), 600)[1] for w, b in zip(window, base)]
+            worst.append(np.nanmin(holm_adjusted(p)))
     rates = {alpha: float(np.mean(np.array(worst) <= alpha)) for alpha in (0.05, ALPHA)}
     assert rates[0.05] <= 0.05 + 4 * (0.05 * 0.95 / 1000) ** 0.5, rates
     assert rates[ALPHA] <= ALPHA + 4 * (ALPHA / 1000) ** 0.5, rates
@@ -348,7 +373,7 @@ def test_mixtures_without_change_raise_no_alarm():
     rng = np.random.default_rng(3)
     share = (0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02)
     draws = rng.multinomial(150, share, 2000), rng.multinomial(1500, share, 2000)
-    p = [categories(dict(zip(CLASSES, a)), dict(zip(CLASSES, b)))[1] for a, b in zip(*map(np.ndarray.tolist, draws))]
+    p = [mixture_test(dict(zip(CLASSES, a)), dict(zip(CLASSES, b)))[1] for a, b in zip(*map(np.ndarray.tolist, draws))]
     assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07
 
 
@@ -380,16 +405,16 @@ def test_real_dermoscopy_is_quiet_and_a_weak_lamp_is_not(ham10000):
     said = dict(confidence=0.8, predicted="nv", out_of_distribution=False)
     statistics = dataset_statistics(image_statistics(x[~now]))
     baseline = Baseline({f["name"]: f for f in statistics["features"]}, suggest_constraints(statistics))
-    quiet = compare(image_statistics(x[now]).assign(**said, **ids), baseline)
+    quiet = drift_tests(image_statistics(x[now]).assign(**said, **ids), baseline)
     assert not quiet.drift.any()
-    dark = compare(image_statistics((x[now] * 0.9).astype(np.uint8)).assign(**said, **ids), baseline)
+    dark = drift_tests(image_statistics((x[now] * 0.9).astype(np.uint8)).assign(**said, **ids), baseline)
     assert "brightness" in set(dark.feature[dark.drift])
 
 
 def test_a_difference_too_small_to_matter_is_none(pool):
     baseline = ground(pool(20_000, 0))
     slightly = pool(20_000, 5).assign(brightness=lambda t: t.brightness + 0.1 * t.brightness.std())
-    t = compare(slightly, baseline)
+    t = drift_tests(slightly, baseline)
     row = t[(t.feature == "brightness") & (t.test == "distribution")].iloc[0]
     assert row.p_adjusted < 1e-6 and not row.drift
 
@@ -412,7 +437,7 @@ def test_photographs_of_one_lesion_are_not_independent(pool):
     baseline = ground(pool(1500, 0))
     quiet = [pd.concat([pool(40, s)] * 5).assign(event_id=range(200)) for s in range(200, 230)]
     named = [q.assign(lesion_id=[f"L{i % 40}" for i in range(200)]) for q in quiet]
-    alarms = [[(compare(w, baseline).p_adjusted <= 0.05).any() for w in windows] for windows in (quiet, named)]
+    alarms = [[(drift_tests(w, baseline).p_adjusted <= 0.05).any() for w in windows] for windows in (quiet, named)]
     assert sum(alarms[0]) > 10 and sum(alarms[1]) <= 5
 
 
@@ -517,12 +542,41 @@ def test_cmh_agrees_with_permutations():
         for s in (malignant, ~malignant):
             g[s] = rng.permutation(g[s])
         shuffled.append(abs(excess(g)) >= seen - 1e-9)
-    surplus = same_at_same_truth(flagged, malignant, group) - np.mean(shuffled)
+    surplus = cochran_mantel_haenszel_test(flagged, malignant, group) - np.mean(shuffled)
     assert -0.02 < surplus < 0.08  # the correction for continuity makes it somewhat cautious, never rash
 
 
+def test_cmh_is_statsmodels():
+    "Small tables, so that rows, columns and whole strata are empty in many of them."
+    rng, seen = np.random.default_rng(0), dict.fromkeys(
+        ("nothing varies", "no excess", "a stratum is missing", "tested"), 0
+    )
+    for _ in range(300):
+        n = int(rng.choice([3, 12, 60, 400]))
+        malignant = rng.random(n) < rng.choice([0.0, 0.1, 0.5, 1.0])
+        group, flagged = rng.random(n) < rng.choice([0.1, 0.5]), rng.random(n) < rng.choice([0.1, 0.5, 0.9])
+        flagged |= group & (rng.random(n) < rng.choice([0.0, 0.5]))
+        found = cochran_mantel_haenszel_test(flagged, malignant, group)
+        strata = [s for s in (malignant, ~malignant) if s.sum() > 1]  # statsmodels divides by nothing in others
+        tables = np.array([[[(s & g & f).sum() for f in (flagged, ~flagged)] for g in (group, ~group)] for s in strata])
+        margins = np.concatenate([tables.sum(1), tables.sum(2)], axis=1)
+        excess = (tables[:, 0, 0] - tables[:, 0].sum(1) * tables[:, :, 0].sum(1) / tables.sum((1, 2))).sum()
+        seen["a stratum is missing"] += len(strata) < 2
+        if not margins.all(1).any():  # where statsmodels divides by nothing, too
+            seen["nothing varies"] += 1
+            assert math.isnan(found)
+        elif abs(excess) < 0.5:  # which statsmodels corrects to beyond zero
+            seen["no excess"] += 1
+            assert found == 1
+        else:
+            seen["tested"] += 1
+            theirs = StratifiedTable(tables.transpose(1, 2, 0).astype(float)).test_null_odds(correction=True)
+            assert found == pytest.approx(theirs.pvalue, rel=1e-9)
+    assert min(seen.values()) >= 20, seen
+
+
 def test_a_fair_model_is_not_accused_because_the_old_are_ill_more_often():
-    found = [groups(clinic(800, s)) for s in range(40)]
+    found = [bias_by_group(clinic(800, s)) for s in range(40)]
     assert max(t.set_index("group").DI["80+"] for t in found) > 1.25
     assert sum((t.biased != "").any() for t in found) <= 2
 
@@ -565,7 +619,7 @@ def test_files_have_the_documented_form(kind, pool, approved, tmp_path):
     for text in (tmp_path / Files.CLOUDWATCH).read_text().splitlines():
         metric = json.loads(text)
         validate(metric, METRIC)
-        assert metric["Unit"] == METRICS[metric["MetricName"]]
+        assert metric["Unit"] == CLOUDWATCH_METRICS[metric["MetricName"]]
         assert metric["Dimensions"] == [dict(Name=DIMENSION, Value="skin-lesion-endpoint")]
 
 
@@ -582,7 +636,7 @@ def stage(tmp_path_factory):
 
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("stage")
-    model, baseline = approve(root, n=210)
+    model, baseline = create_approved(root, n=210)
     capture = Capture(root / "capture")
     app = create_app(create_predictor(model, version="7"), Limits(), capture=capture)
     table = pd.read_csv(next(create_dataset(root / "clinic", 120, 5, size=(120, 90)).rglob("*metadata.csv")))
@@ -735,7 +789,7 @@ def _published(since, endpoint):
 
     cloudwatch = boto3.client("cloudwatch")
     found = {}
-    for name, unit in METRICS.items():
+    for name, unit in CLOUDWATCH_METRICS.items():
         points = cloudwatch.get_metric_statistics(
             Namespace="SkinLesion/Monitoring",
             MetricName=name,
@@ -765,7 +819,7 @@ def test_statistics_are_measured_alike_in_training_and_monitoring(jpegs, predict
 
 def test_the_baseline_is_what_preprocessing_and_evaluation_write(stage, tmp_path):
     baseline = load_baseline(stage / "baseline")
-    assert set(baseline.features) == set(FEATURES) and baseline.constraints and baseline.evaluation
+    assert set(baseline.features) == set(DRIFT_FEATURES) and baseline.constraints and baseline.evaluation
     write_json(tmp_path / "x.json", {})
     with pytest.raises(SkinLesionError, match="holds no baseline"):
         load_baseline(tmp_path)

@@ -180,7 +180,7 @@ def watch(
         launch("monitor", out, dict(given, output_monitor=str(Path(out, "monitor"))))
     sent = publish(session.client("cloudwatch"), Path(out, "monitor", Files.CLOUDWATCH), namespace)
     found = read_json(Path(out, "monitor", Files.FINDING))
-    print(f"{found['status']}: {' '.join(found['said'])} (sent {', '.join(sent) or 'nothing'})", flush=True)
+    print(f"{found['status']}: {' '.join(found['conclusion'])} (sent {', '.join(sent) or 'nothing'})", flush=True)
     return found
 
 # %% ../../nbs/aws/03_watch.ipynb #b8bfe7d5

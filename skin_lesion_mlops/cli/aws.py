@@ -410,7 +410,7 @@ def print_finding(
     found, violations = read_json(report / Files.FINDING), read_json(report / Files.VIOLATIONS)["violations"]
     if as_json:
         return print_json(dict(found, violations=violations, report=str(report / "monitor.html")))
-    print("\n".join([found["status"], *(f"  {s}" for s in found["said"])]))
+    print("\n".join([found["status"], *(f"  {s}" for s in found["conclusion"])]))
     if found["unreadable"]:
         print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
     names = ("feature_name", "facet", "facet_value", "metric_name", "description")

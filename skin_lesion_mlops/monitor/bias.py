@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, fisher_exact
 
-from ..core import MALIGNANT, Files, without_nan
+from ..core import CLASSES, Files, is_malignant, without_nan
 from ..evaluation.metrics import MINIMUM_LESIONS, age_band
-from .captures import Baseline, Finding, holm, lesion_of
+from .captures import Baseline, Finding, holm_adjusted, lesion_ids
 
 # %% auto #0
-__all__ = ['ALPHA', 'MAX_DIFFERENCE', 'FOUR_FIFTHS', 'NAMES', 'FACETS', 'facet_metrics', 'same_share', 'same_at_same_truth',
-           'groups', 'analysis', 'check_bias', 'plot_groups']
+__all__ = ['ALPHA', 'MAX_DIFFERENCE', 'FOUR_FIFTHS', 'BIAS_METRICS', 'FACETS', 'facet_metrics', 'fisher_test',
+           'cochran_mantel_haenszel_test', 'bias_by_group', 'analysis', 'check_bias', 'plot_bias']
 
 # %% ../../nbs/monitor/03_bias.ipynb #c86e568e
 ALPHA = 0.01  # windows without bias in which a difference is reported all the same, at most
 MAX_DIFFERENCE = 0.1  # of recall or specificity
 FOUR_FIFTHS = 0.8  # disparate impact, and its inverse
-NAMES = {
+BIAS_METRICS = {
     "DPPL": "Difference in Positive Proportions in Predicted Labels",
     "DI": "Disparate Impact",
     "RD": "Recall Difference",
@@ -32,35 +32,35 @@ NAMES = {
 }
 
 
-def _ratio(
-    a: float,
-    b: float,
-) -> float:  # NaN for nothing
-    "Divide, quietly."
-    return float(a / b) if b else np.nan
+def _share(
+    hit: np.ndarray,  # (n,) bool
+    among: np.ndarray,  # (n,) bool
+) -> float:  # NaN among nobody
+    "Which share of some is hit."
+    return float(hit[among].mean()) if among.any() else np.nan
 
 
 def facet_metrics(
     flagged: np.ndarray,  # (n,) bool: called malignant
     malignant: np.ndarray,  # (n,) bool: is malignant
     group: np.ndarray,  # (n,) bool: belongs to the group
-) -> dict[str, float]:  # keys of `NAMES`; NaN where there is nobody to count
+) -> dict[str, float]:  # keys of `BIAS_METRICS`; NaN where there is nobody to count
     "A group against everybody else, in Clarify's figures."
-    d, a = group, ~group
-    share = {s: _ratio(flagged[s_].sum(), s_.sum()) for s, s_ in (("a", a), ("d", d))}
-    recall = {s: _ratio((flagged & malignant & s_).sum(), (malignant & s_).sum()) for s, s_ in (("a", a), ("d", d))}
-    spared = {s: _ratio((~flagged & ~malignant & s_).sum(), (~malignant & s_).sum()) for s, s_ in (("a", a), ("d", d))}
-    right = {s: _ratio((flagged == malignant)[s_].sum(), s_.sum()) for s, s_ in (("a", a), ("d", d))}
+    sides = (~group, group)  # Clarify's a and d
+    positive_a, positive_d = (_share(flagged, s) for s in sides)
+    recall_a, recall_d = (_share(flagged, malignant & s) for s in sides)
+    specificity_a, specificity_d = (_share(~flagged, ~malignant & s) for s in sides)
+    accuracy_a, accuracy_d = (_share(flagged == malignant, s) for s in sides)
     return dict(
-        DPPL=share["a"] - share["d"],
-        DI=_ratio(share["d"], share["a"]),
-        RD=recall["a"] - recall["d"],
-        SD=spared["d"] - spared["a"],
-        AD=right["a"] - right["d"],
+        DPPL=positive_a - positive_d,
+        DI=positive_d / positive_a if positive_a else np.nan,
+        RD=recall_a - recall_d,
+        SD=specificity_d - specificity_a,
+        AD=accuracy_a - accuracy_d,
     )
 
 # %% ../../nbs/monitor/03_bias.ipynb #79e857d6
-def same_share(
+def fisher_test(
     hit: np.ndarray,  # (n,) bool
     group: np.ndarray,  # (n,) bool
 ) -> float:
@@ -69,26 +69,56 @@ def same_share(
     return float(fisher_exact(table)[1])
 
 
-def same_at_same_truth(
+def cochran_mantel_haenszel_test(
     flagged: np.ndarray,  # (n,) bool
     malignant: np.ndarray,  # (n,) bool
     group: np.ndarray,  # (n,) bool
 ) -> float:  # p value; NaN where no stratum has both groups
-    "Cochran-Mantel-Haenszel: do the groups differ in flags, when malignant and benign lesions are compared separately?"
+    "Do the groups differ in flags, when malignant and benign lesions are compared separately?"
     excess, variance = 0.0, 0.0
     for stratum in (malignant, ~malignant):
         n, g, f = stratum.sum(), (stratum & group).sum(), (stratum & flagged).sum()
         if n > 1:
             excess += (stratum & group & flagged).sum() - g * f / n
-            variance += g * (n - g) * f * (n - f) / (n * n * (n - 1))
+            variance += g * (n - g) * f * (n - f) / (n * n * (n - 1))  # of a hypergeometric number
     return float(chi2.sf(max(abs(excess) - 0.5, 0) ** 2 / variance, 1)) if variance else np.nan
 
 # %% ../../nbs/monitor/03_bias.ipynb #8078ee1c
+def _group(
+    flagged: np.ndarray,  # (n,) bool
+    malignant: np.ndarray,  # (n,) bool
+    inside: np.ndarray,  # (n,) bool
+    min_lesions: int,  # lesions in a denominator
+) -> dict[str, Any]:  # a row of `bias_by_group`
+    "One group."
+    m = facet_metrics(flagged, malignant, inside)
+    p = dict(RD_p=np.nan, SD_p=np.nan, DI_p=np.nan)
+    for name, stratum in (("RD", malignant), ("SD", ~malignant)):
+        if min((stratum & inside).sum(), (stratum & ~inside).sum()) >= min_lesions:
+            p[f"{name}_p"] = fisher_test(flagged[stratum], inside[stratum])
+        else:
+            m[name] = np.nan
+    if min(inside.sum(), (~inside).sum()) >= min_lesions:
+        p["DI_p"] = cochran_mantel_haenszel_test(flagged, malignant, inside)
+    else:
+        m.update(DPPL=np.nan, DI=np.nan, AD=np.nan)
+    return dict(lesions=int(inside.sum()), malignant=int((inside & malignant).sum()), **m, **p)
+
+
+def _biased(
+    r: pd.Series,  # a row of `bias_by_group`
+    alpha: float,
+) -> str:  # names of figures, separated by spaces
+    "Which figures are out of bounds, beyond chance?"
+    out = [n for n in ("RD", "SD") if abs(r[n]) > MAX_DIFFERENCE and r[f"{n}_p"] <= alpha]
+    return " ".join(out + (["DI"] if not FOUR_FIFTHS <= r.DI <= 1 / FOUR_FIFTHS and r.DI_p <= alpha else []))
+
+# %% ../../nbs/monitor/03_bias.ipynb #b15ec760
 def _one_a_lesion(
     joined: pd.DataFrame,  # of `join_labels`
 ) -> pd.DataFrame:  # the first picture of each lesion: tests want independent rows
     "Rows that do not repeat each other."
-    return joined[~lesion_of(joined).duplicated()]
+    return joined[~lesion_ids(joined).duplicated()]
 
 
 FACETS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
@@ -98,63 +128,33 @@ FACETS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 }
 
 
-def groups(
+def bias_by_group(
     joined: pd.DataFrame,  # of `join_labels`
     alpha: float = ALPHA,  # error rate of all tests together
-    fewest: int = MINIMUM_LESIONS,  # lesions in a denominator
-) -> pd.DataFrame:  # facet, group, lesions, malignant, the figures of `NAMES`, <RD|SD|DI>_p (adjusted), biased
+    min_lesions: int = MINIMUM_LESIONS,  # lesions in a denominator
+) -> pd.DataFrame:  # facet, group, lesions, malignant, the figures of `BIAS_METRICS`, <RD|SD|DI>_p (adjusted), biased
     "All facets, all groups."
     t = _one_a_lesion(joined)
-    flagged, malignant = t.flagged.to_numpy(bool), t.dx.isin(MALIGNANT).to_numpy()
+    flagged, malignant = t.flagged.to_numpy(bool), is_malignant(t.dx.map(CLASSES.index).to_numpy())
     rows = []
     for facet, values in ((f, by(t)) for f, by in FACETS.items()):
         for g in sorted(set(values) - {"unknown"}):
             inside = (values == g).to_numpy()
-            rows.append(dict(facet=facet, group=g, **_group(flagged, malignant, inside, fewest)))
-    columns = ["facet", "group", "lesions", "malignant", *NAMES, "RD_p", "SD_p", "DI_p"]
+            rows.append(dict(facet=facet, group=g, **_group(flagged, malignant, inside, min_lesions)))
+    columns = ["facet", "group", "lesions", "malignant", *BIAS_METRICS, "RD_p", "SD_p", "DI_p"]
     found = pd.DataFrame(rows, columns=columns)
     tests = ["RD_p", "SD_p", "DI_p"]
-    found[tests] = holm(found[tests].to_numpy(float).ravel()).reshape(-1, 3)
+    found[tests] = holm_adjusted(found[tests].to_numpy(float).ravel()).reshape(-1, 3)
     return found.assign(biased=[_biased(r, alpha) for _, r in found.iterrows()])
-
-
-def _group(
-    flagged: np.ndarray,  # (n,) bool
-    malignant: np.ndarray,  # (n,) bool
-    inside: np.ndarray,  # (n,) bool
-    fewest: int,  # lesions in a denominator
-) -> dict[str, Any]:  # a row of `groups`
-    "One group."
-    m = facet_metrics(flagged, malignant, inside)
-    p = dict(RD_p=np.nan, SD_p=np.nan, DI_p=np.nan)
-    for name, stratum in (("RD", malignant), ("SD", ~malignant)):
-        if min((stratum & inside).sum(), (stratum & ~inside).sum()) >= fewest:
-            p[f"{name}_p"] = same_share(flagged[stratum], inside[stratum])
-        else:
-            m[name] = np.nan
-    if min(inside.sum(), (~inside).sum()) >= fewest:
-        p["DI_p"] = same_at_same_truth(flagged, malignant, inside)
-    else:
-        m.update(DPPL=np.nan, DI=np.nan, AD=np.nan)
-    return dict(lesions=int(inside.sum()), malignant=int((inside & malignant).sum()), **m, **p)
-
-
-def _biased(
-    r: pd.Series,  # a row of `groups`
-    alpha: float,
-) -> str:  # names of figures, separated by spaces
-    "Which figures are out of bounds, beyond chance?"
-    out = [n for n in ("RD", "SD") if abs(r[n]) > MAX_DIFFERENCE and r[f"{n}_p"] <= alpha]
-    return " ".join(out + (["DI"] if not FOUR_FIFTHS <= r.DI <= 1 / FOUR_FIFTHS and r.DI_p <= alpha else []))
 
 # %% ../../nbs/monitor/03_bias.ipynb #507ff5d8
 def analysis(
-    table: pd.DataFrame,  # from `groups`
+    table: pd.DataFrame,  # from `bias_by_group`
 ) -> dict[str, Any]:  # the content of analysis.json
     "The figures as Clarify writes them."
     facets: dict[str, Any] = {}
     for _, r in table.iterrows():
-        figures = [dict(name=n, description=f"{d} ({n})", value=r[n]) for n, d in NAMES.items()]
+        figures = [dict(name=n, description=f"{d} ({n})", value=r[n]) for n, d in BIAS_METRICS.items()]
         facets.setdefault(r.facet, []).append(dict(value_or_threshold=r.group, metrics=figures))
     post = dict(label="malignant", label_value_or_threshold="1", facets=facets)
     return without_nan(dict(version="1.0", post_training_bias_metrics=post))
@@ -163,38 +163,20 @@ def analysis(
 _BOUNDS = dict(RD=f"at most {MAX_DIFFERENCE:g} from 0", SD=f"at most {MAX_DIFFERENCE:g} from 0", DI="0.8 to 1.25")
 
 
-def check_bias(
-    joined: pd.DataFrame,  # of `join_labels`
-    baseline: Baseline,  # what the model was approved with; its figures by group are shown beside
-    fewest: int = MINIMUM_LESIONS,  # lesions in a denominator
-) -> Finding:
-    "The bias monitor."
-    t = groups(joined, fewest=fewest)
-    told = t.dropna(subset=["RD"])
-    then = pd.DataFrame(
-        baseline.evaluation.get("subgroups", []), columns=["attribute", "group", "malignant_sensitivity"]
-    )
-    t = t.merge(then.rename(columns=dict(attribute="facet", malignant_sensitivity="recall_then")), "left")
-    violations = [_violation(r, n) for _, r in t.iterrows() for n in r.biased.split()]
-    enough = len(told) > 0
-    metrics = dict(LabelledImages=float(len(joined)), **(dict(BiasViolations=float(len(violations))) if enough else {}))
-    return Finding("bias", _sentences(t, joined, enough), t, violations, metrics, {Files.ANALYSIS: analysis(t)}, enough)
-
-
 def _violation(
-    r: pd.Series,  # a row of `groups`
+    r: pd.Series,  # a row of `bias_by_group`
     name: str,
 ) -> dict[str, str]:  # a line of constraint_violations.json
     "A difference, as Clarify words it."
-    said = f"Value {r[name]:.4f} does not meet the constraint requirement ({_BOUNDS[name]}; p = {r[f'{name}_p']:.1g})"
-    kind = dict(metric_name=name, constraint_check_type="bias_drift_check", description=said)
+    text = f"Value {r[name]:.4f} does not meet the constraint requirement ({_BOUNDS[name]}; p = {r[f'{name}_p']:.1g})"
+    kind = dict(metric_name=name, constraint_check_type="bias_drift_check", description=text)
     return dict(facet=r.facet, facet_value=str(r.group), **kind)
 
-
+# %% ../../nbs/monitor/03_bias.ipynb #e1bce465
 def _sentences(
-    t: pd.DataFrame,  # from `groups`
+    t: pd.DataFrame,  # from `bias_by_group`
     joined: pd.DataFrame,  # of `join_labels`
-    enough: bool,  # can anything be said?
+    enough: bool,  # lesions to judge by
 ) -> list[str]:
     "The result in words."
     lesions = len(_one_a_lesion(joined))
@@ -203,27 +185,45 @@ def _sentences(
     hit = t[t.biased != ""]
     if hit.empty:
         return [f"No group is treated differently beyond chance, of {len(t)} groups with {lesions} lesions."]
-    said = []
+    sentences = []
     for _, r in hit.iterrows():
         if "RD" in r.biased:
             worse = "less" if r.RD > 0 else "more"
-            said.append(
+            sentences.append(
                 f"Malignant lesions are flagged {worse} often where {r.facet} is {r.group}: by {100 * abs(r.RD):.0f} of 100."
             )
         if "SD" in r.biased:
             more = "more" if r.SD < 0 else "fewer"
-            said.append(
+            sentences.append(
                 f"Harmless lesions raise {more} false alarms where {r.facet} is {r.group}: by {100 * abs(r.SD):.0f} of 100."
             )
         if r.biased == "DI":
-            said.append(
+            sentences.append(
                 f"Flags are unevenly spread where {r.facet} is {r.group} (disparate impact {r.DI:.2f}), at the same truth."
             )
-    return said
+    return sentences
+
+# %% ../../nbs/monitor/03_bias.ipynb #04d88007
+def check_bias(
+    joined: pd.DataFrame,  # of `join_labels`
+    baseline: Baseline,  # what the model was approved with; its figures by group are shown beside
+    min_lesions: int = MINIMUM_LESIONS,  # lesions in a denominator
+) -> Finding:
+    "The bias monitor."
+    t = bias_by_group(joined, min_lesions=min_lesions)
+    assessed = t.dropna(subset=["RD"])
+    then = pd.DataFrame(
+        baseline.evaluation.get("subgroups", []), columns=["attribute", "group", "malignant_sensitivity"]
+    )
+    t = t.merge(then.rename(columns=dict(attribute="facet", malignant_sensitivity="recall_then")), "left")
+    violations = [_violation(r, n) for _, r in t.iterrows() for n in r.biased.split()]
+    enough = len(assessed) > 0
+    metrics = dict(LabelledImages=float(len(joined)), **(dict(BiasViolations=float(len(violations))) if enough else {}))
+    return Finding("bias", _sentences(t, joined, enough), t, violations, metrics, {Files.ANALYSIS: analysis(t)}, enough)
 
 # %% ../../nbs/monitor/03_bias.ipynb #18d633ed
-def plot_groups(
-    table: pd.DataFrame,  # from `groups`
+def plot_bias(
+    table: pd.DataFrame,  # from `bias_by_group`
 ) -> Any:  # a matplotlib figure
     "Recall and specificity differences of each group; red where they count."
     import matplotlib.pyplot as plt
@@ -236,7 +236,7 @@ def plot_groups(
         low, high = (FOUR_FIFTHS, 1 / FOUR_FIFTHS) if fair else (-MAX_DIFFERENCE, MAX_DIFFERENCE)
         ax.axvspan(low, high, color="0.9", zorder=0)
         ax.axvline(fair, color="black", lw=0.8)
-        ax.set_title(f"{NAMES[name]} ({name})", fontsize=9)
+        ax.set_title(f"{BIAS_METRICS[name]} ({name})", fontsize=9)
         ax.tick_params(labelsize=8)
         ax.locator_params(axis="x", nbins=5)
     axes[0].set_yticks(range(len(table)), names)

@@ -13,24 +13,24 @@ from scipy.stats import betabinom, binomtest, chi2_contingency, kstwo
 
 from ..core import Files
 from ..data.statistics import STATISTICS, dataset_statistics, sketch_cdf, suggest_constraints
-from .captures import ANSWERS, Baseline, Finding, holm, lesion_of
+from .captures import ANSWER_FEATURES, Baseline, Finding, holm_adjusted, lesion_ids
 
 # %% auto #0
-__all__ = ['ALPHA', 'FEWEST', 'TAIL', 'MAX_ODD', 'FEATURES', 'ks', 'psi', 'beyond', 'categories', 'compare', 'check_data',
-           'plot_drift', 'plot_hours']
+__all__ = ['ALPHA', 'MIN_IMAGES', 'MAX_OUTSIDE', 'MAX_OUT_OF_DISTRIBUTION', 'DRIFT_FEATURES', 'ks_test', 'psi', 'range_test',
+           'mixture_test', 'drift_tests', 'check_data', 'plot_drift', 'plot_hours']
 
 # %% ../../nbs/monitor/01_drift.ipynb #b38e3cb9
 ALPHA = 0.001  # windows without drift in which there is an alarm all the same, at most
-FEWEST = 100  # pictures below which nothing is tested: only gross drift could be told from chance
-TAIL = 0.01  # share of pictures beyond everything that training saw, from which on it matters
-MAX_ODD = 0.1  # share of pictures unlike dermoscopy that is tolerated
+MIN_IMAGES = 100  # pictures below which nothing is tested: only gross drift could be told from chance
+MAX_OUTSIDE = 0.01  # share of pictures beyond everything that training saw, from which on it matters
+MAX_OUT_OF_DISTRIBUTION = 0.1  # share of pictures unlike dermoscopy that is tolerated
 
 # %% ../../nbs/monitor/01_drift.ipynb #bbcf96b9
-def ks(
+def ks_test(
     values: np.ndarray,  # (n,) without NaN
     sketched: dict[str, Any],  # of the baseline's values
     total: int,  # how many values the sketch stands for
-    own: float = 1.0,  # share of the values that are independent: lesions per picture
+    independent: float = 1.0,  # share of the values that are independent: lesions per picture
 ) -> tuple[float, float]:  # distance in [0, 1], p value
     "The two-sample Kolmogorov-Smirnov test against a sketch."
     grid, share = sketch_cdf(sketched)
@@ -39,7 +39,7 @@ def ks(
     now = np.searchsorted(x, at, side="right") / len(x)
     then = np.concatenate([[0.0], share])[np.searchsorted(grid, at, side="right")]
     distance = float(np.abs(now - then).max())
-    n = own * len(x)
+    n = independent * len(x)
     return distance, float(kstwo.sf(distance, max(1, round(n * total / (n + total)))))
 
 # %% ../../nbs/monitor/01_drift.ipynb #bbe68849
@@ -58,29 +58,29 @@ def psi(
     return float(((now - then) * np.log(now / then)).sum())
 
 # %% ../../nbs/monitor/01_drift.ipynb #b9159e58
-def beyond(
+def range_test(
     values: np.ndarray,  # (n,) without NaN
     low: float,  # least value of the baseline
     high: float,
     total: int,  # how many values the baseline had; at least 2
-    own: float = 1.0,  # share of the values that are independent
+    independent: float = 1.0,  # share of the values that are independent
 ) -> tuple[float, float]:  # share outside, p value
     "Are more values outside the baseline's range than must be expected?"
     outside = int(((values < low) | (values > high)).sum())
-    k, n = int(own * outside), max(1, round(own * len(values)))
+    k, n = int(independent * outside), max(1, round(independent * len(values)))
     return outside / len(values), float(betabinom.sf(k - 1, n, 2, max(total, 2) - 1))
 
 # %% ../../nbs/monitor/01_drift.ipynb #e03f7410
-def categories(
+def mixture_test(
     now: dict[str, int],  # value -> count
     then: dict[str, int],  # the same of the baseline
-    own: float = 1.0,  # share of what is counted now that is independent
+    independent: float = 1.0,  # share of what is counted now that is independent
 ) -> tuple[float, float]:  # largest change of a share, p value
     "Has a mixture changed?"
     names = sorted(set(now) | set(then))
     counts = np.array([[side.get(n, 0) for n in names] for side in (now, then)], float)
     shares = counts / counts.sum(1, keepdims=True)
-    counts[0] *= own
+    counts[0] *= independent
     expected = counts.sum(0) * counts.sum(1).min() / counts.sum()
     rare = expected < 5
     merged = np.column_stack([counts[:, ~rare], counts[:, rare].sum(1)]) if rare.any() else counts
@@ -89,48 +89,48 @@ def categories(
     return float(np.abs(shares[0] - shares[1]).max()), p
 
 # %% ../../nbs/monitor/01_drift.ipynb #eb4159bb
-FEATURES = (*STATISTICS, *ANSWERS)
+DRIFT_FEATURES = (*STATISTICS, *ANSWER_FEATURES)
 
 
 def _numeric(
     x: np.ndarray,  # (n,) of the window, without NaN
     entry: dict[str, Any],
     threshold: float,  # largest distance that does not matter
-    own: float,  # lesions per picture
-) -> list[dict[str, Any]]:  # two rows of `compare`
+    independent: float,  # lesions per picture
+) -> list[dict[str, Any]]:  # two rows of `drift_tests`
     "Tests of a number."
     s = entry["numerical_statistics"]
     sketched, total = s["distribution"]["kll"]["sketch"], s["common"]["num_present"]
-    distance, p = ks(x, sketched, total, own)
-    share, q = beyond(x, s["min"], s["max"], total, own)
+    distance, p = ks_test(x, sketched, total, independent)
+    share, q = range_test(x, s["min"], s["max"], total, independent)
     common = dict(feature=entry["name"], then=s["mean"], now=float(x.mean()))
     shape = dict(common, test="distribution", distance=distance, limit=threshold, p=p, psi=psi(x, sketched))
-    return [shape, dict(common, test="range", distance=share, limit=TAIL, p=q)]
+    return [shape, dict(common, test="range", distance=share, limit=MAX_OUTSIDE, p=q)]
 
-
-def _worded(
+# %% ../../nbs/monitor/01_drift.ipynb #39f3555b
+def _mixture(
     x: pd.Series,  # of the window, without NaN
     entry: dict[str, Any],
     threshold: float,  # largest change of a share that does not matter
-    own: float,  # lesions per picture
-) -> dict[str, Any]:  # a row of `compare`
+    independent: float,  # lesions per picture
+) -> dict[str, Any]:  # a row of `drift_tests`
     "Test of a mixture."
     then = {b["value"]: b["count"] for b in entry["string_statistics"]["distribution"]["categorical"]["buckets"]}
-    distance, p = categories({str(k): int(v) for k, v in x.value_counts().items()}, then, own)
+    distance, p = mixture_test({str(k): int(v) for k, v in x.value_counts().items()}, then, independent)
     return dict(feature=entry["name"], test="mixture", distance=distance, limit=threshold, p=p)
 
 
-def _unlike(
+def _out_of_distribution(
     flags: pd.Series,  # (n,) bool, of the window: unlike dermoscopy
-    own: float,  # lesions per picture
-) -> dict[str, Any]:  # a row of `compare`
+    independent: float,  # lesions per picture
+) -> dict[str, Any]:  # a row of `drift_tests`
     "Are too many pictures no dermoscopy?"
-    share, n = float(flags.mean()), max(1, round(own * len(flags)))
-    p = float(binomtest(int(share * n), n, MAX_ODD, alternative="greater").pvalue)
-    return dict(feature="out_of_distribution", test="share", distance=share, limit=MAX_ODD, p=p)
+    share, n = float(flags.mean()), max(1, round(independent * len(flags)))
+    p = float(binomtest(int(share * n), n, MAX_OUT_OF_DISTRIBUTION, alternative="greater").pvalue)
+    return dict(feature="out_of_distribution", test="share", distance=share, limit=MAX_OUT_OF_DISTRIBUTION, p=p)
 
-
-def compare(
+# %% ../../nbs/monitor/01_drift.ipynb #3899c303
+def drift_tests(
     rows: pd.DataFrame,  # of a window, one a picture
     baseline: Baseline,  # what to compare with
     alpha: float = ALPHA,  # error rate of all tests together
@@ -138,20 +138,20 @@ def compare(
     "Every test of a window."
     limits = baseline.constraints.get("monitoring_config", {}).get("distribution_constraints", {})
     found: list[dict[str, Any]] = []
-    own = lesion_of(rows).nunique() / max(len(rows), 1)
-    for name in FEATURES:
+    independent = lesion_ids(rows).nunique() / max(len(rows), 1)
+    for name in DRIFT_FEATURES:
         entry, x = baseline.features.get(name), rows[name].dropna()
         if not entry or not len(x):
             continue
         if "string_statistics" in entry:
-            found.append(_worded(x, entry, limits.get("categorical_comparison_threshold", 0.1), own))
+            found.append(_mixture(x, entry, limits.get("categorical_comparison_threshold", 0.1), independent))
         elif "mean" in entry["numerical_statistics"]:
-            found += _numeric(x.to_numpy(float), entry, limits.get("comparison_threshold", 0.1), own)
+            found += _numeric(x.to_numpy(float), entry, limits.get("comparison_threshold", 0.1), independent)
     if len(rows):
-        found.append(_unlike(rows.out_of_distribution, own))
+        found.append(_out_of_distribution(rows.out_of_distribution, independent))
     columns = ["feature", "test", "then", "now", "distance", "limit", "psi", "p"]
     t = pd.DataFrame(found, columns=columns)
-    t["p_adjusted"] = holm(t.p)
+    t["p_adjusted"] = holm_adjusted(t.p)
     return t.assign(drift=(t.p_adjusted <= alpha) & (t.distance > t.limit))
 
 # %% ../../nbs/monitor/01_drift.ipynb #ad8d2109
@@ -163,20 +163,20 @@ def _gaps(
     "What is missing."
     asked = {f["name"]: f.get("completeness", 1.0) for f in baseline.constraints.get("features", [])}
     found = []
-    for name in (n for n in FEATURES if n in baseline.features and len(rows)):
+    for name in (n for n in DRIFT_FEATURES if n in baseline.features and len(rows)):
         complete = float(rows[name].notna().mean())
         kind = "missing_column_check" if complete == 0 else "completeness_check"
         if complete < asked.get(name, 1.0):
-            said = f"{rows[name].isna().sum()} of {len(rows)} pictures have no {name}; the baseline is {asked.get(name, 1.0):.1%} complete"
-            found.append(dict(feature_name=name, constraint_check_type=kind, description=said))
+            text = f"{rows[name].isna().sum()} of {len(rows)} pictures have no {name}; the baseline is {asked.get(name, 1.0):.1%} complete"
+            found.append(dict(feature_name=name, constraint_check_type=kind, description=text))
     if unreadable > 0.01 * (len(rows) + unreadable):
-        said = f"{unreadable} of {len(rows) + unreadable} records cannot be read; quarantine.csv says why"
-        found.append(dict(feature_name="record", constraint_check_type="data_type_check", description=said))
+        text = f"{unreadable} of {len(rows) + unreadable} records cannot be read; quarantine.csv says why"
+        found.append(dict(feature_name="record", constraint_check_type="data_type_check", description=text))
     return found
 
 
 def _drifted(
-    row: Any,  # of `compare`
+    row: Any,  # of `drift_tests`
 ) -> dict[str, str]:
     "A line of constraint_violations.json."
     what = dict(
@@ -188,39 +188,39 @@ def _drifted(
     chance = f"{what} (p = {row.p_adjusted:.1g} after correction for the number of tests)"
     return dict(feature_name=row.feature, constraint_check_type="baseline_drift_check", description=chance)
 
-
+# %% ../../nbs/monitor/01_drift.ipynb #4e06947c
 def check_data(
     rows: pd.DataFrame,  # of a window, one a picture
     baseline: Baseline,  # what the model was approved with
     unreadable: int = 0,  # lines that could not be read
     alpha: float = ALPHA,  # windows without drift in which there may be an alarm
-    fewest: int = FEWEST,  # pictures below which nothing is tested
+    min_images: int = MIN_IMAGES,  # pictures below which nothing is tested
 ) -> Finding:
     "The data-quality monitor."
     again = rows.duplicated("sha256") & (rows.sha256 != "")
     pictures = rows[~again]
-    enough = len(pictures) >= fewest
-    t = compare(pictures if enough else pictures[:0], baseline, alpha)
+    enough = len(pictures) >= min_images
+    t = drift_tests(pictures if enough else pictures[:0], baseline, alpha)
     gaps, drifted = _gaps(rows, baseline, unreadable), [_drifted(r) for r in t[t.drift].itertuples()]
     features = len({d["feature_name"] for d in drifted})
     metrics = dict(CapturedImages=float(len(rows)), CompletenessViolations=float(len(gaps)))
     metrics.update(dict(DataDriftViolations=float(features)) if enough else {})
-    said = [_headline(t, len(pictures), fewest)]
-    said += [f"{len(gaps)} features or records have gaps."] if gaps else []
-    said += [f"{int(again.sum())} pictures were sent more than once and count once."] if again.any() else []
-    now = dataset_statistics(rows[[*FEATURES]].assign(**{n: rows[n].astype(float) for n in STATISTICS}))
+    conclusion = [_headline(t, len(pictures), min_images)]
+    conclusion += [f"{len(gaps)} features or records have gaps."] if gaps else []
+    conclusion += [f"{int(again.sum())} pictures were sent more than once and count once."] if again.any() else []
+    now = dataset_statistics(rows[[*DRIFT_FEATURES]].assign(**{n: rows[n].astype(float) for n in STATISTICS}))
     files = {Files.STATISTICS: now, Files.CONSTRAINTS: baseline.constraints or suggest_constraints(now)}
-    return Finding("data_quality", said, t, [*drifted, *gaps], metrics, files, enough)
+    return Finding("data_quality", conclusion, t, [*drifted, *gaps], metrics, files, enough)
 
 
 def _headline(
-    t: pd.DataFrame,  # from `compare`
+    t: pd.DataFrame,  # from `drift_tests`
     n: int,
-    fewest: int,  # that are needed
+    min_images: int,  # that are needed
 ) -> str:
     "The result in a sentence."
-    if n < fewest:
-        return f"{n} pictures are too few to tell drift from chance; {fewest} are needed."
+    if n < min_images:
+        return f"{n} pictures are too few to tell drift from chance; {min_images} are needed."
     worst = t[t.drift].sort_values("distance", ascending=False).feature.drop_duplicates().tolist()
     if not worst:
         return f"{n} pictures look like those that the model was trained on: no difference is both beyond chance and large."
@@ -228,29 +228,6 @@ def _headline(
     return f"The pictures have changed: {len(worst)} of {t.feature.nunique()} features are outside their baseline, {named}."
 
 # %% ../../nbs/monitor/01_drift.ipynb #1c1b9d4e
-def plot_drift(
-    rows: pd.DataFrame,  # of a window
-    baseline: Baseline,  # what it was compared with
-    table: pd.DataFrame,  # from `compare`
-) -> Any:  # a matplotlib figure
-    "Distributions now (filled) and at training (outline); red where they differ."
-    import matplotlib.pyplot as plt
-
-    names = [n for n in FEATURES if n in baseline.features and rows[n].notna().any()]
-    fig, axes = plt.subplots(-(-max(len(names), 1) // 5), 5, figsize=(12, 2.1 * -(-max(len(names), 1) // 5)), dpi=72)
-    for ax in axes.flat[len(names) :]:
-        ax.axis("off")
-    for ax, name in zip(axes.flat, names):
-        drift = bool(table[table.feature == name].drift.any())
-        _panel(ax, rows[name].dropna(), baseline.features[name], "tab:red" if drift else "tab:blue")
-        ax.set_title(name.replace("_", " ") + (" (drift)" if drift else ""), fontsize=9)
-        ax.set_yticks([])
-        ax.tick_params(labelsize=7)
-    fig.tight_layout()
-    plt.close(fig)
-    return fig
-
-
 def _panel(
     ax: Any,  # matplotlib's
     x: pd.Series,  # of the window, without NaN
@@ -271,11 +248,34 @@ def _panel(
     weights = np.diff(np.concatenate([[0.0], share]))
     ax.hist(np.clip(grid, bins[0], bins[-1]), bins, weights=weights, density=True, histtype="step", color="black")
 
+# %% ../../nbs/monitor/01_drift.ipynb #32a7eb0a
+def plot_drift(
+    rows: pd.DataFrame,  # of a window
+    baseline: Baseline,  # what it was compared with
+    table: pd.DataFrame,  # from `drift_tests`
+) -> Any:  # a matplotlib figure
+    "Distributions now (filled) and at training (outline); red where they differ."
+    import matplotlib.pyplot as plt
+
+    names = [n for n in DRIFT_FEATURES if n in baseline.features and rows[n].notna().any()]
+    fig, axes = plt.subplots(-(-max(len(names), 1) // 5), 5, figsize=(12, 2.1 * -(-max(len(names), 1) // 5)), dpi=72)
+    for ax in axes.flat[len(names) :]:
+        ax.axis("off")
+    for ax, name in zip(axes.flat, names):
+        drift = bool(table[table.feature == name].drift.any())
+        _panel(ax, rows[name].dropna(), baseline.features[name], "tab:red" if drift else "tab:blue")
+        ax.set_title(name.replace("_", " ") + (" (drift)" if drift else ""), fontsize=9)
+        ax.set_yticks([])
+        ax.tick_params(labelsize=7)
+    fig.tight_layout()
+    plt.close(fig)
+    return fig
+
 # %% ../../nbs/monitor/01_drift.ipynb #7c4ed85e
 def plot_hours(
     rows: pd.DataFrame,  # of `read_captures`
     baseline: Baseline,  # whose middle half is the band
-    table: pd.DataFrame,  # from `compare`
+    table: pd.DataFrame,  # from `drift_tests`
     most: int = 4,
 ) -> Any:  # a matplotlib figure
     "Hourly medians and quartiles."

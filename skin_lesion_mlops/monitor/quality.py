@@ -16,30 +16,30 @@ from ..evaluation.card import model_quality
 from ..evaluation.conclusion import Evaluation
 from ..evaluation.metrics import constant, measure
 from ..evaluation.predictions import Predictions, create_predictions
-from .captures import Baseline, Finding, holm, lesion_of
+from .captures import Baseline, Finding, holm_adjusted, lesion_ids
 
 # %% auto #0
-__all__ = ['MAX_DROP', 'ALPHA', 'FEWEST', 'FIGURES', 'predictions', 'before', 'fall', 'comparable', 'standardised',
-           'check_quality', 'plot_fall']
+__all__ = ['MAX_DROP', 'ALPHA', 'MIN_LESIONS', 'FIGURES', 'labelled_predictions', 'approved_figures', 'performance_drop',
+           'comparable_figures', 'standardised_accuracy', 'check_quality', 'plot_performance']
 
 # %% ../../nbs/monitor/02_quality.ipynb #f1f50e8b
 MAX_DROP = 0.05  # fraction; the alarm's own threshold is `max_accuracy_drop` in infra/
 ALPHA = 0.005  # windows without a fall in which one is reported all the same, at most
-FEWEST = 100  # lesions with a diagnosis below which nothing is said
+MIN_LESIONS = 100  # lesions with a diagnosis below which nothing is said
 FIGURES = ("accuracy", "macro_precision", "macro_recall", "malignant_sensitivity")
 
 # %% ../../nbs/monitor/02_quality.ipynb #6fef701d
-def predictions(
+def labelled_predictions(
     joined: pd.DataFrame,  # of `join_labels`
 ) -> Predictions | None:  # None where fewer than two diagnoses occur
     "The answers whose truth is known, as evaluation takes them."
     if joined.dx.nunique() < 2:
         return None
     p = joined[[f"p_{c}" for c in CLASSES]].to_numpy(float)
-    return create_predictions(joined.dx, p, lesion_of(joined), float(joined.threshold.iloc[-1]))
+    return create_predictions(joined.dx, p, lesion_ids(joined), float(joined.threshold.iloc[-1]))
 
 # %% ../../nbs/monitor/02_quality.ipynb #4afc0b1c
-def before(
+def approved_figures(
     evaluation: dict[str, Any],
 ) -> dict[str, tuple[float, float]]:  # figure -> value, standard error; raises `SkinLesionError`
     "The figures at approval."
@@ -55,9 +55,9 @@ def before(
         ) from None
 
 
-def fall(
+def performance_drop(
     now: pd.DataFrame,  # from `measure`
-    then: dict[str, tuple[float, float]],  # from `before`
+    then: dict[str, tuple[float, float]],  # from `approved_figures`
     max_drop: float = MAX_DROP,
     alpha: float = ALPHA,  # error rate of all figures together
 ) -> pd.DataFrame:  # index: figure; then, now, low, high, drop, error, p, p_adjusted, fell
@@ -69,13 +69,13 @@ def fall(
         p = float(norm.sf(drop / both)) if both > 0 and np.isfinite(drop) else np.nan
         rows[n] = dict(then=value, now=r.value, low=r.low, high=r.high, drop=drop, error=both, p=p)
     t = pd.DataFrame.from_dict(rows, orient="index")
-    t["p_adjusted"] = holm(t.p)
-    return t.assign(fell=(t["drop"] > max_drop) & (t.p_adjusted <= alpha))
+    t["p_adjusted"] = holm_adjusted(t.p)
+    return t.assign(degraded=(t["drop"] > max_drop) & (t.p_adjusted <= alpha))
 
 # %% ../../nbs/monitor/02_quality.ipynb #4cb48bb0
-def comparable(
+def comparable_figures(
     now: pd.DataFrame,  # from `measure`
-    then: dict[str, tuple[float, float]],  # from `before`
+    then: dict[str, tuple[float, float]],  # from `approved_figures`
     evaluation: dict[str, Any],
 ) -> dict[str, tuple[float, float]]:  # those figures of `then` that can be compared
     "Leave out what cannot be compared."
@@ -84,7 +84,7 @@ def comparable(
     return {n: v for n, v in then.items() if not (n.startswith("macro_") and tested != here)}
 
 
-def standardised(
+def standardised_accuracy(
     now: pd.DataFrame,  # from `measure`
     evaluation: dict[str, Any],
 ) -> float:  # NaN where a class of the test set does not occur
@@ -93,38 +93,7 @@ def standardised(
     recall = pd.Series({c: now.value[f"recall.{c}"] for c in share.index if share[c] > 0})
     return float((recall * share / share.sum()).sum(skipna=False))
 
-# %% ../../nbs/monitor/02_quality.ipynb #d8dbfa8c
-def check_quality(
-    joined: pd.DataFrame,  # of `join_labels`
-    baseline: Baseline,  # what the model was approved with
-    captured: int = 0,  # answers in the window, with diagnosis or without
-    max_drop: float = MAX_DROP,
-    fewest: int = FEWEST,  # lesions
-    bootstrap: int = 300,  # resamples behind every interval
-) -> Finding:
-    "The model-quality monitor."
-    then, p = before(baseline.evaluation), predictions(joined)
-    lesions = len(np.unique(p.lesions)) if p else 0
-    if not p or lesions < fewest:
-        said = f"{len(joined)} of {captured or len(joined)} answers have a diagnosis, {lesions} lesions to compare; {fewest} are needed."
-        metrics = dict(LabelledImages=float(len(joined)))
-        return Finding("model_quality", ["Not enough diagnoses yet.", said], pd.DataFrame(), [], metrics, {}, False)
-    now = measure(p, bootstrap)
-    t = fall(now, comparable(now, then, baseline.evaluation), max_drop)
-    same = standardised(now, baseline.evaluation)
-    drop = float(np.nanmin([t["drop"]["accuracy"], then["accuracy"][0] - same]))
-    t["fell"] &= (t.index != "accuracy") | (drop > max_drop)
-    lost = drop if drop > 0 and t.p_adjusted["accuracy"] <= ALPHA else 0.0
-    metrics = dict(AccuracyDrop=lost, Accuracy=float(t.now["accuracy"]), LabelledImages=float(len(p)))
-    rules = {n: dict(threshold=v - max_drop, comparison_operator="LessThanThreshold") for n, v in t.then.items()}
-    files = {
-        Files.STATISTICS: _statistics(p, now),
-        Files.CONSTRAINTS: dict(version=0.0, multiclass_classification_constraints=rules),
-    }
-    violations = [_violation(str(n), r, max_drop) for n, r in t[t.fell].iterrows()]
-    return Finding("model_quality", _sentences(t, same, p, captured, max_drop), t, violations, metrics, files)
-
-
+# %% ../../nbs/monitor/02_quality.ipynb #4d5fb888
 def _statistics(
     p: Predictions,  # of the window
     now: pd.DataFrame,  # from `measure`
@@ -137,45 +106,76 @@ def _statistics(
 
 def _violation(
     name: str,
-    r: pd.Series,  # its row of `fall`
+    r: pd.Series,  # its row of `performance_drop`
     max_drop: float,
 ) -> dict[str, str]:  # a line of constraint_violations.json
     "A fall, as Model Monitor words it."
     error = (r.high - r.low) / 2 / norm.ppf(0.975)
-    said = f"Metric {name} with {r.now:.4f} +/- {error:.4f} was LessThanThreshold '{r.then - max_drop:.4f}'"
-    said += f" ({r.then:.4f} at approval; p = {r.p_adjusted:.1g} after correction for the number of figures)"
-    return dict(constraint_check_type="LessThanThreshold", description=said, metric_name=name)
+    text = f"Metric {name} with {r.now:.4f} +/- {error:.4f} was LessThanThreshold '{r.then - max_drop:.4f}'"
+    text += f" ({r.then:.4f} at approval; p = {r.p_adjusted:.1g} after correction for the number of figures)"
+    return dict(constraint_check_type="LessThanThreshold", description=text, metric_name=name)
 
-
+# %% ../../nbs/monitor/02_quality.ipynb #585c5b3c
 def _sentences(
-    t: pd.DataFrame,  # from `fall`
-    same: float,  # from `standardised`
+    t: pd.DataFrame,  # from `performance_drop`
+    same: float,  # from `standardised_accuracy`
     p: Predictions,  # of the window
     captured: int,  # answers in the window
     max_drop: float,
 ) -> list[str]:
     "The result in words."
-    a, fell = t.loc["accuracy"], [str(n).replace("_", " ") for n in t.index[t.fell]]
+    a, degraded = t.loc["accuracy"], [str(n).replace("_", " ") for n in t.index[t.degraded]]
     verdict = (
-        f"Fallen beyond chance and by more than allowed: {', '.join(fell)}."
-        if fell
+        f"Fallen beyond chance and by more than allowed: {', '.join(degraded)}."
+        if degraded
         else "No figure has fallen so far that it counts."
     )
-    said = [verdict]
-    said.append(
+    sentences = [verdict]
+    sentences.append(
         f"Accuracy is {a.now:.2f} ({a.low:.2f} to {a.high:.2f}), {a.then:.2f} at approval. "
         f"{len(p)} of {max(captured, len(p))} answers have a diagnosis, {len(np.unique(p.lesions))} lesions."
     )
     unsure = [str(n).replace("_", " ") for n, r in t.iterrows() if r["drop"] > max_drop and r.p_adjusted > ALPHA]
     if unsure:
-        said.append(f"Lower than at approval, but so far that may be chance: {', '.join(unsure)}.")
+        sentences.append(f"Lower than at approval, but so far that may be chance: {', '.join(unsure)}.")
     if np.isfinite(same) and abs(same - a.now) > 0.01:
-        said.append(f"With the test set's mixture of diagnoses it would be {same:.2f}.")
-    return said
+        sentences.append(f"With the test set's mixture of diagnoses it would be {same:.2f}.")
+    return sentences
+
+# %% ../../nbs/monitor/02_quality.ipynb #d8dbfa8c
+def check_quality(
+    joined: pd.DataFrame,  # of `join_labels`
+    baseline: Baseline,  # what the model was approved with
+    captured: int = 0,  # answers in the window, with diagnosis or without
+    max_drop: float = MAX_DROP,
+    min_lesions: int = MIN_LESIONS,  # lesions with a diagnosis that are needed
+    bootstrap: int = 300,  # resamples behind every interval
+) -> Finding:
+    "The model-quality monitor."
+    then, p = approved_figures(baseline.evaluation), labelled_predictions(joined)
+    lesions = len(np.unique(p.lesions)) if p else 0
+    if not p or lesions < min_lesions:
+        counts = f"{len(joined)} of {captured or len(joined)} answers have a diagnosis, {lesions} lesions to compare; {min_lesions} are needed."
+        metrics = dict(LabelledImages=float(len(joined)))
+        return Finding("model_quality", ["Not enough diagnoses yet.", counts], pd.DataFrame(), [], metrics, {}, False)
+    now = measure(p, bootstrap)
+    t = performance_drop(now, comparable_figures(now, then, baseline.evaluation), max_drop)
+    same = standardised_accuracy(now, baseline.evaluation)
+    drop = float(np.nanmin([t["drop"]["accuracy"], then["accuracy"][0] - same]))
+    t["degraded"] &= (t.index != "accuracy") | (drop > max_drop)
+    lost = drop if drop > 0 and t.p_adjusted["accuracy"] <= ALPHA else 0.0
+    metrics = dict(AccuracyDrop=lost, Accuracy=float(t.now["accuracy"]), LabelledImages=float(len(p)))
+    rules = {n: dict(threshold=v - max_drop, comparison_operator="LessThanThreshold") for n, v in t.then.items()}
+    files = {
+        Files.STATISTICS: _statistics(p, now),
+        Files.CONSTRAINTS: dict(version=0.0, multiclass_classification_constraints=rules),
+    }
+    violations = [_violation(str(n), r, max_drop) for n, r in t[t.degraded].iterrows()]
+    return Finding("model_quality", _sentences(t, same, p, captured, max_drop), t, violations, metrics, files)
 
 # %% ../../nbs/monitor/02_quality.ipynb #64ffa2f3
-def plot_fall(
-    table: pd.DataFrame,  # from `fall`
+def plot_performance(
+    table: pd.DataFrame,  # from `performance_drop`
     max_drop: float = MAX_DROP,
 ) -> Any:  # a matplotlib figure
     "Each figure with its interval, and where it was at approval."
@@ -183,7 +183,7 @@ def plot_fall(
 
     fig, ax = plt.subplots(figsize=(7, 0.5 * len(table) + 0.9), dpi=72)
     for y, (name, r) in enumerate(table[::-1].iterrows()):
-        colour = "tab:red" if r.fell else "tab:blue"
+        colour = "tab:red" if r.degraded else "tab:blue"
         ax.plot([r.low, r.high], [y, y], color=colour, lw=3, solid_capstyle="butt")
         ax.plot(r.now, y, "o", color=colour)
         ax.plot([r.then, r.then], [y - 0.25, y + 0.25], color="black")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..core import DEFAULT_SEED
 from ..data.check import check, near_duplicates
 from ..data.shards import Shards, write_dataset
 from ..data.split import assign_groups, split
@@ -29,13 +30,13 @@ from ..serve.capture import Capture, record
 from ..serve.predictor import create_predictor, decode
 
 # %% auto #0
-__all__ = ['approve', 'visit', 'rehearse']
+__all__ = ['create_approved', 'create_captures', 'rehearse']
 
 # %% ../../nbs/monitor/04_rehearsal.ipynb #c225deb4
-def approve(
+def create_approved(
     folder: str | Path,
     n: int = 420,  # painted lesions to train and test on
-    seed: int = 42,  # of the lesions, the split and the training
+    seed: int = DEFAULT_SEED,  # of the lesions, the split and the training
 ) -> tuple[Path, Path]:  # the bundle, the baseline
     "Train a toy as the pipeline trains a model, and keep what it would be approved with."
     folder = Path(folder)
@@ -56,7 +57,7 @@ def approve(
     return folder / "model", base
 
 # %% ../../nbs/monitor/04_rehearsal.ipynb #d50f395a
-def visit(
+def create_captures(
     model: str | Path,
     folder: str | Path,  # for captures and labels
     n: int = 240,
@@ -90,5 +91,6 @@ def rehearse(
     folder: str | Path,
 ) -> tuple[str, str, str]:  # folders of captures, baseline and labels
     "A model, and a clinic with a lamp that grows weak."
-    model, base = approve(folder)
-    return str((at := visit(model, folder))[0]), str(base), str(at[1])
+    model, base = create_approved(folder)
+    captures, labels = create_captures(model, folder)
+    return str(captures), str(base), str(labels)
