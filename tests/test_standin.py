@@ -33,7 +33,7 @@ def test_a_file_finds_an_empty_account_and_leaves_its_environment(standin, tmp_p
         assert not sandbox.remains(standin)
         assert not standin.client("sagemaker").list_model_package_groups()["ModelPackageGroupSummaryList"]
         assert not (states.waits or states.retries or faults.record.faults or faults.record.counts or provider._tags)
-        assert (pipelines.ending, sagemaker.endpoint_fate) == ("Registered", "Deployed")
+        assert (pipelines.ending, sagemaker.endpoint_fate) == ("Ended", "Deployed")
     finally:
         standin.leave()
     assert dict(os.environ) == before
