@@ -13,17 +13,18 @@ import re
 from typing import Annotated, Any, Callable, Iterable, Union
 
 import numpy as np
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
-from pydantic_core import PydanticCustomError, from_json
+from annotated_types import Predicate
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import from_json
 
 from ..core import CLASSES
 from ..data.pictures import MIN_SIDE, BadImage
 from .predictor import NOTICE, Picture, Prediction, decode, from_array, heat_png
 
 # %% auto #0
-__all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'READERS', 'JSON', 'LINES', 'CSV', 'COLUMNS', 'Refusal', 'read_image',
-           'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'content_type', 'read', 'accepted', 'to_json',
-           'entry', 'to_lines', 'to_csv']
+__all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'Base64', 'Name', 'Item', 'READERS', 'JSON', 'LINES', 'CSV', 'COLUMNS', 'Refusal',
+           'read_image', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'content_type', 'read',
+           'accepted', 'to_json', 'entry', 'to_lines', 'to_csv']
 
 # %% ../../nbs/serve/02_messages.ipynb #1e1ffd74
 class Refusal(Exception):
@@ -83,42 +84,41 @@ def _without_prefix(value: Any) -> Any:
     return value.partition(",")[2] if isinstance(value, str) and value.startswith("data:") else value
 
 
-def _printable(value: str) -> str:  # raises `PydanticCustomError`
-    "A text that can stand in a table."
-    if not value.isprintable():
-        raise PydanticCustomError("not_printable", "String should have printable characters only")
-    return value
-
-
-class EncodedImage(BaseModel, val_json_bytes="base64"):
-    "A picture in JSON."
-
-    data: Annotated[bytes, BeforeValidator(_without_prefix, json_schema_input_type=str)] = Field(
-        description="base64 of a JPEG or PNG file, or a data URL"
-    )
-    id: Annotated[str, AfterValidator(_printable)] = Field(
-        default_factory=str, min_length=1, max_length=MAX_NAME, description="comes back with the answer"
-    )
-
-
 def _with_data(value: Any) -> Any:
     "A text alone is the data of a picture."
     return {"data": value} if isinstance(value, str) else value
 
 
+Base64 = Annotated[bytes, BeforeValidator(_without_prefix, json_schema_input_type=str)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), Predicate(str.isprintable)]
+
+
+class EncodedImage(BaseModel, val_json_bytes="base64"):
+    "A picture in JSON."
+
+    data: Base64 = Field(description="base64 of a JPEG or PNG file, or a data URL")
+    id: Name = Field(default_factory=str, description="comes back with the answer")
+
+
+Item = Annotated[EncodedImage, BeforeValidator(_with_data, json_schema_input_type=Union[str, EncodedImage])]
+
+
 class ImagesBody(BaseModel, hide_input_in_errors=True):
     "The pictures of a request in JSON."
 
-    images: list[
-        Annotated[EncodedImage, BeforeValidator(_with_data, json_schema_input_type=Union[str, EncodedImage])]
-    ] = Field(validation_alias=AliasChoices("images", "instances"), min_length=1, max_length=MAX_IMAGES)
+    images: list[Item] = Field(
+        validation_alias=AliasChoices("images", "instances"), min_length=1, max_length=MAX_IMAGES
+    )
 
 # %% ../../nbs/serve/02_messages.ipynb #af901948
-_SHAPE = '{"images": [base64 or {"data": base64, "id": text}, ...]}'
 _REASONS = {
     "too_short": (400, "empty"),
     "too_long": (413, "too_many_images"),
     "bytes_invalid_encoding": (400, "bad_base64"),
+}
+_WANTED = {
+    "bad_id": f"send a text of 1 to {MAX_NAME} printable characters",
+    "bad_json": 'missing or of another form; send {"images": [base64 or {"data": base64, "id": text}, ...]}',
 }
 
 
@@ -143,11 +143,9 @@ def _refusal(
 ) -> Refusal:
     "The first error, without what was sent."
     first = e.errors(include_url=False, include_input=False)[0]
-    where, wanted = ".".join(map(str, first["loc"])) or "the body", first["msg"]
+    where = ".".join(map(str, first["loc"])) or "the body"
     status, reason = _REASONS.get(first["type"], (400, "bad_id" if where.endswith(".id") else "bad_json"))
-    if reason == "bad_json":
-        wanted = f"missing or of another form; send {_SHAPE}"
-    return Refusal(status, reason, f"{where}: {wanted}")
+    return Refusal(status, reason, f"{where}: {_WANTED.get(reason, first['msg'])}")
 
 # %% ../../nbs/serve/02_messages.ipynb #12625bda
 def read_npy(
