@@ -10,10 +10,10 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, AsyncIterator, Callable
 
 from fastapi import Request
+from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
 from starlette.requests import ClientDisconnect
 
 from ..core import cpus
@@ -23,17 +23,16 @@ from .messages import Refusal
 __all__ = ['Limits', 'Admission', 'receive']
 
 # %% ../../nbs/serve/04_admission.ipynb #c5eb75b1
-@dataclass(frozen=True)
-class Limits:
+class Limits(BaseModel, frozen=True, extra="forbid"):
     "How much is too much."
 
-    body: int = 25 << 20  # bytes in one request
-    held: int = 200 << 20  # bytes of all requests being received or worked on
-    seconds: float = 30.0  # to receive a body; a client that drips bytes is sent away
-    head_seconds: float = 10.0  # to receive the headers
-    head: int = 64 << 10  # bytes of the headers
-    workers: int = 0  # requests worked on at a time; 0 for one a core
-    waiting: int = 32  # requests that may wait for a worker
+    body: PositiveInt = 25 << 20  # bytes in one request
+    held: PositiveInt = 200 << 20  # bytes of all requests being received or worked on
+    seconds: PositiveFloat = 30.0  # to receive a body; a client that drips bytes is sent away
+    head_seconds: PositiveFloat = 10.0  # to receive the headers
+    head: PositiveInt = 64 << 10  # bytes of the headers
+    workers: NonNegativeInt = 0  # requests worked on at a time; 0 for one a core
+    waiting: NonNegativeInt = 32  # requests that may wait for a worker
 
 # %% ../../nbs/serve/04_admission.ipynb #dbe946e8
 class Admission:

@@ -33,8 +33,8 @@ from skin_lesion_mlops.serve.messages import (
     JSON,
     LINES,
     MAX_IMAGES,
-    MAX_NAME,
     READERS,
+    ImagesBody,
     Refusal,
     accepted,
     content_type,
@@ -310,11 +310,9 @@ def _respond(
     return JSONResponse(to_json(named, known, request_id, **more), headers=back)
 
 # %% ../../nbs/serve/06_app.ipynb #a11e5db8
-_TEXT = {"type": "string"}
 _FILE = {"schema": {"type": "string", "format": "binary"}}
-_ITEM = {"type": "object", "required": ["data"], "properties": {"data": _TEXT, "id": {**_TEXT, "maxLength": MAX_NAME}}}
-_LIST = {"type": "array", "minItems": 1, "maxItems": MAX_IMAGES, "items": {"oneOf": [_TEXT, _ITEM]}}
-_BODY = {"schema": {"type": "object", "required": ["images"], "properties": {"images": _LIST}}}
+_HERE = "#/paths/~1invocations/post/requestBody/content/application~1json/schema"  # where the next line ends up
+_BODY = {"schema": ImagesBody.model_json_schema(ref_template=_HERE + "/$defs/{model}")}
 _EXPLAIN = {"name": "explain", "in": "query", "schema": {"type": "boolean"}, "description": "add a Grad-CAM overlay"}
 _CONTENT = {kind: _BODY if kind == JSON else _FILE for kind in READERS}
 _INVOCATIONS = {"requestBody": {"required": True, "content": _CONTENT}, "parameters": [_EXPLAIN]}

@@ -6,22 +6,25 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import csv
 import io
 import json
 import re
-from typing import Any, Callable, Iterable
+from typing import Annotated, Any, Callable, Iterable, Union
 
 import numpy as np
+from annotated_types import Predicate
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import from_json
 
 from ..core import CLASSES
 from ..data.pictures import MIN_SIDE, BadImage
 from .predictor import NOTICE, Picture, Prediction, decode, from_array, heat_png
 
 # %% auto #0
-__all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'READERS', 'JSON', 'LINES', 'CSV', 'COLUMNS', 'Refusal', 'read_image',
-           'read_json_images', 'read_npy', 'content_type', 'read', 'accepted', 'to_json', 'entry', 'to_lines', 'to_csv']
+__all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'Base64', 'Name', 'Item', 'READERS', 'JSON', 'LINES', 'CSV', 'COLUMNS', 'Refusal',
+           'read_image', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'content_type', 'read',
+           'accepted', 'to_json', 'entry', 'to_lines', 'to_csv']
 
 # %% ../../nbs/serve/02_messages.ipynb #1e1ffd74
 class Refusal(Exception):
@@ -76,50 +79,73 @@ def _count(
     return n
 
 # %% ../../nbs/serve/02_messages.ipynb #22949d2c
+def _without_prefix(value: Any) -> Any:
+    "What follows the comma of a data URL."
+    return value.partition(",")[2] if isinstance(value, str) and value.startswith("data:") else value
+
+
+def _with_data(value: Any) -> Any:
+    "A text alone is the data of a picture."
+    return {"data": value} if isinstance(value, str) else value
+
+
+Base64 = Annotated[bytes, BeforeValidator(_without_prefix, json_schema_input_type=str)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), Predicate(str.isprintable)]
+
+
+class EncodedImage(BaseModel, val_json_bytes="base64"):
+    "A picture in JSON."
+
+    data: Base64 = Field(description="base64 of a JPEG or PNG file, or a data URL")
+    id: Name = Field(default_factory=str, description="comes back with the answer")
+
+
+Item = Annotated[EncodedImage, BeforeValidator(_with_data, json_schema_input_type=Union[str, EncodedImage])]
+
+
+class ImagesBody(BaseModel, hide_input_in_errors=True):
+    "The pictures of a request in JSON."
+
+    images: list[Item] = Field(
+        validation_alias=AliasChoices("images", "instances"), min_length=1, max_length=MAX_IMAGES
+    )
+
+# %% ../../nbs/serve/02_messages.ipynb #af901948
+_REASONS = {
+    "too_short": (400, "empty"),
+    "too_long": (413, "too_many_images"),
+    "bytes_invalid_encoding": (400, "bad_base64"),
+}
+_WANTED = {
+    "bad_id": f"send a text of 1 to {MAX_NAME} printable characters",
+    "bad_json": 'missing or of another form; send {"images": [base64 or {"data": base64, "id": text}, ...]}',
+}
+
+
 def read_json_images(
-    body: bytes,  # {"images": [base64 | {"data": base64, "id": text}, ...]}
+    body: bytes,  # JSON of an `ImagesBody`
     size: int,  # side of the model's input, pixels
 ) -> list[Named]:
     "Several pictures in base64."
-    items = _items(body)
-    out = []
-    for i, item in enumerate(items):
-        name, text = (item.get("id", str(i)), item.get("data")) if isinstance(item, dict) else (str(i), item)
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
-            raise Refusal(400, "bad_id", f"the id of image {i} is not a text of 1 to {MAX_NAME} characters")
-        if not isinstance(text, str):
-            raise Refusal(400, "bad_json", f'image {i} is neither a base64 text nor {{"data": base64}}')
-        out.append((name, _decoded(_unbase64(text, i), size, f"image {i}: ")))
-    return out
-
-
-def _unbase64(
-    text: str,  # base64, or a data URL
-    i: int,  # which image, for the message
-) -> bytes:
-    "The bytes of a base64 text."
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
     try:
-        return base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        raise Refusal(400, "bad_base64", f"image {i} is not base64") from None
-
-# %% ../../nbs/serve/02_messages.ipynb #af901948
-def _items(
-    body: bytes,  # JSON
-) -> list[Any]:  # at most `MAX_IMAGES`
-    "The list of images in a JSON body."
-    try:
-        found = json.loads(body.decode("utf-8"))
+        images = ImagesBody.model_validate(from_json(body.decode("utf-8"))).images
     except UnicodeDecodeError:
         raise Refusal(400, "not_utf8", "the body is not UTF-8") from None
-    except (ValueError, RecursionError):
-        raise Refusal(400, "bad_json", "the body is not JSON") from None
-    items = found.get("images", found.get("instances")) if isinstance(found, dict) else None
-    if not isinstance(items, list):
-        raise Refusal(400, "bad_json", 'expected {"images": [base64, ...]}')
-    return items[: _count(len(items))]
+    except ValidationError as e:
+        raise _refusal(e) from None
+    except ValueError as e:
+        raise Refusal(400, "bad_json", f"the body is not JSON: {e}") from None
+    return [(image.id or str(i), _decoded(image.data, size, f"image {i}: ")) for i, image in enumerate(images)]
+
+
+def _refusal(
+    e: ValidationError,  # of `ImagesBody`
+) -> Refusal:
+    "The first error, without what was sent."
+    first = e.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the body"
+    status, reason = _REASONS.get(first["type"], (400, "bad_id" if where.endswith(".id") else "bad_json"))
+    return Refusal(status, reason, f"{where}: {_WANTED.get(reason, first['msg'])}")
 
 # %% ../../nbs/serve/02_messages.ipynb #12625bda
 def read_npy(
