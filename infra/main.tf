@@ -243,32 +243,29 @@ module "models" {
 module "monitoring" {
   source = "./modules/monitoring"
 
-  name                = var.name
-  topic_arn           = module.notification.topic_arn
-  endpoint_name       = local.endpoint_name
-  metric_namespace    = var.metric_namespace
-  max_errors_per_hour = var.alarms.errors_per_hour
-  max_latency_ms      = var.alarms.latency_ms
-  max_accuracy_drop   = var.alarms.accuracy_drop
-  monthly_budget_usd  = var.alarms.monthly_cost_usd
-  monitors            = var.monitors
-  enable_schedules    = var.enable_monitors
-  native_monitor      = var.native_monitor
-  image_uri           = local.images["training"]
-  instance_type       = var.processing_instance_type
-  processed_bucket    = local.bucket_names["processed"]
-  sagemaker_role_arn  = module.identity.sagemaker_role_arn
-  events_role_arn     = module.identity.events_role_arn
-  queue_arn           = module.functions.queue_arn
-  queue_name          = module.functions.queue_name
-  function_names      = values(module.functions.function_names)
-  machine_arn         = local.machine_arn
-  pipeline_name       = local.pipeline_name
-  enable_vpc          = var.enable_vpc
-  subnet_ids          = local.subnet_ids
-  security_group_ids  = local.security_group_ids
-  kms_key_arn         = module.keys.key_arn
-  log_retention_days  = var.log_retention_days
+  name               = var.name
+  topic_arn          = module.notification.topic_arn
+  endpoint_name      = local.endpoint_name
+  metric_namespace   = var.metric_namespace
+  limits             = var.alarms
+  monitors           = var.monitors
+  enable_schedules   = var.enable_monitors
+  native_monitor     = var.native_monitor
+  image_uri          = local.images["training"]
+  instance_type      = var.processing_instance_type
+  processed_bucket   = local.bucket_names["processed"]
+  sagemaker_role_arn = module.identity.sagemaker_role_arn
+  events_role_arn    = module.identity.events_role_arn
+  queue_arn          = module.functions.queue_arn
+  queue_name         = module.functions.queue_name
+  function_names     = values(module.functions.function_names)
+  machine_arn        = local.machine_arn
+  pipeline_name      = local.pipeline_name
+  enable_vpc         = var.enable_vpc
+  subnet_ids         = local.subnet_ids
+  security_group_ids = local.security_group_ids
+  kms_key_arn        = module.keys.key_arn
+  log_retention_days = var.log_retention_days
 }
 
 module "orchestration" {
@@ -283,7 +280,7 @@ module "orchestration" {
   enable_schedule     = var.enable_retraining_schedule
   approval_mode       = var.approval_mode
   model_package_group = local.package_group
-  drift_alarm_arns    = [for k in ["data-drift", "accuracy-drop"] : module.monitoring.alarm_arns[k]]
+  drift_alarm_arns    = values(module.monitoring.event_alarm_arns)
   event_source        = var.name
   topic_arn           = module.notification.topic_arn
   queue_arn           = module.functions.queue_arn

@@ -169,6 +169,15 @@ def test_the_picture_of_the_wings_is_what_the_imports_say():
     assert drawn == {(a, b) for a, b in real if a != b and b != "core"}
 
 
+@pytest.mark.parametrize("notebook", LIBRARY, **ids)
+def test_the_readme_has_a_row_for_every_module_with_its_promise(notebook):
+    prose = "\n".join(source(c) for c in cells(notebook, "markdown"))
+    promise = re.search(r"^> (.*(?:\n> .*)*)", prose, re.M)[1].replace("\n> ", " ")
+    path, name = notebook.relative_to(REPO).as_posix(), module_of(notebook).split(".")[-1]
+    row = f"| [{path[4:-6]}]({path}) | `{name}` | {promise} |"
+    assert (REPO / "README.md").read_text().splitlines().count(row) == 1, f"README.md (nbs/index.ipynb) lacks {row}"
+
+
 @pytest.mark.parametrize("module", MODULES, **ids)
 def test_two_colours(module):
     roots, wing = {i.split(".")[0] for i in imports(module)}, wing_of(name_of(module))

@@ -73,7 +73,7 @@ resource "aws_cloudwatch_dashboard" "this" {
         },
         {
           type       = "text", x = 16, y = 21, width = 8, height = 6
-          properties = { markdown = "Budget **${var.name}-monthly-cost**: ${var.monthly_budget_usd} USD a month for everything tagged `Project = ${var.name}`; beyond it, a message goes to the topic." }
+          properties = { markdown = "Budget **${var.name}-monthly-cost**: ${var.limits.monthly_cost_usd} USD a month for everything tagged `Project = ${var.name}`; beyond it, a message goes to the topic." }
         },
         {
           type       = "alarm", x = 16, y = 28, width = 8, height = 6

@@ -13,7 +13,7 @@ locals {
   # Alarms 1 to 5; alarm 6 is the budget. ModelLatency is in microseconds; AccuracyDrop is a fraction.
   alarms = {
     endpoint-errors = {
-      description = "Critical: more than ${var.max_errors_per_hour} failed predictions in an hour"
+      description = "Critical: more than ${var.limits.errors_per_hour} failed predictions in an hour"
       namespace   = "AWS/SageMaker"
       metric      = "Invocation5XXErrors"
       dimensions  = local.endpoint
@@ -22,11 +22,11 @@ locals {
       unit        = null
       period      = 3600
       evaluations = 1
-      threshold   = var.max_errors_per_hour
+      threshold   = var.limits.errors_per_hour
       notify      = true
     }
     latency-p95 = {
-      description = "Warning: 95 of 100 predictions take up to more than ${var.max_latency_ms} ms"
+      description = "Warning: 95 of 100 predictions take up to more than ${var.limits.latency_ms} ms"
       namespace   = "AWS/SageMaker"
       metric      = "ModelLatency"
       dimensions  = local.endpoint
@@ -35,7 +35,7 @@ locals {
       unit        = "Microseconds"
       period      = 300
       evaluations = 3
-      threshold   = var.max_latency_ms * 1000
+      threshold   = var.limits.latency_ms * 1000
       notify      = true
     }
     training-failed = {
@@ -65,7 +65,7 @@ locals {
       notify      = false
     }
     accuracy-drop = {
-      description = "Critical: accuracy fell by more than ${var.max_accuracy_drop * 100} points; EventBridge starts a retraining"
+      description = "Critical: accuracy fell by more than ${var.limits.accuracy_drop * 100} points; EventBridge starts a retraining"
       namespace   = var.metric_namespace
       metric      = "AccuracyDrop"
       dimensions  = local.monitor
@@ -74,7 +74,7 @@ locals {
       unit        = "None"
       period      = 21600
       evaluations = 1
-      threshold   = var.max_accuracy_drop
+      threshold   = var.limits.accuracy_drop
       notify      = false
     }
   }
@@ -154,7 +154,7 @@ resource "aws_budgets_budget" "this" {
   name         = "${var.name}-monthly-cost"
   budget_type  = "COST"
   time_unit    = "MONTHLY"
-  limit_amount = tostring(var.monthly_budget_usd)
+  limit_amount = tostring(var.limits.monthly_cost_usd)
   limit_unit   = "USD"
 
   cost_filter {

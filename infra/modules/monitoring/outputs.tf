@@ -1,6 +1,6 @@
-output "alarm_arns" {
-  description = "ARN of each alarm, by name"
-  value       = { for k, a in aws_cloudwatch_metric_alarm.this : k => a.arn }
+output "event_alarm_arns" {
+  description = "ARN of each alarm that acts through EventBridge and starts a retraining, by name"
+  value       = { for k, a in aws_cloudwatch_metric_alarm.this : k => a.arn if !local.alarms[k].notify }
 }
 
 output "alarm_names" {

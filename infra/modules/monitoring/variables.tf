@@ -25,48 +25,9 @@ variable "metric_namespace" {
   default     = "SkinLesion/Monitoring"
 }
 
-variable "max_errors_per_hour" {
-  description = "Failed predictions in an hour above which alarm 1 goes off"
-  type        = number
-  default     = 10
-
-  validation {
-    condition     = var.max_errors_per_hour >= 0
-    error_message = "Give a count, 0 or more."
-  }
-}
-
-variable "max_latency_ms" {
-  description = "P95 of the model's latency, in milliseconds, above which alarm 2 goes off"
-  type        = number
-  default     = 1000
-
-  validation {
-    condition     = var.max_latency_ms >= 10 && var.max_latency_ms <= 60000
-    error_message = "Give milliseconds, 10 to 60000 (SageMaker cuts a request off at 60 s)."
-  }
-}
-
-variable "max_accuracy_drop" {
-  description = "Fall in accuracy, as a fraction (0.05 is five points), above which alarm 5 goes off"
-  type        = number
-  default     = 0.05
-
-  validation {
-    condition     = var.max_accuracy_drop > 0 && var.max_accuracy_drop < 1
-    error_message = "Give a fraction between 0 and 1: five points are 0.05."
-  }
-}
-
-variable "monthly_budget_usd" {
-  description = "Monthly cost, in US dollars, above which alarm 6 goes off"
-  type        = number
-  default     = 500
-
-  validation {
-    condition     = var.monthly_budget_usd > 0
-    error_message = "Give a positive amount."
-  }
+variable "limits" {
+  description = "Limits of the alarms, by name: the root's variable `alarms`, which checks them"
+  type        = map(number)
 }
 
 variable "monitors" {
