@@ -203,7 +203,7 @@ class Figure:
     off: float = 0.0  # threshold at which the guard can never block
     at_most: bool = False  # is less better?
 
-
+# %% ../nbs/00_core.ipynb #010f631a
 HEADLINE = (
     Figure("accuracy", "accuracy", "AccuracyThreshold", "lowest accuracy that is registered", default=0.85),
     Figure(

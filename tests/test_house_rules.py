@@ -83,6 +83,17 @@ def test_library_notebook_reads_like_a_chapter(notebook):
     assert not [c for c in cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
 
 
+@pytest.mark.parametrize("notebook", LIBRARY, **ids)
+def test_export_cells_are_short(notebook):
+    "Define, show, assert: about 40 lines are enough before something is shown; a cell of imports may be longer."
+    for c in cells(notebook, "code"):
+        text = source(c)
+        if re.match(r"# ?\|\s*export", text) and not all(
+            isinstance(n, (ast.Import, ast.ImportFrom)) for n in ast.parse(text).body
+        ):
+            assert len(text.splitlines()) <= 48, f"{c['id']} has {len(text.splitlines())} lines: divide it"
+
+
 @pytest.mark.parametrize("notebook", LIBRARY + REPORTS, **ids)
 def test_code_is_formatted_by_black(notebook):
     black = pytest.importorskip("black")

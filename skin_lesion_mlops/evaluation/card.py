@@ -18,7 +18,7 @@ from .metrics import confusion, ece_floor, reliability, roc
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['model_quality', 'evaluation_json', 'model_card', 'card_content', 'predictions_table', 'write_evaluation']
+__all__ = ['model_quality', 'model_card', 'card_content', 'evaluation_json', 'predictions_table', 'write_evaluation']
 
 # %% ../../nbs/evaluation/04_card.ipynb #11cc6197
 _QUALITY = [*(f.name for f in HEADLINE), "auc_malignant", "macro_recall", "macro_precision", "brier"]
@@ -37,41 +37,6 @@ def model_quality(
     for n in b.index:
         found[f"{n}_best_constant_classifier"] = dict(value=b.value[n], standard_deviation=b.standard_error[n])
     return found
-
-
-def evaluation_json(
-    e: Evaluation,
-    lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
-    card: dict[str, Any],  # from `model_card`
-) -> dict[str, Any]:  # strict JSON: None for whatever does not exist
-    "The whole of `evaluation.json`."
-    p, t = e.predictions, e.figures
-    counts = {c: int((p.labels == i).sum()) for i, c in enumerate(p.classes)}
-    points = [n for n in t.index if n.startswith(("sensitivity_", "specificity_", "malignant_"))]
-    bounded = {n: {k: t[k][n] for k in ("value", "low", "high")} for n in t.index}
-    return without_nan(
-        dict(
-            version=0.0,
-            dataset=dict(item_count=len(p), lesions=len(np.unique(p.lesions)), classes=counts),
-            multiclass_classification_metrics=model_quality(e),
-            per_class={c: {n: bounded[f"{n}.{c}"] for n in _PER_CLASS} for c in p.classes},
-            intervals={n: [t.low[n], t.high[n]] for n in t.index if "." not in n},
-            operating_points=dict(threshold=p.threshold, **{n: bounded[n] for n in points}),
-            calibration=dict(
-                ece=bounded["ece"],
-                ece_floor=ece_floor(p),
-                brier=bounded["brier"],
-                bins=reliability(p).to_dict("records"),
-            ),
-            subgroups=e.groups.to_dict("records"),
-            gate=e.guards,
-            decision=e.decision,
-            passed=e.passed,
-            conclusion=e.said,
-            model_card_content=card_content(card),
-            lineage=lineage,
-        )
-    )
 
 # %% ../../nbs/evaluation/04_card.ipynb #264aa68b
 _PURPOSE = (
@@ -107,40 +72,7 @@ _GENERATED = (
     "Trained and tested on generated images: it shows that the pipeline works and has no clinical value whatever. "
 )
 
-
-def model_card(
-    e: Evaluation,
-    contract: dict[str, Any],  # the bundle's `bundle.json`
-    dataset: dict[str, Any],  # the test split's `dataset.json`
-    lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
-) -> dict[str, Any]:  # follows SageMaker's model package model card schema
-    "A model card."
-    caveat = _GENERATED if str(dataset.get("source", "")).lower() == "synthetic" else ""
-    details = {k: str(v)[:1024] for k, v in lineage.items() if v not in (None, "")}
-    return dict(
-        model_overview=dict(
-            model_creator=f"skin_lesion_mlops, code version {lineage.get('code_version') or 'unknown'}"
-        ),
-        intended_uses=dict(
-            purpose_of_model=_PURPOSE,
-            intended_uses=caveat + _USES,
-            factors_affecting_model_efficiency=_FACTORS,
-            risk_rating="High",
-            explanations_for_risk_rating=_RISK,
-        ),
-        business_details=dict(
-            business_problem="Too few dermatologists for the lesions that need looking at; melanomas found late.",
-            business_stakeholders="Patients, dermatologists and general practitioners, the clinic's quality assurance.",
-            line_of_business="Dermatology",
-        ),
-        training_details=_training(contract),
-        evaluation_details=[_evaluation_details(e, dataset)],
-        additional_information=dict(
-            ethical_considerations=_ETHICS, caveats_and_recommendations=caveat + _CAVEATS, custom_details=details
-        ),
-    )
-
-
+# %% ../../nbs/evaluation/04_card.ipynb #e37c9492
 def _training(
     contract: dict[str, Any],  # `bundle.json`
 ) -> dict[str, Any]:  # `training_details`
@@ -184,6 +116,14 @@ def _line(
     return dict(name=name, type="linear_graph", value=pairs, x_axis_name=axes[0], y_axis_name=axes[1])
 
 
+def _curve(
+    p: Predictions,
+) -> list[dict[str, Any]]:  # one linear graph, or none
+    "The ROC curve of malignant against benign, where both are there."
+    false, true, _ = roc(p.score, p.malignant)
+    return [] if np.isnan(false + true).any() else [_line("ROC", false[0], true[0], ("1 - specificity", "sensitivity"))]
+
+# %% ../../nbs/evaluation/04_card.ipynb #8152225d
 def _bars(
     name: str,  # of the metric
     labels: Iterable[str],  # one per bar
@@ -201,6 +141,38 @@ def _bars(
     ]
 
 
+def _group_bars(
+    attribute: str,  # sex, age or site
+    groups: pd.DataFrame,  # the rows of `subgroups` for it
+) -> list[dict[str, Any]]:
+    "Accuracy and malignant sensitivity by group."
+    names = [f"{g} (n={n})" for g, n in zip(groups.group, groups.images)]
+    return [
+        bar
+        for figure in ("accuracy", "malignant_sensitivity")
+        for bar in _bars(f"{figure} by {attribute}", names, groups[figure], figure)
+    ]
+
+# %% ../../nbs/evaluation/04_card.ipynb #bf6afa21
+def _decided(
+    e: Evaluation,
+) -> list[dict[str, Any]]:  # a simple metric for the decision, and one for each guard
+    "What the gate decided; a guard that is off passes nothing."
+    why = dict(notes="; ".join(e.decision["reasons"])[:1024]) if e.decision["reasons"] else {}
+    found = [dict(name="decision", type="boolean", value=e.decision["passed"], **why)]
+    for n, g in e.guards.items():
+        told = dict(type="boolean", value=bool(g["passed"])) if g["blocks"] else dict(type="string", value="off")
+        found.append(dict(name=n, **told, notes=_terms(g)))
+    return found
+
+
+def _terms(
+    g: dict[str, Any],
+) -> str:  # e.g. "0.871, at least 0.85, blocks"
+    "A guard in words."
+    return f"{g['value']:.3f}, {g['direction']} {g['threshold']:g}, {'blocks' if g['blocks'] else 'off'}"
+
+# %% ../../nbs/evaluation/04_card.ipynb #2b7908d4
 def _evaluation_details(
     e: Evaluation,
     dataset: dict[str, Any],  # the test split's `dataset.json`
@@ -230,45 +202,38 @@ def _evaluation_details(
         metric_groups=[dict(name=n, metric_data=m) for n, m in groups.items() if m],
     )
 
-
-def _curve(
-    p: Predictions,
-) -> list[dict[str, Any]]:  # one linear graph, or none
-    "The ROC curve of malignant against benign, where both are there."
-    false, true, _ = roc(p.score, p.malignant)
-    return [] if np.isnan(false + true).any() else [_line("ROC", false[0], true[0], ("1 - specificity", "sensitivity"))]
-
-
-def _group_bars(
-    attribute: str,  # sex, age or site
-    groups: pd.DataFrame,  # the rows of `subgroups` for it
-) -> list[dict[str, Any]]:
-    "Accuracy and malignant sensitivity by group."
-    names = [f"{g} (n={n})" for g, n in zip(groups.group, groups.images)]
-    return [
-        bar
-        for figure in ("accuracy", "malignant_sensitivity")
-        for bar in _bars(f"{figure} by {attribute}", names, groups[figure], figure)
-    ]
-
-
-def _decided(
+# %% ../../nbs/evaluation/04_card.ipynb #8e5b5ea7
+def model_card(
     e: Evaluation,
-) -> list[dict[str, Any]]:  # a simple metric for the decision, and one for each guard
-    "What the gate decided; a guard that is off passes nothing."
-    why = dict(notes="; ".join(e.decision["reasons"])[:1024]) if e.decision["reasons"] else {}
-    found = [dict(name="decision", type="boolean", value=e.decision["passed"], **why)]
-    for n, g in e.guards.items():
-        told = dict(type="boolean", value=bool(g["passed"])) if g["blocks"] else dict(type="string", value="off")
-        found.append(dict(name=n, **told, notes=_terms(g)))
-    return found
-
-
-def _terms(
-    g: dict[str, Any],
-) -> str:  # e.g. "0.871, at least 0.85, blocks"
-    "A guard in words."
-    return f"{g['value']:.3f}, {g['direction']} {g['threshold']:g}, {'blocks' if g['blocks'] else 'off'}"
+    contract: dict[str, Any],  # the bundle's `bundle.json`
+    dataset: dict[str, Any],  # the test split's `dataset.json`
+    lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
+) -> dict[str, Any]:  # follows SageMaker's model package model card schema
+    "A model card."
+    caveat = _GENERATED if str(dataset.get("source", "")).lower() == "synthetic" else ""
+    details = {k: str(v)[:1024] for k, v in lineage.items() if v not in (None, "")}
+    return dict(
+        model_overview=dict(
+            model_creator=f"skin_lesion_mlops, code version {lineage.get('code_version') or 'unknown'}"
+        ),
+        intended_uses=dict(
+            purpose_of_model=_PURPOSE,
+            intended_uses=caveat + _USES,
+            factors_affecting_model_efficiency=_FACTORS,
+            risk_rating="High",
+            explanations_for_risk_rating=_RISK,
+        ),
+        business_details=dict(
+            business_problem="Too few dermatologists for the lesions that need looking at; melanomas found late.",
+            business_stakeholders="Patients, dermatologists and general practitioners, the clinic's quality assurance.",
+            line_of_business="Dermatology",
+        ),
+        training_details=_training(contract),
+        evaluation_details=[_evaluation_details(e, dataset)],
+        additional_information=dict(
+            ethical_considerations=_ETHICS, caveats_and_recommendations=caveat + _CAVEATS, custom_details=details
+        ),
+    )
 
 
 def card_content(
@@ -276,6 +241,41 @@ def card_content(
 ) -> str:  # one line, as `ModelCardContent` of CreateModelPackage wants it
     "The card as a string."
     return json.dumps(without_nan(card), separators=(",", ":"))
+
+# %% ../../nbs/evaluation/04_card.ipynb #b736a7ac
+def evaluation_json(
+    e: Evaluation,
+    lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
+    card: dict[str, Any],  # from `model_card`
+) -> dict[str, Any]:  # strict JSON: None for whatever does not exist
+    "The whole of `evaluation.json`."
+    p, t = e.predictions, e.figures
+    counts = {c: int((p.labels == i).sum()) for i, c in enumerate(p.classes)}
+    points = [n for n in t.index if n.startswith(("sensitivity_", "specificity_", "malignant_"))]
+    bounded = {n: {k: t[k][n] for k in ("value", "low", "high")} for n in t.index}
+    return without_nan(
+        dict(
+            version=0.0,
+            dataset=dict(item_count=len(p), lesions=len(np.unique(p.lesions)), classes=counts),
+            multiclass_classification_metrics=model_quality(e),
+            per_class={c: {n: bounded[f"{n}.{c}"] for n in _PER_CLASS} for c in p.classes},
+            intervals={n: [t.low[n], t.high[n]] for n in t.index if "." not in n},
+            operating_points=dict(threshold=p.threshold, **{n: bounded[n] for n in points}),
+            calibration=dict(
+                ece=bounded["ece"],
+                ece_floor=ece_floor(p),
+                brier=bounded["brier"],
+                bins=reliability(p).to_dict("records"),
+            ),
+            subgroups=e.groups.to_dict("records"),
+            gate=e.guards,
+            decision=e.decision,
+            passed=e.passed,
+            conclusion=e.said,
+            model_card_content=card_content(card),
+            lineage=lineage,
+        )
+    )
 
 # %% ../../nbs/evaluation/04_card.ipynb #c078f6f6
 def predictions_table(

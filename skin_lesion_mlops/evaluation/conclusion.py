@@ -19,35 +19,7 @@ from .predictions import Predictions
 # %% auto #0
 __all__ = ['conclusion', 'Evaluation', 'evaluate']
 
-# %% ../../nbs/evaluation/03_conclusion.ipynb #c8d0fbe1
-def conclusion(
-    p: Predictions,
-    table: pd.DataFrame,  # from `measure`
-    decision: dict[str, Any],  # from `decide`
-    groups: pd.DataFrame | None = None,  # from `subgroups`
-) -> list[str]:  # sentences, the most important first
-    "What the figures say, in words."
-    v = table.value
-    common = int(np.bincount(p.labels).argmax())
-    said = [
-        (
-            "The model passes the gate."
-            if decision["passed"]
-            else f"The model does not pass the gate: {'; '.join(decision['reasons'])}."
-        )
-    ]
-    said.append(
-        f"Of 100 images it names {100 * v['accuracy']:.0f} correctly; answering {p.classes[common]} to everything would name "
-        f"{100 * (p.labels == common).mean():.0f}."
-    )
-    said += _on_malignancy(table) + _on_classes(p, table)
-    said.append(
-        f"Its confidence is off by {100 * v['ece']:.1f} points on average; on {len(p)} images a perfectly calibrated "
-        f"model would show {100 * ece_floor(p):.1f}."
-    )
-    return said + (_on_groups(groups) if groups is not None else [])
-
-
+# %% ../../nbs/evaluation/03_conclusion.ipynb #0f204899
 def _on_malignancy(
     table: pd.DataFrame,  # from `measure`
 ) -> list[str]:
@@ -78,7 +50,7 @@ def _on_classes(
     absent = [c for c in p.classes if np.isnan(recall[c].value)]
     return said + ([f"The test set has no image of {', '.join(absent)}: nothing is known about it."] if absent else [])
 
-
+# %% ../../nbs/evaluation/03_conclusion.ipynb #e81c30f7
 def _on_groups(
     groups: pd.DataFrame,  # from `subgroups`
 ) -> list[str]:
@@ -94,6 +66,34 @@ def _on_groups(
         f"The widest gap between subgroups is by {g.attribute.iloc[0]}: accuracy {worst.accuracy:.2f} for {worst.group} "
         f"({worst.lesions} lesions) against {best.accuracy:.2f} for {best.group} ({noise})."
     ]
+
+# %% ../../nbs/evaluation/03_conclusion.ipynb #c8d0fbe1
+def conclusion(
+    p: Predictions,
+    table: pd.DataFrame,  # from `measure`
+    decision: dict[str, Any],  # from `decide`
+    groups: pd.DataFrame | None = None,  # from `subgroups`
+) -> list[str]:  # sentences, the most important first
+    "What the figures say, in words."
+    v = table.value
+    common = int(np.bincount(p.labels).argmax())
+    said = [
+        (
+            "The model passes the gate."
+            if decision["passed"]
+            else f"The model does not pass the gate: {'; '.join(decision['reasons'])}."
+        )
+    ]
+    said.append(
+        f"Of 100 images it names {100 * v['accuracy']:.0f} correctly; answering {p.classes[common]} to everything would name "
+        f"{100 * (p.labels == common).mean():.0f}."
+    )
+    said += _on_malignancy(table) + _on_classes(p, table)
+    said.append(
+        f"Its confidence is off by {100 * v['ece']:.1f} points on average; on {len(p)} images a perfectly calibrated "
+        f"model would show {100 * ece_floor(p):.1f}."
+    )
+    return said + (_on_groups(groups) if groups is not None else [])
 
 # %% ../../nbs/evaluation/03_conclusion.ipynb #25025d28
 @dataclass(frozen=True)

@@ -35,6 +35,29 @@ def champion_difference(
     error = 1.96 * np.hypot(table.standard_error["balanced_accuracy"], champion.standard_error)
     return difference, max(-1.0, difference - error), min(1.0, difference + error)
 
+# %% ../../nbs/evaluation/02_gate.ipynb #7ecc995c
+def _figure(
+    table: pd.DataFrame,  # from `measure`
+    name: str,
+    worst: float,  # its worst value, at which only a guard that is off lets it pass
+) -> tuple[float, float, float, str]:  # value, low, high, note
+    "A figure as the pipeline's condition reads it: always a number."
+    value, low, high = (float(table[column][name]) for column in ("value", "low", "high"))
+    if np.isnan(value):
+        return worst, 0.0, 1.0, "cannot be computed on this test set; counted as its worst value"
+    return value, low, high, ""
+
+
+def _against(
+    table: pd.DataFrame,  # from `measure`
+    champion: Champion,  # the approved model
+) -> tuple[float, float, float, str]:  # value, low, high, note
+    "The difference to the champion, or the widest interval when there is none."
+    if champion.balanced_accuracy <= 0:
+        return 0.0, -1.0, 1.0, "no champion yet: nothing to compare with"
+    value, low, high = champion_difference(table, champion)
+    return float(value), float(low), float(high), f"against version {champion.version or '?'}"
+
 # %% ../../nbs/evaluation/02_gate.ipynb #a42cfc1d
 def gate(
     table: pd.DataFrame,  # from `measure`
@@ -62,29 +85,6 @@ def gate(
         )
     found["champion_difference"]["against"] = champion.version or "?" if champion.balanced_accuracy > 0 else ""
     return found
-
-
-def _figure(
-    table: pd.DataFrame,  # from `measure`
-    name: str,
-    worst: float,  # its worst value, at which only a guard that is off lets it pass
-) -> tuple[float, float, float, str]:  # value, low, high, note
-    "A figure as the pipeline's condition reads it: always a number."
-    value, low, high = (float(table[column][name]) for column in ("value", "low", "high"))
-    if np.isnan(value):
-        return worst, 0.0, 1.0, "cannot be computed on this test set; counted as its worst value"
-    return value, low, high, ""
-
-
-def _against(
-    table: pd.DataFrame,  # from `measure`
-    champion: Champion,  # the approved model
-) -> tuple[float, float, float, str]:  # value, low, high, note
-    "The difference to the champion, or the widest interval when there is none."
-    if champion.balanced_accuracy <= 0:
-        return 0.0, -1.0, 1.0, "no champion yet: nothing to compare with"
-    value, low, high = champion_difference(table, champion)
-    return float(value), float(low), float(high), f"against version {champion.version or '?'}"
 
 # %% ../../nbs/evaluation/02_gate.ipynb #9a419feb
 def decide(

@@ -222,27 +222,35 @@ def figures(
     found = {**from_confusion(matrix, p.classes), **discrimination(p, weights)}
     return {**found, **operating_points(p, weights), **calibration(p, weights)}
 
+# %% ../../nbs/evaluation/01_metrics.ipynb #c3c5cbf0
+def _lesions_behind(
+    p: Predictions,
+) -> dict[str, int]:  # figure -> lesions; those not named rest on all of them
+    "How many lesions is each figure's denominator made of?"
+
+    def _count(which: np.ndarray) -> int:
+        return len(np.unique(p.lesions[which]))
+
+    behind = {"accuracy": _count(np.ones(len(p), bool))}
+    for i, c in enumerate(p.classes):
+        behind[f"recall.{c}"] = behind[f"f1.{c}"] = behind[f"auc.{c}"] = _count(p.labels == i)
+        behind[f"precision.{c}"] = _count(p.predicted == i)
+    bad, hit = _count(p.malignant), p.flagged
+    behind.update({f"sensitivity_at_specificity_{s}": bad for s in SPECIFICITIES}, malignant_sensitivity=bad)
+    behind.update(malignant_specificity=_count(~p.malignant), specificity_at_sensitivity_95=_count(~p.malignant))
+    return {**behind, "auc_malignant": bad, "malignant_ppv": _count(hit), "malignant_npv": _count(~hit)}
+
 # %% ../../nbs/evaluation/01_metrics.ipynb #9e5100d5
 FEW_LESIONS = 30  # below it, resampling alone understates the uncertainty
 
 
-def measure(
-    p: Predictions,
-    bootstrap: int = 1000,
-    seed: int = DEFAULT_SEED,  # of the bootstrap
-) -> pd.DataFrame:  # index: figure; columns: value, low, high (95 %), standard_error, lesions (that it rests on)
-    "Every figure with its lesion-level 95 % bootstrap interval."
-    value = {k: float(v[0]) for k, v in figures(p).items()}
-    parts = [figures(p, w) for w in resamples(p, bootstrap, seed)]
-    rests_on = _lesions_behind(p)
-    rows = {}
-    for name, v in value.items():
-        draws = np.concatenate([part[name] for part in parts])
-        lesions = rests_on.get(name, rests_on["accuracy"])
-        rows[name] = dict(value=v, **_interval(name, v, draws[~np.isnan(draws)], lesions), lesions=lesions)
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    _widen_macro(table, p.classes)
-    return table
+def _is_proportion(
+    name: str,
+) -> bool:  # Wilson's interval makes sense
+    "Is this figure a share of lesions?"
+    return name == "accuracy" or name.startswith(
+        ("recall.", "precision.", "malignant_", "sensitivity_", "specificity_")
+    )
 
 
 def _interval(
@@ -264,16 +272,7 @@ def _interval(
         error = max(error, (bounds[1] - bounds[0]) / 2 / 1.96)
     return dict(low=float(low), high=float(high), standard_error=error)
 
-
-def _is_proportion(
-    name: str,
-) -> bool:  # Wilson's interval makes sense
-    "Is this figure a share of lesions?"
-    return name == "accuracy" or name.startswith(
-        ("recall.", "precision.", "malignant_", "sensitivity_", "specificity_")
-    )
-
-
+# %% ../../nbs/evaluation/01_metrics.ipynb #662e7255
 def _widen_macro(
     t: pd.DataFrame,  # from `measure`, changed in place
     classes: Sequence[str],
@@ -293,27 +292,26 @@ def _widen_macro(
         t.loc[name, "standard_error"] = max(float(t.standard_error[name]), error)
 
 
-def _lesions_behind(
+def measure(
     p: Predictions,
-) -> dict[str, int]:  # figure -> lesions; those not named rest on all of them
-    "How many lesions is each figure's denominator made of?"
-
-    def _count(which: np.ndarray) -> int:
-        return len(np.unique(p.lesions[which]))
-
-    behind = {"accuracy": _count(np.ones(len(p), bool))}
-    for i, c in enumerate(p.classes):
-        behind[f"recall.{c}"] = behind[f"f1.{c}"] = behind[f"auc.{c}"] = _count(p.labels == i)
-        behind[f"precision.{c}"] = _count(p.predicted == i)
-    bad, hit = _count(p.malignant), p.flagged
-    behind.update({f"sensitivity_at_specificity_{s}": bad for s in SPECIFICITIES}, malignant_sensitivity=bad)
-    behind.update(malignant_specificity=_count(~p.malignant), specificity_at_sensitivity_95=_count(~p.malignant))
-    return {**behind, "auc_malignant": bad, "malignant_ppv": _count(hit), "malignant_npv": _count(~hit)}
+    bootstrap: int = 1000,
+    seed: int = DEFAULT_SEED,  # of the bootstrap
+) -> pd.DataFrame:  # index: figure; columns: value, low, high (95 %), standard_error, lesions (that it rests on)
+    "Every figure with its lesion-level 95 % bootstrap interval."
+    value = {k: float(v[0]) for k, v in figures(p).items()}
+    parts = [figures(p, w) for w in resamples(p, bootstrap, seed)]
+    rests_on = _lesions_behind(p)
+    rows = {}
+    for name, v in value.items():
+        draws = np.concatenate([part[name] for part in parts])
+        lesions = rests_on.get(name, rests_on["accuracy"])
+        rows[name] = dict(value=v, **_interval(name, v, draws[~np.isnan(draws)], lesions), lesions=lesions)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    _widen_macro(table, p.classes)
+    return table
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #6c6d36e1
 AGE_BANDS = ((0, 20), (20, 40), (40, 60), (60, 80), (80, 200))  # years, upper edge excluded
-MINIMUM_LESIONS = 10  # below it a figure is withheld: one lesion would move it by more than ten points
-_SUBGROUP_FIGURES = ("accuracy", "malignant_sensitivity", "malignant_specificity", "auc_malignant")
 
 
 def age_band(
@@ -324,6 +322,24 @@ def age_band(
         return "unknown"
     low, high = next((b for b in AGE_BANDS if b[0] <= age < b[1]), AGE_BANDS[-1])
     return f"{low}-{high - 1}" if high < 200 else f"{low}+"
+
+# %% ../../nbs/evaluation/01_metrics.ipynb #fed8dc8f
+MINIMUM_LESIONS = 10  # below it a figure is withheld: one lesion would move it by more than ten points
+_SUBGROUP_FIGURES = ("accuracy", "malignant_sensitivity", "malignant_specificity", "auc_malignant")
+
+
+def _group_figures(
+    q: Predictions,  # the images of one group
+    bootstrap: int,
+    seed: int,  # of the bootstrap
+) -> dict[str, float]:  # figure, figure_low, figure_high; NaN where withheld
+    "The figures of one group, without those that rest on too few lesions."
+    bad, good = (len(np.unique(q.lesions[side])) for side in (q.malignant, ~q.malignant))
+    behind = dict(malignant_sensitivity=bad, malignant_specificity=good, auc_malignant=min(bad, good))
+    shown = [f for f in _SUBGROUP_FIGURES if behind.get(f, bad + good) >= MINIMUM_LESIONS]
+    t = measure(q, bootstrap, seed) if shown else pd.DataFrame()
+    empty = dict.fromkeys([f + x for f in _SUBGROUP_FIGURES for x in ("", "_low", "_high")], np.nan)
+    return {**empty, **{f + x: t[c][f] for f in shown for x, c in (("", "value"), ("_low", "low"), ("_high", "high"))}}
 
 
 def subgroups(
@@ -341,20 +357,6 @@ def subgroups(
             counts = dict(images=len(q), lesions=len(np.unique(q.lesions)), malignant=int(q.malignant.sum()))
             found.append(dict(attribute=attribute, group=group, **counts, **_group_figures(q, bootstrap, seed)))
     return pd.DataFrame(found)
-
-
-def _group_figures(
-    q: Predictions,  # the images of one group
-    bootstrap: int,
-    seed: int,  # of the bootstrap
-) -> dict[str, float]:  # figure, figure_low, figure_high; NaN where withheld
-    "The figures of one group, without those that rest on too few lesions."
-    bad, good = (len(np.unique(q.lesions[side])) for side in (q.malignant, ~q.malignant))
-    behind = dict(malignant_sensitivity=bad, malignant_specificity=good, auc_malignant=min(bad, good))
-    shown = [f for f in _SUBGROUP_FIGURES if behind.get(f, bad + good) >= MINIMUM_LESIONS]
-    t = measure(q, bootstrap, seed) if shown else pd.DataFrame()
-    empty = dict.fromkeys([f + x for f in _SUBGROUP_FIGURES for x in ("", "_low", "_high")], np.nan)
-    return {**empty, **{f + x: t[c][f] for f in shown for x, c in (("", "value"), ("_low", "low"), ("_high", "high"))}}
 
 # %% ../../nbs/evaluation/01_metrics.ipynb #38d3cc63
 def constant(

@@ -42,7 +42,7 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 10,
 }
 
-
+# %% ../../nbs/evaluation/05_plots.ipynb #61dba7cb
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -138,7 +138,7 @@ def styled(
     look = look.set_properties(subset=spans, **{"color": "#5c6873"})
     return look.set_properties(subset=list(bold), **{"font-weight": "600"})
 
-
+# %% ../../nbs/evaluation/05_plots.ipynb #45661b89
 def gate_table(
     e: Evaluation,
 ) -> Any:  # a pandas Styler
@@ -176,7 +176,7 @@ def class_table(
     malignant = [c in BY_CODE and BY_CODE[c].malignant for c in p.classes]
     return look.apply(lambda s: [f"color:{RED}" if m else "" for m in malignant], subset=["diagnosis"])
 
-
+# %% ../../nbs/evaluation/05_plots.ipynb #a6f81689
 def points_table(
     e: Evaluation,
 ) -> Any:  # a pandas Styler
@@ -193,7 +193,7 @@ def points_table(
     ]
     return styled(pd.DataFrame(made), text=["at", "figure"], bold=["value"])
 
-
+# %% ../../nbs/evaluation/05_plots.ipynb #d9a45708
 def subgroup_table(
     e: Evaluation,
 ) -> Any:  # a pandas Styler
@@ -212,6 +212,26 @@ def subgroup_table(
     shown = ["accuracy", "sensitivity", "specificity"]
     look = styled(t, text=["by", "group"], bold=["by"])
     return look.apply(lambda s: [f"color:{GREY}" if v == "withheld" else "font-weight:600" for v in s], subset=shown)
+
+# %% ../../nbs/evaluation/05_plots.ipynb #4b5d94cc
+def _dots(
+    ax: Any,  # axes to draw on
+    e: Evaluation,
+    names: Sequence[str],  # figures that exist per class
+) -> None:
+    "Dots with intervals, one row per class."
+    t, classes = e.figures, e.predictions.classes
+    for name, color, shift in zip(names, (BLUE, "#d1822b"), (-0.12, 0.12)):
+        rows = t.loc[[f"{name}.{c}" for c in classes]]
+        value, low, high = (rows[k].to_numpy() for k in ("value", "low", "high"))
+        error = np.stack([value - low, high - value]).clip(0)
+        at = np.arange(len(classes)) + shift
+        ax.errorbar(value, at, xerr=error, fmt="o", color=color, ms=5, lw=1.6, label=name)
+    ax.set_yticks(range(len(classes)), [])
+    ax.set(xlim=(0, 1.02), ylim=(len(classes) - 0.5, -0.5), title="Per diagnosis, 95 % intervals")
+    ax.grid(axis="x", color="#edf0f3")
+    ax.set_axisbelow(True)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
 
 # %% ../../nbs/evaluation/05_plots.ipynb #abeff175
 @in_style
@@ -236,26 +256,6 @@ def plot_confusion(e: Evaluation) -> Figure:
         for c, label in zip(p.classes, labels):
             label.set_color(RED if c in BY_CODE and BY_CODE[c].malignant else INK)
     return fig
-
-
-def _dots(
-    ax: Any,  # axes to draw on
-    e: Evaluation,
-    names: Sequence[str],  # figures that exist per class
-) -> None:
-    "Dots with intervals, one row per class."
-    t, classes = e.figures, e.predictions.classes
-    for name, color, shift in zip(names, (BLUE, "#d1822b"), (-0.12, 0.12)):
-        rows = t.loc[[f"{name}.{c}" for c in classes]]
-        value, low, high = (rows[k].to_numpy() for k in ("value", "low", "high"))
-        error = np.stack([value - low, high - value]).clip(0)
-        at = np.arange(len(classes)) + shift
-        ax.errorbar(value, at, xerr=error, fmt="o", color=color, ms=5, lw=1.6, label=name)
-    ax.set_yticks(range(len(classes)), [])
-    ax.set(xlim=(0, 1.02), ylim=(len(classes) - 0.5, -0.5), title="Per diagnosis, 95 % intervals")
-    ax.grid(axis="x", color="#edf0f3")
-    ax.set_axisbelow(True)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
 
 # %% ../../nbs/evaluation/05_plots.ipynb #831c1421
 @in_style
@@ -287,7 +287,7 @@ def plot_roc(e: Evaluation) -> Figure:
         ax.legend(loc="lower right")
     return fig
 
-
+# %% ../../nbs/evaluation/05_plots.ipynb #5ed85d01
 @in_style
 def plot_reliability(p: Predictions) -> Figure:
     "Confidence claimed against accuracy found, and how often each confidence was claimed."

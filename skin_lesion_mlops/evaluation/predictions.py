@@ -56,33 +56,7 @@ class Predictions:
         "Which images the model calls malignant at its operating threshold?"
         return self.score >= self.threshold
 
-# %% ../../nbs/evaluation/00_predictions.ipynb #cc20cccb
-def create_predictions(
-    labels: Iterable,  # (n,) class codes, or their positions in `classes`
-    probabilities: Any,  # (n, k) probabilities, in the order of `classes`
-    lesion_ids: Iterable | None = None,  # (n,) which lesion each image shows; missing or "unknown": one of its own
-    threshold: float = 0.5,  # malignant probability from which an image is flagged
-    classes: Sequence[str] = CLASSES,  # what the columns of `probabilities` mean
-) -> Predictions:  # raises `SkinLesionError` naming what is wrong with them
-    "Check and bundle a model's predictions."
-    y, p = _as_labels(labels, classes), np.asarray(probabilities, float)
-    if p.shape != (len(y), len(classes)):
-        raise SkinLesionError(
-            f"probabilities have shape {p.shape} for {len(y)} labels and {len(classes)} classes",
-            "give one row per image and one column per class",
-        )
-    if not np.isfinite(p).all() or (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
-        raise SkinLesionError(
-            "some rows are not probabilities (negative, not finite, or not summing to 1)", "apply softmax to the logits"
-        )
-    if len(np.unique(y)) < 2:
-        found = classes[y[0]] if len(y) else "nothing"
-        raise SkinLesionError(
-            f"the test set holds {found} alone", "give it images of at least two classes: nothing can be told apart"
-        )
-    return Predictions(y, p / p.sum(1, keepdims=True), _as_lesions(lesion_ids, len(y)), tuple(classes), threshold)
-
-
+# %% ../../nbs/evaluation/00_predictions.ipynb #ec2ed354
 def _as_labels(
     labels: Iterable,  # codes or positions
     classes: Sequence[str],
@@ -109,6 +83,32 @@ def _as_lesions(
         raise SkinLesionError(f"{len(ids)} lesion identifiers for {n} images", "give one per image")
     named = [f"{i}" if pd.isna(x) or x in ("", "unknown") else f"lesion {x}" for i, x in enumerate(ids)]
     return pd.factorize(pd.Series(named))[0]
+
+# %% ../../nbs/evaluation/00_predictions.ipynb #cc20cccb
+def create_predictions(
+    labels: Iterable,  # (n,) class codes, or their positions in `classes`
+    probabilities: Any,  # (n, k) probabilities, in the order of `classes`
+    lesion_ids: Iterable | None = None,  # (n,) which lesion each image shows; missing or "unknown": one of its own
+    threshold: float = 0.5,  # malignant probability from which an image is flagged
+    classes: Sequence[str] = CLASSES,  # what the columns of `probabilities` mean
+) -> Predictions:  # raises `SkinLesionError` naming what is wrong with them
+    "Check and bundle a model's predictions."
+    y, p = _as_labels(labels, classes), np.asarray(probabilities, float)
+    if p.shape != (len(y), len(classes)):
+        raise SkinLesionError(
+            f"probabilities have shape {p.shape} for {len(y)} labels and {len(classes)} classes",
+            "give one row per image and one column per class",
+        )
+    if not np.isfinite(p).all() or (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
+        raise SkinLesionError(
+            "some rows are not probabilities (negative, not finite, or not summing to 1)", "apply softmax to the logits"
+        )
+    if len(np.unique(y)) < 2:
+        found = classes[y[0]] if len(y) else "nothing"
+        raise SkinLesionError(
+            f"the test set holds {found} alone", "give it images of at least two classes: nothing can be told apart"
+        )
+    return Predictions(y, p / p.sum(1, keepdims=True), _as_lesions(lesion_ids, len(y)), tuple(classes), threshold)
 
 # %% ../../nbs/evaluation/00_predictions.ipynb #a6fa0646
 def simulate(

@@ -361,6 +361,46 @@ def _add(
     finally:
         shutil.rmtree(new, ignore_errors=True)  # there is nothing left to remove when all went well
 
+# %% ../../nbs/pipeline/03_registry.ipynb #7d66b2fe
+def _checked(
+    home: Path,  # the home folder
+    group: str,  # model package group
+    version: int | str,  # as in `describe`
+) -> dict[str, Any]:  # raises `SkinLesionError` when it was tampered with
+    "A version, held against its hashes."
+    folder = _place(home, group, version)
+    if wrong := problems(folder):
+        raise SkinLesionError(
+            f"version {folder.name} of {group} is not what was registered: {'; '.join(wrong)}",
+            f"restore its folder from a backup, or reject version {folder.name} and register the model again",
+        )
+    return _read(folder)
+
+
+def _evaluation_uri(
+    package: dict[str, Any],  # a version, as `describe` gives it
+) -> str:  # "" when there is none
+    "Where a version's evaluation was when it was registered."
+    return package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {}).get("S3Uri", "")
+
+
+def _evaluation_in(
+    folder: Path,  # a version's folder
+) -> dict[str, Any]:  # empty when it was registered without
+    "The version's own copy of its evaluation."
+    uri = _evaluation_uri(read_json(folder / PACKAGE))
+    names = [n for n, artefact in read_json(folder / ARTEFACTS).items() if artefact["source"] == uri]
+    return read_json(folder / names[0]) if names else {}
+
+
+def _same_token(
+    folder: Path,  # a version's folder
+    request: dict[str, Any],  # a new request
+) -> bool:
+    "Is this the request that made the version, sent again?"
+    token = request.get("ClientToken")
+    return token is not None and read_json(folder / PACKAGE).get("ClientToken") == token
+
 # %% ../../nbs/pipeline/03_registry.ipynb #542260c0
 def _decide(
     registry: LocalRegistry,
@@ -386,22 +426,6 @@ def _decide(
             continue
         return _read(folder)
 
-
-def _same_token(
-    folder: Path,  # a version's folder
-    request: dict[str, Any],  # a new request
-) -> bool:
-    "Is this the request that made the version, sent again?"
-    token = request.get("ClientToken")
-    return token is not None and read_json(folder / PACKAGE).get("ClientToken") == token
-
-
-def _evaluation_uri(
-    package: dict[str, Any],  # a version, as `describe` gives it
-) -> str:  # "" when there is none
-    "Where a version's evaluation was when it was registered."
-    return package.get("ModelMetrics", {}).get("ModelQuality", {}).get("Statistics", {}).get("S3Uri", "")
-
 # %% ../../nbs/pipeline/03_registry.ipynb #ba6d0ed3
 @dataclass(frozen=True)
 class LocalRegistry:
@@ -425,13 +449,7 @@ class LocalRegistry:
 
     def describe(self, group: str, version: int | str) -> dict[str, Any]:  # raises when it was tampered with
         "Everything about one version, checked against its hashes: the fields of DescribeModelPackage, and its history."
-        folder = _place(self.home, group, version)
-        if wrong := problems(folder):
-            raise SkinLesionError(
-                f"version {folder.name} of {group} is not what was registered: {'; '.join(wrong)}",
-                f"restore its folder from a backup, or reject version {folder.name} and register the model again",
-            )
-        return _read(folder)
+        return _checked(self.home, group, version)
 
     def set_status(
         self, group: str, version: int | str, status: str, by: str, reason: str, override: str = ""
@@ -445,10 +463,7 @@ class LocalRegistry:
 
     def evaluation(self, package: dict[str, Any]) -> dict[str, Any]:  # empty when it was registered without
         "The evaluation a version was judged by."
-        folder = self.folder(package)
-        uri = _evaluation_uri(read_json(folder / PACKAGE))
-        names = [n for n, artefact in read_json(folder / ARTEFACTS).items() if artefact["source"] == uri]
-        return read_json(folder / names[0]) if names else {}
+        return _evaluation_in(self.folder(package))
 
     def folder(self, package: dict[str, Any]) -> Path:  # package.json, artefacts.json, model.tar.gz, evaluation/, ...
         "Where a version's files are."
@@ -533,6 +548,18 @@ def _is_known(
             return False
         raise
 
+
+def _listed(
+    client: Any,  # boto3's sagemaker client
+    group: str,  # model package group
+) -> list[dict[str, Any]]:  # newest first; empty when there is no such group
+    "Summaries of a group's versions."
+    if not _is_known(client, group):
+        return []
+    pages = client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
+    found = [_plain(p) for page in pages for p in page["ModelPackageSummaryList"]]
+    return sorted(found, key=lambda p: -p["ModelPackageVersion"])
+
 # %% ../../nbs/pipeline/03_registry.ipynb #748b40f6
 def _decide_there(
     registry: SageMakerRegistry,
@@ -589,11 +616,7 @@ class SageMakerRegistry:
 
     def list(self, group: str = GROUP) -> List[dict[str, Any]]:  # newest first; empty when there is no such group
         "Summaries of a group's versions."
-        if not _is_known(self.client, group):
-            return []
-        pages = self.client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
-        found = [_plain(p) for page in pages for p in page["ModelPackageSummaryList"]]
-        return sorted(found, key=lambda p: -p["ModelPackageVersion"])
+        return _listed(self.client, group)
 
     def describe(self, group: str, version: int | str) -> dict[str, Any]:
         "Everything about one version: the fields of DescribeModelPackage, and its history."

@@ -59,6 +59,32 @@ class StepRun:
         "How long it took."
         return (self.ended or time.time()) - self.started if self.started else 0.0
 
+# %% ../../nbs/pipeline/06_runs.ipynb #25d15c0d
+def _registered(
+    steps: list[StepRun],
+) -> dict[str, Any]:  # fields of DescribeModelPackage; empty when nothing was registered
+    "The model version that some step has registered."
+    found = [s.properties for s in steps if s.type == "RegisterModel" and s.status == "Succeeded"]
+    return found[-1] if found else {}
+
+
+def _compared(
+    steps: list[StepRun],
+) -> list[dict[str, Any]]:  # what, value, how, limit, passed; empty when no condition was reached
+    "What the conditions compared."
+    return [c for s in steps if s.type == "Condition" for c in s.compared]
+
+
+def _step(
+    run: Run,
+    name: str,
+) -> StepRun:  # raises `SkinLesionError` when there is no such step
+    "The record of a step."
+    found = {s.name: s for s in run.steps}
+    if name not in found:
+        raise SkinLesionError(f"run {run.id} has no step {name}", f"it has {', '.join(found) or 'none yet'}")
+    return found[name]
+
 # %% ../../nbs/pipeline/06_runs.ipynb #3a47d9a6
 @dataclass
 class Run:
@@ -99,26 +125,12 @@ class Run:
         "How long it took."
         return (self.ended or time.time()) - self.started
 
-    @property
-    def model(self) -> dict[str, Any]:  # fields of DescribeModelPackage; empty when nothing was registered
-        "The model version that the run has registered."
-        found = [s.properties for s in self.steps if s.type == "RegisterModel" and s.status == "Succeeded"]
-        return found[-1] if found else {}
+    model = property(lambda self: _registered(self.steps), doc="The model version that the run has registered.")
+    gate = property(lambda self: _compared(self.steps), doc="What the conditions compared.")
 
-    @property
-    def gate(self) -> list[dict[str, Any]]:  # what, value, how, limit, passed; empty when it was not reached
-        "What the conditions compared."
-        return [c for s in self.steps if s.type == "Condition" for c in s.compared]
-
-    def step(
-        self,
-        name: str,  # raises `SkinLesionError` when there is no such step
-    ) -> StepRun:
+    def step(self, name: str) -> StepRun:  # raises `SkinLesionError` when there is no such step
         "The record of a step."
-        found = {s.name: s for s in self.steps}
-        if name not in found:
-            raise SkinLesionError(f"run {self.id} has no step {name}", f"it has {', '.join(found) or 'none yet'}")
-        return found[name]
+        return _step(self, name)
 
 # %% ../../nbs/pipeline/06_runs.ipynb #35e0a7d5
 def save_run(run: Run) -> None:

@@ -23,7 +23,7 @@ from .predictor import Picture, Prediction, Predictor
 from .telemetry import log
 
 # %% auto #0
-__all__ = ['observed', 'describe_pictures', 'record', 'CaptureFile', 'Capture', 'read_capture']
+__all__ = ['observed', 'describe_pictures', 'record', 'CaptureFile', 'read_capture', 'Capture']
 
 # %% ../../nbs/serve/03_capture.ipynb #816023f2
 def observed(
@@ -134,6 +134,23 @@ def _recover(
         part.unlink()
     log("recovered", logging.WARNING, bytes=len(data))
 
+
+def _recover_all(
+    folder: Path,  # of the capture; made where it does not exist
+) -> None:
+    "Save what crashed processes have left."
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.part"):
+        _recover(left, folder)
+
+# %% ../../nbs/serve/03_capture.ipynb #87a68a41
+def read_capture(
+    folder: str | Path,  # of a capture, or a copy of SageMaker's
+) -> list[dict[str, Any]]:  # the records, oldest file first
+    "Everything that was captured."
+    files = sorted(Path(folder).rglob("*.jsonl"))
+    return [json.loads(x) for f in files for x in f.read_text(encoding="utf-8").splitlines()]
+
 # %% ../../nbs/serve/03_capture.ipynb #d16b4426
 class Capture:
     "Writes a sample of requests to rotated files."
@@ -150,9 +167,7 @@ class Capture:
         self.max_bytes, self.max_seconds = max_bytes, max_seconds
         self._lock = threading.Lock()
         self._file: CaptureFile | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.part"):
-            _recover(left, self.folder)
+        _recover_all(self.folder)
 
     def sampled(self) -> bool:
         "Is this request in the sample?"
@@ -182,11 +197,3 @@ class Capture:
         if self._file:
             self._file.finish()
             self._file = None
-
-# %% ../../nbs/serve/03_capture.ipynb #87a68a41
-def read_capture(
-    folder: str | Path,  # of a capture, or a copy of SageMaker's
-) -> list[dict[str, Any]]:  # the records, oldest file first
-    "Everything that was captured."
-    files = sorted(Path(folder).rglob("*.jsonl"))
-    return [json.loads(x) for f in files for x in f.read_text(encoding="utf-8").splitlines()]
