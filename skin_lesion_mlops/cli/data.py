@@ -97,7 +97,9 @@ def data_check(
 
 # %% ../../nbs/cli/02_data.ipynb #ffc818ec
 Into = Annotated[Path, typer.Argument(metavar="DIR", help="where to; what is there and whole is not fetched again")]
-Source = Annotated[str, typer.Option("--source", metavar="NAME", help="ham10000, isic, kaggle; any other word lists what is known")]
+Source = Annotated[
+    str, typer.Option("--source", metavar="NAME", help="ham10000, isic, kaggle; any other word lists what is known")
+]
 Search = Annotated[
     str, typer.Option("--search", metavar="TEXT", help="an ISIC query or a Kaggle handle  [default: HAM10000]")
 ]

@@ -104,7 +104,7 @@ def tiles(
     e: Evaluation,
 ) -> str:  # HTML
     "The headline figures, large, with their 95 % intervals."
-    cell = "flex:1;border:1px solid #dbe1e6;border-radius:6px;padding:10px 14px;min-width:130px"
+    cell = "flex:1;border:1px solid #dbe1e6;border-radius:6px;padding:10px 12px;min-width:104px"
     made = []
     for name, label in ((f.name, f.label) for f in HEADLINE):
         value, span = number(e.figures.value[name]), interval(e.figures.low[name], e.figures.high[name])
