@@ -104,7 +104,7 @@ def tiles(
     e: Evaluation,
 ) -> str:  # HTML
     "The headline figures, large, with their 95 % intervals."
-    cell = "flex:1;border:1px solid #dbe1e6;border-radius:6px;padding:10px 12px;min-width:104px"
+    cell = "border:1px solid #dbe1e6;border-radius:6px;padding:10px 14px"
     made = []
     for name, label in ((f.name, f.label) for f in HEADLINE):
         value, span = number(e.figures.value[name]), interval(e.figures.low[name], e.figures.high[name])
@@ -113,7 +113,7 @@ def tiles(
             f"<div style='font-size:24px;font-weight:600;color:{INK};line-height:1.3'>{value}</div>"
             f"<div style='color:#5c6873;font-size:12px'>{span}</div></div>"
         )
-    return f"<div style='display:flex;gap:10px;flex-wrap:wrap;margin:4px 0 10px'>{''.join(made)}</div>"
+    return f"<div style='display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:10px;margin:4px 0 10px'>{''.join(made)}</div>"
 
 # %% ../../nbs/evaluation/05_plots.ipynb #7d287fe3
 def styled(
