@@ -115,6 +115,22 @@ def test_from_the_definition_to_the_endpoint(account):
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 5)
 
 
+def test_an_approval_in_the_console_does_not_deploy_against_the_gate(account, monkeypatch):
+    monkeypatch.setitem(pipelines.scores, "malignant_sensitivity", 0.6)
+    strict, key = dict(MinMalignantSensitivity=0.9), "runs/old/evaluation/evaluation.json"
+    account.aws.client("s3").put_object(
+        Bucket="processed", Key=key, Body=json.dumps(pipelines.evaluation(strict)).encode()
+    )
+    arn = pipelines._register("skin-lesion-models", f"s3://processed/{key}")
+    account.aws.client("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
+    refused = verb("deploy", 1).stderr
+    assert "version 1 was approved against its gate: malignant sensitivity 0.600 is below 0.900" in refused
+    assert not configs(account)
+    verb("models reject 1 --reason no --region us-east-1")
+    verb("models approve 1 --reason read --override agreed --region us-east-1")
+    assert verb("deploy --every 0.05").stdout == f"{ENDPOINT}: version 1 serves\n"
+
+
 def test_a_start_tells_the_gate_whom_to_beat(account):
     train()
     found = json.loads(verb("pipeline start --wait --every 0.05 --json").stdout)

@@ -37,10 +37,11 @@ from skin_lesion_mlops.cli.options import (
     read_pairs,
     table,
 )
-from ..core import Files, SkinLesionError, choose, duration, read_json
+from ..core import Files, SkinLesionError, choose, decision_of, duration, read_json
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.aws.cost import Item, Workload
+    from skin_lesion_mlops.pipeline.registry import SageMakerRegistry
 
 # %% auto #0
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
@@ -297,6 +298,24 @@ def _progress() -> Callable[..., None]:
 
     return _show
 
+# %% ../../nbs/cli/06_aws.ipynb #350a03eb
+def _check_gate(
+    registry: SageMakerRegistry,
+    package: dict[str, Any],  # an approved version, as `describe` gives it
+) -> None:  # raises `SkinLesionError`
+    "Refuse what was approved against its gate without an override."
+    try:
+        decision = decision_of(registry.evaluation(package))
+    except registry.s3.exceptions.NoSuchKey:
+        decision = decision_of({})
+    last = package["ApprovalHistory"][-1]
+    if not decision["passed"] and not (last["Status"] == "Approved" and last.get("Override")):
+        version = package["ModelPackageVersion"]
+        raise SkinLesionError(
+            f"version {version} was approved against its gate: {'; '.join(decision['reasons'])}",
+            f"deploy another version, or reject it and say why with `skin-lesion models approve {version} --override`",
+        )
+
 # %% ../../nbs/cli/06_aws.ipynb #10e66757
 @deploy.callback(epilog=f"{DEPLOYED}\n\n{DEPLOY}")
 def deploy_model(
@@ -319,8 +338,11 @@ def deploy_model(
     aws = connect(region)
     known, sm = find_platform(aws, platform), aws("sagemaker")
     settings = endpoint_settings(known)
-    package = SageMakerRegistry(sm, aws("s3")).describe(known["model_package_group"], model)
+    registry = SageMakerRegistry(sm, aws("s3"))
+    package = registry.describe(known["model_package_group"], model)
     arn, version = package["ModelPackageArn"], package["ModelPackageVersion"]
+    if package["ModelApprovalStatus"] == "Approved":
+        _check_gate(registry, package)
     if no_wait:
         rollout = rollouts.start(sm, rollouts.plan(sm, arn, settings))
     else:
