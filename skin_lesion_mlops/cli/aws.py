@@ -304,11 +304,9 @@ def _check_gate(
     package: dict[str, Any],  # an approved version, as `describe` gives it
 ) -> None:  # raises `SkinLesionError`
     "Refuse what was approved against its gate without an override."
-    try:
-        decision = decision_of(registry.evaluation(package))
-    except registry.s3.exceptions.NoSuchKey:
-        decision = decision_of({})
-    last = package["ApprovalHistory"][-1]
+    from skin_lesion_mlops.pipeline.registry import evaluation_left
+
+    decision, last = decision_of(evaluation_left(registry, package)), package["ApprovalHistory"][-1]
     if not decision["passed"] and not (last["Status"] == "Approved" and last.get("Override")):
         version = package["ModelPackageVersion"]
         raise SkinLesionError(

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['Engine', 'EXPORTED', 'ENGINES', 'AUTO', 'INSTALL', 'TOLERANCES', 'RANGE_IMAGES', 'PROBES', 'COMPARED_IMAGES',
-           'Exported', 'check_engine', 'Tolerance', 'deviation', 'objection', 'write_onnx', 'unquantized_nodes',
-           'write_int8', 'open_engine', 'torch_engine', 'probes', 'missing_packages', 'evenly_spaced', 'export_engines',
-           'try_engine', 'choose_engine']
+__all__ = ['Engine', 'EXPORTED', 'ENGINES', 'AUTO', 'TOLERANCES', 'RANGE_IMAGES', 'PROBES', 'COMPARED_IMAGES', 'Exported',
+           'check_engine', 'Tolerance', 'deviation', 'objection', 'write_onnx', 'unquantized_nodes', 'write_int8',
+           'open_engine', 'torch_engine', 'probes', 'missing_packages', 'evenly_spaced', 'export_engines', 'try_engine',
+           'choose_engine']
 
 # %% ../../nbs/model/06_engines.ipynb #ece847f1
 Engine = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]
@@ -71,7 +71,6 @@ EXPORTED = {
 # %% ../../nbs/model/06_engines.ipynb #4317a7c2
 ENGINES = (*EXPORTED, "torch")
 AUTO = "auto"  # the first of them that is installed, was admitted, and works here
-INSTALL = "pip install 'skin_lesion_mlops[serve]'"
 
 
 def check_engine(

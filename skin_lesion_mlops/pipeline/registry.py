@@ -22,7 +22,7 @@ from ..core import SkinLesionError, decision_of, hash_file, hash_text, read_json
 # %% auto #0
 __all__ = ['GROUP', 'FIELDS', 'PENDING', 'APPROVED', 'REJECTED', 'TRANSITIONS', 'ARTEFACTS', 'PACKAGE', 'check_request',
            'check_transition', 'check_gate', 's3_uris', 'take_copies', 'history', 'append', 'problems', 'LocalRegistry',
-           'create_registry', 'SageMakerRegistry', 'champion', 'lineage']
+           'create_registry', 'evaluation_left', 'SageMakerRegistry', 'champion', 'lineage']
 
 # %% ../../nbs/pipeline/03_registry.ipynb #14452bf7
 GROUP = "skin-lesion-models"
@@ -574,7 +574,7 @@ def _decide_there(
     package, override = registry.describe(group, version), _allowed(override) if status == APPROVED else ""
     check_transition(package, status, by, reason)
     if status == APPROVED:
-        check_gate(package, decision_of(_evaluation_left(registry, package)), override)
+        check_gate(package, decision_of(evaluation_left(registry, package)), override)
     number = len(package["ApprovalHistory"])
     lines = {f"approval-{number:04}": _allowed(f"{_now()} {status} {by}: {reason}")}
     if override:
@@ -588,7 +588,7 @@ def _decide_there(
     return _describe(registry.client, package["ModelPackageArn"])
 
 
-def _evaluation_left(
+def evaluation_left(
     registry: SageMakerRegistry,
     package: dict[str, Any],  # a version, as `describe` gives it
 ) -> dict[str, Any]:  # empty also when it has been deleted since
