@@ -26,7 +26,13 @@ from skin_lesion_mlops.serve.predictor import create_predictor, decode
 pytest.importorskip("onnx", reason="writing engines needs the train extra")
 pytest.importorskip("onnxruntime", reason="writing engines needs the train extra")
 SIZE = 64
-SLOW = ("resnet18", "mobilenet_v2", "efficientnet_lite1", "efficientnet_lite2", "convnext_tiny")  # kin of those that stay
+SLOW = (
+    "resnet18",
+    "mobilenet_v2",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "convnext_tiny",
+)  # kin of those that stay
 ALL = [pytest.param(a, marks=pytest.mark.slow) if a in SLOW else a for a in ARCHITECTURES]
 
 
@@ -173,7 +179,9 @@ def test_members_views_and_the_patient_are_inside_every_engine(name, committee):
     for told in (patients, None):  # with a patient, and of an unknown one
         found, truth = softmax(run(probes(SIZE), told)[0], 1.0), bundle.probabilities(probes(SIZE), told)
         assert np.abs(found - truth).max() < TOLERANCES[precision].probability
-    assert np.ptp(bundle.probabilities(probes(SIZE), patients) - bundle.probabilities(probes(SIZE)), axis=0).max() > 0.01
+    assert (
+        np.ptp(bundle.probabilities(probes(SIZE), patients) - bundle.probabilities(probes(SIZE)), axis=0).max() > 0.01
+    )
 
 
 def test_no_member_of_an_ensemble_loses_its_first_layer_to_eight_bits(committee):
