@@ -181,7 +181,10 @@ def read_label(
 TABLES = Path(str(resources.files("skin_lesion_mlops"))) / "classes"
 BUILT_IN = ("ham10000", "isic2019", "pad-ufes-20", "benign-malignant")
 COLUMNS = ("code", "name", "plain", "malignant", "synonyms", "instead")
-_TRUTH = {**dict.fromkeys(("yes", "true", "1", "malignant"), True), **dict.fromkeys(("no", "false", "0", "benign"), False)}
+_TRUTH = {
+    **dict.fromkeys(("yes", "true", "1", "malignant"), True),
+    **dict.fromkeys(("no", "false", "0", "benign"), False),
+}
 
 
 def _from_csv(
@@ -291,7 +294,9 @@ def read_taxonomy(
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    return _build(_from_toml(text, path.name) if path.suffix.lower() == ".toml" else _from_csv(text, path.name), path.name)
+    return _build(
+        _from_toml(text, path.name) if path.suffix.lower() == ".toml" else _from_csv(text, path.name), path.name
+    )
 
 # %% ../nbs/01_taxonomy.ipynb #89e3588b
 HAM10000 = read_taxonomy("ham10000")  # the table that is used when nobody names another

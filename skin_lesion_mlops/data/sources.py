@@ -19,13 +19,8 @@ from ..taxonomy import HAM10000, Taxonomy, best_fit, is_diagnosis, read_label
 # %% auto #0
 __all__ = ['SCHEMA', 'SUFFIXES', 'ALIASES', 'find_images', 'require_columns', 'read_table', 'read_source']
 
-<<<<<<< HEAD
-# %% ../../nbs/data/01_sources.ipynb #0c903433
-SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "source")
-=======
 # %% ../../nbs/data/04_sources.ipynb #0c903433
-SCHEMA = ("image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization", "source")
->>>>>>> main
+SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "source")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -52,33 +47,7 @@ def require_columns(
     if missing:
         raise SkinLesionError(f"rows lack {', '.join(missing)}", f"use what {source} returns")
 
-<<<<<<< HEAD
-# %% ../../nbs/data/01_sources.ipynb #d18b7e97
-=======
-# %% ../../nbs/data/04_sources.ipynb #108b93c6
-SYNONYMS = {
-    "akiec": "actinic keratosis|actinic keratoses|solar or actinic keratosis|bowen's disease|intraepithelial carcinoma|"
-    "squamous cell carcinoma in situ|actinic keratosis or bowen's disease|ak|ack",
-    "bcc": "basal cell carcinoma",
-    "bkl": "benign keratosis|benign keratosis like lesion|pigmented benign keratosis|seborrheic keratosis|sek|"
-    "solar lentigo|lichenoid keratosis|lichen planus like keratosis|lentigo nos",
-    "df": "dermatofibroma",
-    "mel": "melanoma|melanoma nos|melanoma in situ|melanoma invasive|melanoma metastasis",
-    "nv": "nevus|naevus|nevi|mole|melanocytic nevus|melanocytic nevi|melanocytic naevus|common nevus|nevus nos",
-    "vasc": "vascular lesion|vascular|angioma|hemangioma|haemangioma|angiokeratoma|pyogenic granuloma|hemorrhage",
-}
-_CODE = {s: code for code, names in SYNONYMS.items() for s in [code, *names.split("|")]}
-
-
-def read_diagnosis(
-    text: Any,  # what a source calls it, e.g. "Melanocytic nevi", "MEL", "Melanoma, NOS"
-) -> str:  # a code of the class table, or "" for a word we do not know
-    "Translate a source's label."
-    word = re.sub(r"[\s_\-,/()]+", " ", str(text).lower()).strip()
-    return _CODE.get(word) or _CODE.get(word.rstrip("s")) or ""
-
 # %% ../../nbs/data/04_sources.ipynb #d18b7e97
->>>>>>> main
 ALIASES = {
     "image_id": ("image_id", "isic_id", "image", "image_name"),
     "lesion_id": ("lesion_id",),
