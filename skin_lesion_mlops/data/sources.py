@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Iterable
 
 import numpy as np
 import pandas as pd
