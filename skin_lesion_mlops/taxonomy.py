@@ -189,7 +189,7 @@ _TRUTH = {
 
 def _from_csv(
     text: str,  # commas, semicolons or tabs
-    where: str,  # for messages
+    where: str,  # file name, for messages
 ) -> dict[str, Any]:  # class: rows; instead: label -> code
     "A table that a spreadsheet has written."
     head = text.partition("\n")[0]
@@ -209,7 +209,7 @@ def _from_csv(
 
 def _from_toml(
     text: str,
-    where: str,  # for messages
+    where: str,  # file name, for messages
 ) -> dict[str, Any]:  # class, instead; perhaps name and base
     "A table in TOML."
     try:
@@ -227,7 +227,7 @@ LIMITS = (2, 50)  # classes in a table
 
 def _diagnosis(
     r: dict[str, Any],  # a row
-    where: str,  # for messages
+    where: str,  # file name, for messages
 ) -> Diagnosis:  # raises `SkinLesionError`
     "A row as a class."
     code, sick = str(r.get("code", "")).strip().lower(), r.get("malignant", "")
@@ -244,7 +244,7 @@ def _diagnosis(
 
 def _checked(
     t: Taxonomy,
-    where: str,  # for messages
+    where: str,  # file name, for messages
 ) -> Taxonomy:  # the same; raises `SkinLesionError`
     "Refuse a table that says two things at once, or nothing."
     words = [(plain_word(w), d.code) for d in t.classes for w in {d.code, d.name, *d.synonyms}]
@@ -263,7 +263,7 @@ def _checked(
 # %% ../nbs/01_taxonomy.ipynb #5528c83d
 def _build(
     found: dict[str, Any],  # name, base, class, instead
-    where: str,  # for messages
+    where: str,  # file name, for messages
 ) -> Taxonomy:  # raises `SkinLesionError`
     "A table, from what was read."
     strange = sorted(set(found) - {"name", "base", "class", "instead"})

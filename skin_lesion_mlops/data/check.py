@@ -95,7 +95,7 @@ class Checked:
     rows: pd.DataFrame  # usable: `SCHEMA`, path, same_as, sha256, phash, width, height
     quarantine: pd.DataFrame  # path, image_id, reason, detail
     source: str  # "ham10000", "isic" or "folders"
-    taxonomy: Taxonomy  # the classes
+    taxonomy: Taxonomy
 
     @property
     def share(self) -> float:  # in [0, 1]
@@ -107,7 +107,7 @@ def check(
     folder: str | Path,  # any of the three layouts
     workers: int = 0,  # processes; 0 means one per processor
     limit: float = 1.0,  # in [0, 1]: stop with an error when a larger share is in quarantine
-    taxonomy: Taxonomy = HAM10000,  # the classes
+    taxonomy: Taxonomy = HAM10000,
 ) -> Checked:
     "Read a folder, open every image, and say what can be used and what cannot."
     rows = _judge(read_source(folder, taxonomy), folder)

@@ -201,7 +201,7 @@ def _listed(
 # %% ../../nbs/data/04_sources.ipynb #beb018d8
 def read_source(
     folder: str | Path,  # HAM10000's download, an ISIC Archive export, or a folder per class
-    taxonomy: Taxonomy = HAM10000,  # the classes
+    taxonomy: Taxonomy = HAM10000,
 ) -> pd.DataFrame:  # `SCHEMA`, `path`, `label` (the source's own word), `orphan` (a file no row names), `same_as`
     "Read any of the three layouts into one schema."
     root = Path(folder)
