@@ -226,7 +226,7 @@ LIMITS = (2, 50)  # classes in a table
 
 
 def _diagnosis(
-    r: dict[str, Any],  # a row
+    r: dict[str, Any],
     where: str,  # file name, for messages
 ) -> Diagnosis:  # raises `SkinLesionError`
     "A row as a class."
