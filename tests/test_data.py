@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES, SPLITS, SkinLesionError
+from skin_lesion_mlops.core import SPLITS, SkinLesionError
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.data.check import NEAR, check, near_duplicates
 from skin_lesion_mlops.data.pictures import BadImage, decode_image, open_image, perceptual_hash
 from skin_lesion_mlops.data.sources import read_source
@@ -232,7 +233,7 @@ def test_blocks_do_not_change_the_answer():
 
 # ---- groups and splits
 
-tables = st.lists(st.tuples(st.integers(0, 40), st.sampled_from(CLASSES)), min_size=1, max_size=80).map(
+tables = st.lists(st.tuples(st.integers(0, 40), st.sampled_from(HAM10000.codes)), min_size=1, max_size=80).map(
     lambda xs: pd.DataFrame(
         dict(
             image_id=[f"I{i}" for i in range(len(xs))],
@@ -284,7 +285,7 @@ def test_order_does_not_matter(rows, random):
 @given(st.integers(0, 2**31))
 def test_every_class_is_in_validation(seed):
     rows = pd.DataFrame(dict(image_id=range(140), lesion_id=[f"L{i // 2}" for i in range(140)]))
-    rows = rows.assign(dx=[CLASSES[(i // 2) % 7] for i in range(140)])
+    rows = rows.assign(dx=[HAM10000.codes[(i // 2) % 7] for i in range(140)])
     assert (class_balance(split(rows, seed))["validation"] == 2).all()
 
 

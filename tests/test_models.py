@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, pack, read_json, write_json
+from skin_lesion_mlops.core import Files, SkinLesionError, pack, read_json, write_json
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.model import networks as models
 from skin_lesion_mlops.model.bundle import ARCHITECTURES, ARCHIVE
 from skin_lesion_mlops.model.networks import Bundle, create_contract, create_model, load_bundle, save_bundle
@@ -156,8 +157,8 @@ def test_a_folder_that_holds_an_archive_is_opened(bundle: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(classes=list(CLASSES)[::-1]), "the order must be"),
-        (dict(classes=list(CLASSES)[:6]), "the order must be"),
+        (dict(classes=list(HAM10000.codes)[::-1]), "the order must be"),
+        (dict(classes=list(HAM10000.codes)[:6]), "the order must be"),
         (dict(arch="vgg16", members=["vgg16"]), "unknown architecture"),
         (dict(arch="resnet18", members=["resnet18"]), "do not fit resnet18"),
         (dict(temperature=0), "not a positive number"),

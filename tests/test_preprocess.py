@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES, DEFAULT_SEED, SPLITS, Files, SkinLesionError, read_json
+from skin_lesion_mlops.core import DEFAULT_SEED, SPLITS, Files, SkinLesionError, read_json
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.data import pictures
 from skin_lesion_mlops.data import shards as P_shards
 from skin_lesion_mlops.data import statistics
@@ -73,11 +74,11 @@ def test_a_split_folder_holds_what_was_promised(dataset, rows):
             *statistics.STATISTICS,
         }
         assert "path" not in shards.index and sorted(shards.index.image_id) == sorted(mine.index)
-        assert c["split"] == name and c["classes"] == list(CLASSES) and c["image_size"] == 48
+        assert c["split"] == name and c["classes"] == list(HAM10000.codes) and c["image_size"] == 48
         assert (c["mean"], c["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # ImageNet's, as torchvision has
         assert (c["seed"], c["source"], c["quarantined"]) == (9, "ham10000", 3)
-        assert c["counts"][name] == {k: int((mine.dx == k).sum()) for k in CLASSES}
-        assert [CLASSES[i] for i in shards.labels] == mine.dx[shards.index.image_id].to_list()
+        assert c["counts"][name] == {k: int((mine.dx == k).sum()) for k in HAM10000.codes}
+        assert [HAM10000.codes[i] for i in shards.labels] == mine.dx[shards.index.image_id].to_list()
         hashes.add(c["data_hash"])
     assert len(hashes) == 1
 

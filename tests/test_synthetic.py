@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES, SkinLesionError
+from skin_lesion_mlops.core import SkinLesionError
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.data import synthetic
 
 
@@ -34,7 +35,7 @@ def test_same_seed_same_bytes(tmp_path):
 def test_plan_keeps_its_promises(n):
     table = synthetic.plan_dataset(n, seed=n)
     lesions = table.groupby("lesion_id")
-    assert len(table) == n and table.image_id.is_unique and set(table.dx) == set(CLASSES)
+    assert len(table) == n and table.image_id.is_unique and set(table.dx) == set(HAM10000.codes)
     assert (lesions.dx.nunique() == 1).all() and (lesions[["age", "sex", "localization"]].nunique() <= 1).all().all()
     twins = table.groupby(["painting", "view"]).lesion_id.nunique()
     assert (twins > 1).sum() == n // 150  # paintings filed under two lesions
@@ -78,7 +79,7 @@ def test_every_kind_of_broken_file_is_broken(ham, reason):
         else:
             Image.open(f).load()
     if reason.startswith("label"):
-        assert not set(mine.dx) & set(CLASSES)
+        assert not set(mine.dx) & set(HAM10000.codes)
 
 
 def test_odd_files_are_sound(ham):
@@ -94,10 +95,10 @@ def test_classes_can_be_told_apart_but_not_by_brightness_alone():
 
     images = [
         np.asarray(synthetic.photograph(synthetic.draw_lesion(d, [i, k], 172), [i, k], (150, 112)), float)
-        for k, d in enumerate(CLASSES)
+        for k, d in enumerate(HAM10000.codes)
         for i in range(24)
     ]
-    labels = np.repeat(CLASSES, 24)
+    labels = np.repeat(HAM10000.codes, 24)
     middle = [i[30:82, 40:110].reshape(-1, 3) for i in images]
     colour = np.array([np.r_[m.mean(0), m.std(0), np.percentile(m, (5, 95), axis=0).ravel()] for m in middle])
     grey = np.array([[m.mean()] for m in middle])

@@ -16,7 +16,8 @@ import psutil
 import pytest
 import torch
 
-from skin_lesion_mlops.core import CLASSES, METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.model import hyperparameters as T_hyperparameters
 from skin_lesion_mlops.model import job, train, world
 from skin_lesion_mlops.model.hyperparameters import Hyperparameters
@@ -30,14 +31,14 @@ JOB = dict(arch="tiny", weights="none", epochs="4", batch_size="16", learning_ra
 def write_split(folder: Path, labels: np.ndarray, seed: int, size: int = 32, data_hash: str = "generated") -> Path:
     "A split folder as preprocessing writes it: each class a colour, under noise."
     rng = np.random.default_rng(seed)
-    colours = np.random.default_rng(0).integers(60, 200, (len(CLASSES), 1, 1, 3))
+    colours = np.random.default_rng(0).integers(60, 200, (len(HAM10000.codes), 1, 1, 3))
     images = colours[labels] + rng.normal(0, 40, (len(labels), size, size, 3))
     folder.mkdir(parents=True)
     np.save(folder / Files.SHARD.format(0), images.clip(0, 255).astype(np.uint8))
     table = dict(image_id=[f"G{i}" for i in range(len(labels))], label=labels, shard=0, row=np.arange(len(labels)))
     pd.DataFrame(table).assign(age=50.0).to_csv(folder / Files.INDEX, index=False)
     contract: dict[str, Any] = dict(version=1, image_size=size, mean=[0.5] * 3, std=[0.25] * 3, data_hash=data_hash)
-    write_json(folder / Files.DATASET, {**contract, "classes": CLASSES, "split_size": len(labels)})
+    write_json(folder / Files.DATASET, {**contract, "classes": HAM10000.codes, "split_size": len(labels)})
     return folder
 
 

@@ -19,7 +19,6 @@ import pandas as pd
 from numpy.lib.format import open_memmap
 
 from skin_lesion_mlops.core import (
-    CLASSES,
     DEFAULT_SEED,
     SPLITS,
     Files,
@@ -34,6 +33,7 @@ from skin_lesion_mlops.core import (
 from .pictures import MEAN, STD, BadImage, read_pixels
 from .sources import SCHEMA, require_columns
 from .statistics import STATISTICS, image_statistics
+from ..taxonomy import HAM10000, Taxonomy, describe_taxonomy
 
 # %% auto #0
 __all__ = ['VERSION', 'SHARD_BYTES', 'CHUNK', 'Chunk', 'decode_chunk', 'run_ordered', 'data_hash', 'describe_dataset',
@@ -121,17 +121,19 @@ def describe_dataset(
     seed: int = DEFAULT_SEED,  # that decided the split
     source: str = "",  # layout that it was read from
     quarantined: int = 0,  # images left out
+    taxonomy: Taxonomy = HAM10000,
 ) -> dict[str, Any]:  # `dataset.json`, except for `split`
     "What a model that learns from this data set must know."
     require_columns(rows, ("sha256", "dx", "split"), _TABLE)
     counts = rows.groupby(["split", "dx"]).size()
     return dict(
         version=VERSION,
-        classes=list(CLASSES),
+        classes=list(taxonomy.codes),
+        taxonomy=describe_taxonomy(taxonomy),
         image_size=size,
         mean=list(MEAN),
         std=list(STD),
-        counts={s: {c: int(counts.get((s, c), 0)) for c in CLASSES} for s in SPLITS},
+        counts={s: {c: int(counts.get((s, c), 0)) for c in taxonomy.codes} for s in SPLITS},
         seed=seed,
         data_hash=data_hash(rows),
         source=source,
@@ -144,6 +146,7 @@ def _write_parts(
     rows: pd.DataFrame,  # numbered from 0
     out: Path,
     size: int,  # pixels
+    classes: list[str],  # in the order of the labels
     pool: Executor | None,  # where to decode; None for here
 ) -> list[Path]:  # shards and index, complete, under temporary names
     "Fill the shards; stream the index as results come in."
@@ -168,7 +171,7 @@ def _write_parts(
         results = run_ordered(pool, chunks())
         for (s, a, b), stats in zip(progress(errands, f"{out.name}: decoding", unit="chunk"), results):
             part = rows.loc[b : b + len(stats) - 1, keep]
-            part = part.assign(label=part.dx.map(CLASSES.index), shard=s, row=range(b - a, b - a + len(stats)))
+            part = part.assign(label=part.dx.map(classes.index), shard=s, row=range(b - a, b - a + len(stats)))
             part = pd.concat([part, pd.DataFrame(stats.round(5), part.index, STATISTICS)], axis=1)
             part.to_csv(f, index=False, header=False)
     return [*shards, index]
@@ -191,7 +194,7 @@ def write_shards(
     contract = dict(contract or describe_dataset(rows.assign(split="train"), size), split_size=len(rows))
     try:
         with nullcontext(pool) if pool else _pool(workers, len(rows)) as pool:
-            parts = _write_parts(rows.reset_index(drop=True), out, size, pool)
+            parts = _write_parts(rows.reset_index(drop=True), out, size, contract["classes"], pool)
         for part in parts:
             os.replace(part, out / part.name[1 : -len(".part")])
     finally:
@@ -209,9 +212,10 @@ def write_dataset(
     seed: int = DEFAULT_SEED,  # that decided the split, for the record
     source: str = "",  # layout that was read, for the record
     quarantined: int = 0,  # images left out, for the record
+    taxonomy: Taxonomy = HAM10000,
 ) -> dict[str, Any]:
     "Write every split of a data set."
-    contract = describe_dataset(rows, size, seed, source, quarantined)
+    contract = describe_dataset(rows, size, seed, source, quarantined, taxonomy)
     empty = [s for s in SPLITS if not sum(contract["counts"][s].values())]
     if empty:
         raise SkinLesionError(f"no image is in {', '.join(empty)}", "give more images: a few lesions of every class")

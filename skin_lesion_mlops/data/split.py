@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..core import CLASSES, DEFAULT_SEED, SPLITS
+from ..core import DEFAULT_SEED, SPLITS
 
 # %% auto #0
 __all__ = ['SHARES', 'assign_groups', 'split', 'class_balance']
@@ -64,7 +65,8 @@ def _uniform(
 # %% ../../nbs/data/07_split.ipynb #2ab1d523
 def class_balance(
     rows: pd.DataFrame,  # with `dx` and `split`
+    classes: Sequence[str] = (),  # in this order; empty for those that occur
 ) -> pd.DataFrame:  # per diagnosis: images in each split, and the test share
     "Class balance of a split; a class with no test image is one that evaluation cannot judge."
-    counts = pd.crosstab(rows["dx"], rows["split"]).reindex(index=list(CLASSES), columns=list(SPLITS), fill_value=0)
+    counts = pd.crosstab(rows["dx"], rows["split"]).reindex(index=list(classes) or sorted(set(rows["dx"])), columns=list(SPLITS), fill_value=0)
     return counts.assign(test_share=(counts["test"] / counts.sum(axis=1)).round(3))

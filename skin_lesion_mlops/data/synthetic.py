@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
-from ..core import BY_CODE, CLASSES, SkinLesionError
+from ..core import SkinLesionError
 from .pictures import encode_jpeg
+from ..taxonomy import HAM10000
 
 # %% auto #0
 __all__ = ['PIGMENTS', 'TRAITS', 'TEXTBOOK', 'SITES', 'PATIENTS', 'PREVALENCE', 'SAMPLE_SEED', 'BAD', 'ODD', 'LAYOUTS', 'paint',
@@ -66,7 +67,7 @@ def sample_traits(
     borrow: float = 0.5,  # at most this share of another class's traits
 ) -> dict[str, float]:  # trait -> strength in [0, 1]
     "One lesion's traits: the textbook's, personal variation, and a loan from another class."
-    other = rng.choice([c for c in CLASSES if c != dx])
+    other = rng.choice([c for c in HAM10000.codes if c != dx])
     share = borrow * rng.beta(1.3, 2.5)
     mean = (1 - share) * TEXTBOOK[dx].to_numpy() + share * TEXTBOOK[other].to_numpy()
     return dict(zip(TRAITS, np.clip(mean + rng.normal(0, 0.11, len(TRAITS)), 0, 1).tolist()))
@@ -257,7 +258,7 @@ def patient(
 ) -> dict[str, Any]:  # dx, dx_type, age (years in steps of five, NaN where unknown), sex, localization
     "One row of metadata, with HAM10000's columns and some of its gaps."
     age, men, weights = PATIENTS[dx]
-    kinds = ("histo",) if BY_CODE[dx].malignant else ("histo", "consensus", "follow_up" if dx == "nv" else "histo")
+    kinds = ("histo",) if HAM10000[dx].malignant else ("histo", "consensus", "follow_up" if dx == "nv" else "histo")
     row: dict[str, Any] = dict(dx=dx, dx_type=str(rng.choice(kinds)))
     row["age"] = float(np.clip(5 * round(rng.normal(age, 14) / 5), 5, 85)) if rng.uniform() > 0.01 else np.nan
     row["sex"] = str(rng.choice(("male", "female"), p=(men, 1 - men))) if rng.uniform() > 0.01 else "unknown"
@@ -272,13 +273,13 @@ def class_counts(
     n: int,  # images in all, at least one a class
 ) -> dict[str, int]:  # diagnosis code -> images; they sum to `n`
     "HAM10000's imbalance, softened (square roots of its shares), with a floor so that no class vanishes."
-    if n < len(CLASSES):
-        raise SkinLesionError(f"n={n} images cannot show {len(CLASSES)} classes", f"ask for {len(CLASSES)} or more")
-    floor = min(n // len(CLASSES), 12)
-    rest = n - floor * len(CLASSES)
-    ideal = {c: rest * PREVALENCE[c] for c in CLASSES}
-    counts = {c: floor + int(ideal[c]) for c in CLASSES}
-    for c in sorted(CLASSES, key=lambda c: int(ideal[c]) - ideal[c])[: n - sum(counts.values())]:
+    if n < len(HAM10000.codes):
+        raise SkinLesionError(f"n={n} images cannot show {len(HAM10000.codes)} classes", f"ask for {len(HAM10000.codes)} or more")
+    floor = min(n // len(HAM10000.codes), 12)
+    rest = n - floor * len(HAM10000.codes)
+    ideal = {c: rest * PREVALENCE[c] for c in HAM10000.codes}
+    counts = {c: floor + int(ideal[c]) for c in HAM10000.codes}
+    for c in sorted(HAM10000.codes, key=lambda c: int(ideal[c]) - ideal[c])[: n - sum(counts.values())]:
         counts[c] += 1
     return counts
 
@@ -415,7 +416,7 @@ def _write_tables(
         names.update(dx="diagnosis_3", dx_type="diagnosis_confirm_type")
         export = rows.assign(dx=rows.dx.map(lambda d: _ISIC_NAMES.get(d, d)), attribution="Anonymous")
         export.rename(columns=names).to_csv(out / "metadata.csv", index=False)
-        truth = pd.DataFrame({BY_CODE[c].isic: (rows.dx == c).astype(float) for c in CLASSES})
+        truth = pd.DataFrame({c.upper(): (rows.dx == c).astype(float) for c in HAM10000.codes})
         truth.insert(0, "image", rows.image_id)
         truth.to_csv(out / "ISIC2018_Task3_Training_GroundTruth.csv", index=False)
 

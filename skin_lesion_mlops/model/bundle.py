@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
 
-from ..core import CLASSES, Files, SkinLesionError, read_json
+from ..core import Files, SkinLesionError, read_json
+from ..taxonomy import describe_taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'CONTRACT', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
@@ -73,11 +74,12 @@ CONTRACT = dict(
     views="turned and mirrored views of a picture that are averaged: 1, 2, 4 or 8",
     metadata="the sites that the network is told of beside age and sex; empty: it looks at the image alone",
     classes="codes, in the order of the outputs",
+    taxonomy="what the codes stand for: the table of classes of the data set that trained it",
     image_size="pixels; images are squashed to a square of this size",
     mean="of RGB in [0, 1]; the model subtracts it itself",
     std="of RGB in [0, 1]",
     temperature="logits are divided by it before the softmax; fitted on validation",
-    thresholds="malignant: probability from which on a lesion is called malignant; fitted on validation",
+    thresholds="malignant, where the table has malignant and benign classes: probability from which on a lesion is called malignant; fitted on validation",
     validation="metrics on the validation images",
     data_hash="fingerprint of the dataset that trained it",
     parameters="the training job's hyperparameters",
@@ -91,7 +93,10 @@ def complete_contract(
     contract: dict[str, Any],  # as read from `bundle.json`, of this release or an earlier one
 ) -> dict[str, Any]:  # a copy with what earlier releases left unsaid
     "A contract in the words of this release."
-    return {**dict(members=[contract.get("arch")], views=1, metadata={}), **contract}
+    unsaid = dict(members=[contract.get("arch")], views=1, metadata={})
+    if "taxonomy" not in contract and "classes" in contract:
+        unsaid["taxonomy"] = describe_taxonomy(taxonomy_of(contract))
+    return {**unsaid, **contract}
 
 # %% ../../nbs/model/00_bundle.ipynb #5eb9fa31
 def check_contract(
@@ -110,13 +115,14 @@ def check_contract(
         refuse(
             f"the bundle has version {contract['version']}, this package reads 1", "install the package it came with"
         )
-    if tuple(contract["classes"]) != CLASSES:
-        refuse(f"its classes are {', '.join(contract['classes'])}", f"the order must be {', '.join(CLASSES)}")
+    taxonomy = taxonomy_of(contract)
+    if tuple(contract["classes"]) != taxonomy.codes:
+        refuse(f"its classes are {', '.join(contract['classes'])}", f"the order must be {', '.join(taxonomy.codes)}")
     if contract["arch"] != contract["members"][0]:
         refuse(f"arch {contract['arch']} is not the first of its members", "train again")
     if not 0 < contract["temperature"] < float("inf"):
         refuse(f"temperature {contract['temperature']} is not a positive number", "train again")
-    if not 0 <= contract["thresholds"].get("malignant", -1) <= 1:
+    if taxonomy.tells_malignancy and not 0 <= contract["thresholds"].get("malignant", -1) <= 1:
         refuse(f"thresholds {contract['thresholds']} hold no malignant probability", "train again")
 
 # %% ../../nbs/model/00_bundle.ipynb #29076aed

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import is_malignant, malignant_probability
 from .bundle import softmax
 from .recipe import scores
+from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
 __all__ = ['TEMPERATURES', 'fit_temperature', 'fit_threshold', 'calibrate']
@@ -40,27 +40,31 @@ def fit_temperature(
 
 # %% ../../nbs/model/06_calibration.ipynb #16e581e5
 def fit_threshold(
-    probabilities: np.ndarray,  # (n, 7), calibrated, of the validation images
+    probabilities: np.ndarray,  # (n, classes), calibrated, of the validation images
     labels: np.ndarray,  # (n,)
+    taxonomy: Taxonomy = HAM10000,
     sensitivity: float = 0.95,  # part of the malignant images that must be found
 ) -> float:  # call it malignant when its probability is at least this; 0.5 when no image is malignant
     "The highest threshold, up to one half, that finds enough of the malignant images."
-    found = np.sort(malignant_probability(probabilities)[is_malignant(labels)])[::-1]
+    found = np.sort(taxonomy.malignant_probability(probabilities)[taxonomy.is_malignant(labels)])[::-1]
     if len(found) == 0:
         return 0.5
     return float(min(found[math.ceil(sensitivity * len(found) - 1e-9) - 1], 0.5))
 
 # %% ../../nbs/model/06_calibration.ipynb #015d4dad
 def calibrate(
-    logits: np.ndarray,  # (n, 7), of the validation images
+    logits: np.ndarray,  # (n, classes), of the validation images
     labels: np.ndarray,  # (n,)
+    taxonomy: Taxonomy = HAM10000,
 ) -> dict[str, Any]:  # temperature, thresholds, validation: as in a bundle's contract
     "Fit temperature and threshold, and score the result."
     temperature = fit_temperature(logits, labels)
     p = softmax(logits, temperature)
-    threshold = fit_threshold(p, labels)
-    called, ill = malignant_probability(p) >= threshold, is_malignant(labels)
     measured: dict[str, Any] = dict(images=len(labels), **scores(logits / temperature, labels))
+    if not taxonomy.tells_malignancy:
+        return dict(temperature=temperature, thresholds={}, validation=measured)
+    threshold = fit_threshold(p, labels, taxonomy)
+    called, ill = taxonomy.malignant_probability(p) >= threshold, taxonomy.is_malignant(labels)
     measured["malignant_sensitivity"] = float(called[ill].mean()) if ill.any() else None
     measured["malignant_specificity"] = float((~called[~ill]).mean()) if (~ill).any() else None
     return dict(temperature=temperature, thresholds=dict(malignant=threshold), validation=measured)

@@ -13,23 +13,21 @@ import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
 from skin_lesion_mlops.core import (
-    CLASSES,
     Files,
     SkinLesionError,
     cpus,
     hash_file,
-    is_malignant,
-    malignant_probability,
     read_json,
     write_json,
 )
 from .bundle import softmax
 from .metadata import metadata_width
+from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
@@ -103,18 +101,18 @@ def deviation(
     found: np.ndarray,  # (n, classes), probabilities of the engine
     truth: np.ndarray,  # (n, classes), probabilities of torch
     labels: np.ndarray | None = None,  # (n,), to compare areas under the curve too
-    classes: Sequence[str] = CLASSES,  # what the columns mean
+    taxonomy: Taxonomy = HAM10000,  # what the columns mean
 ) -> dict[str, float]:  # top1, probability, and auc where there are labels of both kinds
     "By how much do two engines differ?"
     if not np.isfinite(found).all():
         return dict(top1=0.0, probability=1.0)
     top1 = float((found.argmax(1) == truth.argmax(1)).mean())
     out = dict(top1=round(top1, 4), probability=round(float(np.abs(found - truth).max()), 6))
-    malignant = is_malignant(labels, classes) if labels is not None else np.zeros(0, bool)
+    malignant = taxonomy.is_malignant(labels) if labels is not None else np.zeros(0, bool)
     if 0 < malignant.sum() < len(malignant):
         from sklearn.metrics import roc_auc_score
 
-        risk = [roc_auc_score(malignant, malignant_probability(p, classes)) for p in (truth, found)]
+        risk = [roc_auc_score(malignant, taxonomy.malignant_probability(p)) for p in (truth, found)]
         out["auc"] = round(float(risk[0] - risk[1]), 6)
     return out
 
@@ -366,7 +364,7 @@ def _admit(
     except SkinLesionError as e:
         return {**row, "refused": e.problem}
     temperature = contract["temperature"]
-    measured = deviation(softmax(run(images, patients)[0], temperature), truth, labels, contract["classes"])
+    measured = deviation(softmax(run(images, patients)[0], temperature), truth, labels, taxonomy_of(contract))
     row["probes"] = deviation(softmax(run(probes(images.shape[1]))[0], temperature), asked)["probability"]
     return {**row, "precision": precision, **measured, "refused": objection(measured, precision)}
 

@@ -83,10 +83,11 @@ def save_fitted(
 ) -> dict[str, Any]:
     "Calibrate on the validation images and write the bundle."
     trainer = fitted.trainer
-    calibrated = calibrate(fitted.logits, trainer.validation_labels)
+    calibrated = calibrate(fitted.logits, trainer.validation_labels, trainer.taxonomy)
     contract = create_contract(
         fitted.model,
         trainer.image_size,
+        trainer.taxonomy,
         data_hash=trainer.data_hash,
         parameters=asdict(trainer.parameters),
         **calibrated,

@@ -14,11 +14,12 @@ from typing import Any, Sequence
 import numpy as np
 import torch
 
-from ..core import CLASSES, Files, SkinLesionError, atomic, hash_file, versions, write_json
+from ..core import Files, SkinLesionError, atomic, hash_file, versions, write_json
 from .bundle import CONTRACT, architecture, check_contract, open_bundle, read_contract, softmax
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
 from .ensemble import Ensemble
 from .metadata import encode_metadata, metadata_width
+from ..taxonomy import HAM10000, Taxonomy, describe_taxonomy
 
 # %% auto #0
 __all__ = ['PACKAGED', 'read_weights', 'load_weights', 'imagenet_weights', 'create_model', 'create_contract', 'write_torch',
@@ -149,7 +150,7 @@ def _packaged_weights(
 def create_model(
     arch: str,  # a key of `ARCHITECTURES`
     weights: str = "none",  # "none", "imagenet", or a path: a state dict, or a bundle (folder or model.tar.gz)
-    num_classes: int = len(CLASSES),  # number of outputs
+    num_classes: int = len(HAM10000.classes),  # number of outputs
     mean: Sequence[float] = IMAGENET_MEAN,  # of RGB in [0, 1], subtracted inside the model
     std: Sequence[float] = IMAGENET_STD,  # of RGB in [0, 1]
     metadata: int = 0,  # numbers that describe a patient; 0: the image alone
@@ -181,6 +182,7 @@ def _weights_at(
 def create_contract(
     model: Classifier | Ensemble,  # the trained model
     image_size: int,  # pixels
+    taxonomy: Taxonomy = HAM10000,  # of the data set that trained it
     **facts: Any,  # any other key of `CONTRACT`; what is left out is a neutral default
 ) -> dict[str, Any]:  # all of `CONTRACT` except `weights_hash`, which `save_bundle` adds
     "Write down what a user of this model must know."
@@ -190,8 +192,14 @@ def create_contract(
     members, views = _members(model), getattr(model, "views", 1)
     mean, std = ([round(float(v), 6) for v in t.flatten()] for t in (members[0].mean, members[0].std))
     contract: dict[str, Any] = dict(version=1, arch=members[0].arch, members=[m.arch for m in members], views=views)
-    contract.update(metadata={}, classes=list(CLASSES), image_size=image_size, mean=mean, std=std)
-    contract.update(temperature=1.0, thresholds=dict(malignant=0.5), validation={}, data_hash="unknown")
+    if members[0].head.out_features != len(taxonomy.classes):
+        raise SkinLesionError(
+            f"the network has {members[0].head.out_features} outputs", f"{taxonomy.name} has {len(taxonomy.classes)}"
+        )
+    contract.update(classes=list(taxonomy.codes), taxonomy=describe_taxonomy(taxonomy), metadata={})
+    thresholds = dict(malignant=0.5) if taxonomy.tells_malignancy else {}
+    contract.update(temperature=1.0, thresholds=thresholds, validation={}, data_hash="unknown")
+    contract.update(image_size=image_size, mean=mean, std=std)
     contract.update(parameters={}, versions=versions(), parent=model.parent)
     return {**contract, **facts}
 

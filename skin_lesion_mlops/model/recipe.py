@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Iterable
+from typing import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..core import CLASSES, SkinLesionError
+from ..core import SkinLesionError
+from ..taxonomy import HAM10000
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'CLASS_WEIGHTS', 'OPTIMIZERS', 'derive_seed', 'epoch_batches', 'Augmentation', 'Draws',
@@ -134,15 +135,15 @@ CLASS_WEIGHTS = dict(inverse=1.0, sqrt=0.5, none=0.0)  # name -> exponent of the
 def class_weights(
     labels: np.ndarray,  # (n,), class numbers of the training images
     how: str = "inverse",  # a key of `CLASS_WEIGHTS`
-    num_classes: int = len(CLASSES),  # number of classes
-) -> torch.Tensor:  # (num_classes,), float32; raises `SkinLesionError` when a class has no image
+    classes: Sequence[str] = HAM10000.codes,
+) -> torch.Tensor:  # (classes,), float32; raises `SkinLesionError` when a class has no image
     "How much an image of each class counts in the loss."
-    counts = np.bincount(labels, minlength=num_classes)
-    absent = [CLASSES[i] for i in np.flatnonzero(counts == 0)]
+    counts = np.bincount(labels, minlength=len(classes))
+    absent = [classes[i] for i in np.flatnonzero(counts == 0)]
     if absent:
         raise SkinLesionError(
             f"no training image shows {', '.join(absent)}",
-            "add images of these classes: a network cannot learn what it never sees",
+            "add images of them, or take them out of the table of classes: a network cannot learn what it never sees",
         )
     weights = (1 / counts) ** CLASS_WEIGHTS[how]
     return torch.tensor(weights * counts.sum() / (weights * counts).sum(), dtype=torch.float32)

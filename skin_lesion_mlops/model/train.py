@@ -39,6 +39,7 @@ from skin_lesion_mlops.model.recipe import (
     weighted_loss,
 )
 from .world import World, all_reduce, autocast, choose_precision, create_scaler, sync_batch_norm
+from ..taxonomy import Taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
@@ -106,6 +107,7 @@ class Trainer:
     labels: torch.Tensor  # (n,), int64, of the training images
     validation_labels: np.ndarray  # (m,)
     weights: torch.Tensor  # (classes,), of the loss
+    taxonomy: Taxonomy  # of the data set
     image_size: int  # pixels
     data_hash: str  # of the data set
     world: World
@@ -222,9 +224,10 @@ def create_trainer(
 ) -> Trainer:  # raises `SkinLesionError`
     "Put a run together: check the data, build the network, freeze what is to be frozen."
     p, world, a = parameters, world or World(), train.contract
+    taxonomy = taxonomy_of(a)
     check_hyperparameters(p)
     check_splits(train, validation, p.batch_size, world)
-    weights = class_weights(train.labels, p.class_weights).to(world.device)
+    weights = class_weights(train.labels, p.class_weights, taxonomy.codes).to(world.device)
     seed_everything(p.seed)
     model = create_model(p.arch, p.weights, len(weights), a["mean"], a["std"])
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -239,6 +242,7 @@ def create_trainer(
         labels=labels,
         validation_labels=np.asarray(validation.labels),
         weights=weights,
+        taxonomy=taxonomy,
         image_size=a["image_size"],
         data_hash=a["data_hash"],
         world=world,
