@@ -33,7 +33,7 @@ def rows_of(folder: Path) -> pd.DataFrame:
     rows = pd.read_csv(folder / "HAM10000_metadata.csv", keep_default_na=False, na_values=dict(age=[""]))
     rows["path"] = [str(next(folder.glob(f"*/{i}.*"))) for i in rows.image_id]
     rows["sha256"] = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in rows.path]
-    rows["group"], rows["source"] = rows.lesion_id, "ham10000"
+    rows["group"], rows["source"], rows["patient_id"] = rows.lesion_id, "ham10000", ""
     return rows.assign(split=np.array(["train"] * 6 + ["validation", "test"])[np.arange(len(rows)) % 8])
 
 
