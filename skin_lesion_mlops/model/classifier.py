@@ -99,7 +99,7 @@ def _same_padded(
     conv.padding = (0, 0)
     return nn.Sequential(SamePad(conv.kernel_size[0]), conv)
 
-
+# %% ../../nbs/model/02_classifier.ipynb #4ea33814
 def _replace(
     parent: nn.Module,  # changed in place
     wanted: Callable[[nn.Module], bool],  # is this a module to replace?
@@ -148,14 +148,25 @@ def build_network(
     name = architecture(name).name
     return OWN[name]() if name in OWN else getattr(_torchvision_models(), name)()
 
-# %% ../../nbs/model/02_classifier.ipynb #976ceac5
+# %% ../../nbs/model/02_classifier.ipynb #375b4885
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1], over ImageNet's training images
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PATIENT = 32  # numbers that the head sees of a patient
 
 
+def _beheaded(
+    net: nn.Module,  # changed in place
+    head: str,  # dotted name of its last layer
+) -> int:  # numbers that the last layer saw
+    "Take the last layer off."
+    owner, _, leaf = head.rpartition(".")
+    last = getattr(net.get_submodule(owner), leaf)
+    setattr(net.get_submodule(owner), leaf, nn.Identity())
+    return last.in_features
+
+# %% ../../nbs/model/02_classifier.ipynb #976ceac5
 class Classifier(nn.Module):
-    "A network that takes pixels and gives one logit per class."
+    "A network that takes pixels, and what is known of the patient, and gives one logit per class."
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -163,58 +174,42 @@ class Classifier(nn.Module):
     def __init__(
         self,
         arch: str,  # a key of `ARCHITECTURES`
-        num_classes: int,  # number of outputs
+        num_classes: int,
         mean: Sequence[float],  # of RGB, in [0, 1]
         std: Sequence[float],  # of RGB, in [0, 1]
         metadata: int = 0,  # numbers that describe a patient, see `metadata_width`; 0: the image alone
     ):
         super().__init__()
-        spec = architecture(arch)
-        self.arch, self.parent = arch, "none"
-        self.net = build_network(arch)
-        owner, _, leaf = spec.head.rpartition(".")
-        owner_module = self.net.get_submodule(owner)
+        self.arch, self.parent, self.net = arch, "none", build_network(arch)
+        seen = _beheaded(self.net, architecture(arch).head)
         self.patient = nn.Linear(metadata, PATIENT, bias=False) if metadata else None
-        seen = getattr(owner_module, leaf).in_features + (PATIENT if metadata else 0)
-        self.head = nn.Linear(seen, num_classes)
-        setattr(owner_module, leaf, nn.Identity())
+        self.head = nn.Linear(seen + (PATIENT if metadata else 0), num_classes)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def embed(
-        self,
-        x: torch.Tensor,  # (n, 3, h, w), uint8 or float, 0 to 255, RGB
-    ) -> torch.Tensor:  # (n, d)
+    def embed(self, x: torch.Tensor) -> torch.Tensor:  # (n, 3, h, w) -> (n, d)
         "The image as a vector."
         return self.net((x / 255 - self.mean) / self.std)
 
-    def classify(
-        self,
-        vector: torch.Tensor,  # (n, d), from `embed`
-        patient: torch.Tensor | None = None,  # (n, metadata), from `encode_metadata`; None: unknown
-    ) -> torch.Tensor:  # (n, num_classes), logits
-        "From the embedding to the classes."
+    def classify(self, vector: torch.Tensor, patient: torch.Tensor | None = None) -> torch.Tensor:
+        "From embeddings, (n, d), and patients to logits."
         if self.patient is None:
             return self.head(vector)
         told = vector.new_zeros(len(vector), PATIENT) if patient is None else self.patient(patient).relu()
         return self.head(torch.cat([vector, told], 1))
 
-    def forward(
+    def both(
         self,
         x: torch.Tensor,  # (n, 3, h, w), uint8 or float, 0 to 255, RGB
         patient: torch.Tensor | None = None,  # (n, metadata), from `encode_metadata`; None: unknown
-    ) -> torch.Tensor:  # (n, num_classes), logits
-        "Classify pixels."
-        return self.classify(self.embed(x), patient)
-
-    def both(
-        self,
-        x: torch.Tensor,  # as for `forward`
-        patient: torch.Tensor | None = None,  # as for `forward`
     ) -> tuple[torch.Tensor, torch.Tensor]:  # logits (n, num_classes), embeddings (n, d)
         "Classes and embeddings in one pass."
         vector = self.embed(x)
         return self.classify(vector, patient), vector
+
+    def forward(self, x: torch.Tensor, patient: torch.Tensor | None = None) -> torch.Tensor:  # as for `both`; logits
+        "Classify pixels."
+        return self.both(x, patient)[0]
 
 # %% ../../nbs/model/02_classifier.ipynb #2db125ef
 def cam_layer(
