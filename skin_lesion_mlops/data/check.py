@@ -17,6 +17,7 @@ import pandas as pd
 from ..core import SkinLesionError, cpus, hash_file, progress
 from .pictures import BadImage, decode_image, oriented_signs, perceptual_hash
 from .sources import SCHEMA, read_source
+from ..taxonomy import HAM10000, LEAVE_OUT, Taxonomy
 
 # %% auto #0
 __all__ = ['INSPECTED', 'NEAR', 'inspect_image', 'Checked', 'check', 'near_duplicates']
@@ -68,6 +69,8 @@ def _problem(
         return "duplicate_id", f"{r.image_id} was seen before"
     if not r.dx and not r.label:
         return ("no_row", "no row of the metadata names this file") if r.orphan else ("label_missing", "no diagnosis")
+    if r.dx == LEAVE_OUT:
+        return "left_out", f"{r.label!r} is left out by the class table"
     return ("", "") if r.dx else ("label_unknown", f"{r.label!r} is not in the class table")
 
 
@@ -92,27 +95,29 @@ class Checked:
     rows: pd.DataFrame  # usable: `SCHEMA`, path, same_as, sha256, phash, width, height
     quarantine: pd.DataFrame  # path, image_id, reason, detail
     source: str  # "ham10000", "isic" or "folders"
+    taxonomy: Taxonomy
 
     @property
     def share(self) -> float:  # in [0, 1]
-        "Share of the entries that are in quarantine."
-        return len(self.quarantine) / max(1, len(self.rows) + len(self.quarantine))
+        "Share of the entries that are in quarantine, and not because the table of classes leaves them out."
+        return int((self.quarantine["reason"] != "left_out").sum()) / max(1, len(self.rows) + len(self.quarantine))
 
 # %% ../../nbs/data/05_check.ipynb #afca0273
 def check(
     folder: str | Path,  # any of the three layouts
     workers: int = 0,  # processes; 0 means one per processor
     limit: float = 1.0,  # in [0, 1]: stop with an error when a larger share is in quarantine
+    taxonomy: Taxonomy = HAM10000,
 ) -> Checked:
     "Read a folder, open every image, and say what can be used and what cannot."
-    rows = _judge(read_source(folder), folder)
+    rows = _judge(read_source(folder, taxonomy), folder)
     sound = rows.index[rows["reason"] == ""]
     seen = _inspect(list(rows.loc[sound, "path"]), workers).set_index(sound)
     rows.loc[sound, ["reason", "detail"]] = seen[["reason", "detail"]]
     good = rows["reason"] == ""
     used = rows.loc[good, [*SCHEMA, "path", "same_as"]].join(seen.drop(columns=["reason", "detail"]))
     left = rows.loc[~good, ["path", "image_id", "reason", "detail"]]
-    found = Checked(used.reset_index(drop=True), left.reset_index(drop=True), str(rows["source"].iloc[0]))
+    found = Checked(used.reset_index(drop=True), left.reset_index(drop=True), str(rows["source"].iloc[0]), taxonomy)
     return _within(found, limit, folder)
 
 

@@ -6,21 +6,20 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Iterable
 
 import numpy as np
 import pandas as pd
 
-from ..core import DIAGNOSES, SkinLesionError
+from ..core import SkinLesionError
+from ..taxonomy import HAM10000, Taxonomy, best_fit, is_diagnosis, read_label
 
 # %% auto #0
-__all__ = ['SCHEMA', 'SUFFIXES', 'SYNONYMS', 'ALIASES', 'find_images', 'require_columns', 'read_diagnosis', 'read_table',
-           'read_source']
+__all__ = ['SCHEMA', 'SUFFIXES', 'ALIASES', 'find_images', 'require_columns', 'read_table', 'read_source']
 
 # %% ../../nbs/data/04_sources.ipynb #0c903433
-SCHEMA = ("image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization", "source")
+SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "source")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -47,32 +46,11 @@ def require_columns(
     if missing:
         raise SkinLesionError(f"rows lack {', '.join(missing)}", f"use what {source} returns")
 
-# %% ../../nbs/data/04_sources.ipynb #108b93c6
-SYNONYMS = {
-    "akiec": "actinic keratosis|actinic keratoses|solar or actinic keratosis|bowen's disease|intraepithelial carcinoma|"
-    "squamous cell carcinoma in situ|actinic keratosis or bowen's disease|ak|ack",
-    "bcc": "basal cell carcinoma",
-    "bkl": "benign keratosis|benign keratosis like lesion|pigmented benign keratosis|seborrheic keratosis|sek|"
-    "solar lentigo|lichenoid keratosis|lichen planus like keratosis|lentigo nos",
-    "df": "dermatofibroma",
-    "mel": "melanoma|melanoma nos|melanoma in situ|melanoma invasive|melanoma metastasis",
-    "nv": "nevus|naevus|nevi|mole|melanocytic nevus|melanocytic nevi|melanocytic naevus|common nevus|nevus nos",
-    "vasc": "vascular lesion|vascular|angioma|hemangioma|haemangioma|angiokeratoma|pyogenic granuloma|hemorrhage",
-}
-_CODE = {s: code for code, names in SYNONYMS.items() for s in [code, *names.split("|")]}
-
-
-def read_diagnosis(
-    text: Any,  # what a source calls it, e.g. "Melanocytic nevi", "MEL", "Melanoma, NOS"
-) -> str:  # a code of the class table, or "" for a word we do not know
-    "Translate a source's label."
-    word = re.sub(r"[\s_\-,/()]+", " ", str(text).lower()).strip()
-    return _CODE.get(word) or _CODE.get(word.rstrip("s")) or ""
-
 # %% ../../nbs/data/04_sources.ipynb #d18b7e97
 ALIASES = {
     "image_id": ("image_id", "isic_id", "image", "image_name"),
     "lesion_id": ("lesion_id",),
+    "patient_id": ("patient_id",),
     "dx_type": ("dx_type", "diagnosis_confirm_type"),
     "age": ("age", "age_approx"),
     "sex": ("sex",),
@@ -110,32 +88,33 @@ def read_table(
 
 # %% ../../nbs/data/04_sources.ipynb #838943c1
 _LABELS = ("dx", *(f"diagnosis_{i}" for i in (5, 4, 3, 2, 1)), "diagnosis")  # specific first
-_ONE_HOT = {d.isic.lower(): d.code for d in DIAGNOSES}
 
 
 def _labels(
     t: pd.DataFrame,  # a metadata table
-) -> pd.Series | None:  # a code per row, "" where unknown; None when the table has no labels
+    taxonomy: Taxonomy,
+) -> pd.Series | None:  # a code, `LEAVE_OUT` or, for unknown words, "" per row; None when the table has no labels
     "The diagnosis of each row, from one-hot columns or from words."
-    hot = [c for c in _ONE_HOT if c in t.columns]
+    hot = [c for c in t.columns if is_diagnosis(c) or read_label(taxonomy, c)]
     if len(hot) >= 2:
         values = t[hot].astype(float)
-        best = values.idxmax(axis=1).map(_ONE_HOT)
+        best = values.idxmax(axis=1).map(lambda c: read_label(taxonomy, c))
         return best.where(values.max(axis=1) >= 0.5, "")
     words = [c for c in _LABELS if c in t.columns]
     if not words:
         return None
-    codes = pd.DataFrame({c: t[c].map(read_diagnosis) for c in words})
+    codes = pd.DataFrame({c: t[c].map(lambda w: read_label(taxonomy, w)) for c in words})
     return codes.replace("", np.nan).bfill(axis=1).iloc[:, 0].fillna("")
 
 # %% ../../nbs/data/04_sources.ipynb #8581db37
 def _from_tables(
     tables: list[pd.DataFrame],  # from `_tables`
+    taxonomy: Taxonomy,
 ) -> pd.DataFrame:  # a row per row of the labelled tables: the schema's columns, as far as they are known, and `label`
     "Rows of a source that comes with CSV files."
     parts, extra = [], []
     for t in tables:
-        dx, named = _labels(t), pd.DataFrame(dict(image_id=t["image_id"]))
+        dx, named = _labels(t, taxonomy), pd.DataFrame(dict(image_id=t["image_id"]))
         for column, names in ALIASES.items():
             seen = next((n for n in names if n in t.columns), None)
             if column != "image_id" and seen:
@@ -160,15 +139,16 @@ def _from_tables(
 def _from_folders(
     root: Path,  # the folder whose subfolders are classes
     files: dict[str, list[Path]],  # from `find_images`
+    taxonomy: Taxonomy,
 ) -> pd.DataFrame:  # a row per file
     "Rows of a source that is a folder per class; `train/mel/1.jpg` is as good as `mel/1.jpg`."
     out = []
     for stem, paths in files.items():
         for p in paths:
             names = p.relative_to(root).parts[:-1]
-            label = next((n for n in reversed(names) if read_diagnosis(n)), names[-1] if names else "")
+            label = next((n for n in reversed(names) if read_label(taxonomy, n)), names[-1] if names else "")
             image_id = stem if len(paths) == 1 else "-".join([*names, stem])
-            out.append(dict(image_id=image_id, dx=read_diagnosis(label), label=label, path=str(p)))
+            out.append(dict(image_id=image_id, dx=read_label(taxonomy, label), label=label, path=str(p)))
     return pd.DataFrame(out)
 
 # %% ../../nbs/data/04_sources.ipynb #e3b00721
@@ -194,6 +174,7 @@ def _tidy(
     for c in SCHEMA[1:-1]:
         out[c] = rows[c] if c in rows else blank
     out["lesion_id"] = out["lesion_id"].where(out["lesion_id"].notna() & (out["lesion_id"] != ""), out["image_id"])
+    out["patient_id"] = out["patient_id"].astype("object").fillna("").astype(str).str.strip()
     out["age"] = pd.to_numeric(out["age"], errors="coerce").where(lambda a: a.between(0, 120))
     for c in ("dx_type", "sex", "localization"):
         out[c] = out[c].astype("object").fillna("unknown").astype(str).str.strip().str.lower().replace("", "unknown")
@@ -220,6 +201,7 @@ def _listed(
 # %% ../../nbs/data/04_sources.ipynb #beb018d8
 def read_source(
     folder: str | Path,  # HAM10000's download, an ISIC Archive export, or a folder per class
+    taxonomy: Taxonomy = HAM10000,
 ) -> pd.DataFrame:  # `SCHEMA`, `path`, `label` (the source's own word), `orphan` (a file no row names), `same_as`
     "Read any of the three layouts into one schema."
     root = Path(folder)
@@ -228,15 +210,17 @@ def read_source(
     files, tables = find_images(root), _tables(root)
     if not files:
         raise SkinLesionError(f"{folder} holds no images", f"expected files ending in {', '.join(SUFFIXES)}")
-    labelled = any(_labels(t) is not None for t in tables)
+    labelled = any(_labels(t, taxonomy) is not None for t in tables)
     if labelled:
-        rows = _attach(_from_tables(tables), files)
+        rows = _attach(_from_tables(tables, taxonomy), files)
         source = "ham10000" if any("dx" in t.columns for t in tables) else "isic"
     else:
-        rows, source = _from_folders(root, files), "folders"
+        rows, source = _from_folders(root, files, taxonomy), "folders"
         if not (rows["dx"] != "").any():
+            fit = best_fit(rows["label"], taxonomy)
             raise SkinLesionError(
-                f"{folder} has images but no labels",
-                "add HAM10000_metadata.csv, an ISIC metadata.csv, or one subfolder per diagnosis, e.g. mel/ and nv/",
+                f"{folder} has images but no labels that {taxonomy.name} knows",
+                str(fit or "")
+                or "add HAM10000_metadata.csv, an ISIC metadata.csv, or one subfolder per diagnosis, e.g. mel/ and nv/",
             )
     return _tidy(rows, source).assign(same_as=_listed(root, rows["image_id"]))
