@@ -12,12 +12,8 @@ import boto3
 from botocore.exceptions import ClientError
 
 ENDPOINT_NAME = os.environ["ENDPOINT_NAME"]
-CONTENT_TYPES = (
-    "application/json",
-    "application/octet-stream",
-    "application/x-npy",
-    "multipart/form-data",
-)  # and image/*
+# and image/*
+CONTENT_TYPES = ("application/json", "application/octet-stream", "application/x-npy", "multipart/form-data")
 MAX_BYTES = 1_000_000  # what a load balancer passes to a function
 
 logger = logging.getLogger(__name__)

@@ -138,7 +138,7 @@ def decode_image(
                     im.draft(None, (side, side))
                 deep = ";16" in str(im.tile[:1])  # sixteen bits a colour, of which Pillow keeps the upper eight
                 im.load()
-                if deep and im.mode in ("RGB", "RGBA") and max(high for _, high in im.getextrema()[:3]) < 64:
+                if deep and im.mode in ("RGB", "RGBA") and np.asarray(im)[..., :3].max() < 64:
                     raise BadImage("too_dark", f"less than 15 of its 16 bits are used: {_EXPORT}, in 8 bits")
                 return _to_rgb(ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im)
         except BadImage:
