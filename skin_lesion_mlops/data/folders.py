@@ -78,7 +78,7 @@ def list_folder(
         files.sort()  # type: ignore[attr-defined]
     return found
 
-
+# %% ../../nbs/data/02_folders.ipynb #9d36d3db
 def _enter(
     folder: Path,
     found: Listing,  # what is seen is added to it
