@@ -159,7 +159,7 @@ def without_suffix(
     stem, dot, suffix = name.rpartition(".")
     return stem if dot and f".{suffix.lower()}" in (*SUFFIXES, *CLOSED) else name
 
-
+# %% ../../nbs/data/02_folders.ipynb #906b28a3
 class Names:
     "An index of files by name."
 
