@@ -191,7 +191,7 @@ class Names:
 
 def _ends(
     path: str,
-    ending: str,  # whole parts
+    ending: str,  # some whole parts of it
 ) -> bool:
     "Does a path end so?"
     return path == ending or path.endswith("/" + ending)
