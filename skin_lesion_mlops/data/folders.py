@@ -82,7 +82,7 @@ def list_folder(
 def _enter(
     folder: Path,
     found: Listing,  # what is seen is added to it
-) -> list[Path]:  # its subfolders
+) -> list[Path]:  # the folders in it
     "Look into one folder."
     below = []
     try:
@@ -166,7 +166,7 @@ class Names:
     def __init__(
         self,
         root: Path,  # the data folder
-        files: Iterable[Path],  # below it
+        files: Iterable[Path],
     ):
         self.root, self.known = root, {}  # type: Path, dict[str, list[tuple[str, Path]]]
         for p in files:
@@ -199,7 +199,7 @@ def _ends(
 # %% ../../nbs/data/02_folders.ipynb #afca853c
 def unique_names(
     root: Path,  # the data folder
-    files: list[Path],  # below it
+    files: list[Path],
 ) -> list[str]:  # one name for each
     "The shortest name of each file that no other has."
     parts = [p.relative_to(root).parts for p in files]
@@ -220,7 +220,7 @@ _MASKS = re.compile(r"(^|[_\W])(masks?|segmentations?|segmented|superpixels?|gro
 
 def made_of(
     root: Path,  # the data folder
-    files: list[Path],  # below it
+    files: list[Path],
 ) -> dict[Path, str]:  # file -> "mask" or "derived"
     "Files that were made of other files, by their names."
     apart = {p for p in files if _MASKS.search("/".join(p.relative_to(root).parts[:-1]).casefold())}
