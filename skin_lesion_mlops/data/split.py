@@ -68,5 +68,7 @@ def class_balance(
     classes: Sequence[str] = (),  # in this order; empty for those that occur
 ) -> pd.DataFrame:  # per diagnosis: images in each split, and the test share
     "Class balance of a split; a class with no test image is one that evaluation cannot judge."
-    counts = pd.crosstab(rows["dx"], rows["split"]).reindex(index=list(classes) or sorted(set(rows["dx"])), columns=list(SPLITS), fill_value=0)
+    counts = pd.crosstab(rows["dx"], rows["split"]).reindex(
+        index=list(classes) or sorted(set(rows["dx"])), columns=list(SPLITS), fill_value=0
+    )
     return counts.assign(test_share=(counts["test"] / counts.sum(axis=1)).round(3))

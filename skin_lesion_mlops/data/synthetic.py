@@ -274,7 +274,9 @@ def class_counts(
 ) -> dict[str, int]:  # diagnosis code -> images; they sum to `n`
     "HAM10000's imbalance, softened (square roots of its shares), with a floor so that no class vanishes."
     if n < len(HAM10000.codes):
-        raise SkinLesionError(f"n={n} images cannot show {len(HAM10000.codes)} classes", f"ask for {len(HAM10000.codes)} or more")
+        raise SkinLesionError(
+            f"n={n} images cannot show {len(HAM10000.codes)} classes", f"ask for {len(HAM10000.codes)} or more"
+        )
     floor = min(n // len(HAM10000.codes), 12)
     rest = n - floor * len(HAM10000.codes)
     ideal = {c: rest * PREVALENCE[c] for c in HAM10000.codes}

@@ -139,7 +139,7 @@ def class_weights(
 ) -> torch.Tensor:  # (classes,), float32; raises `SkinLesionError` when a class has no image
     "How much an image of each class counts in the loss."
     counts = np.bincount(labels, minlength=len(classes))
-    absent = [classes[i] for i in np.flatnonzero(counts == 0)]
+    absent = [c for c, n in zip(classes, counts) if n == 0]
     if absent:
         raise SkinLesionError(
             f"no training image shows {', '.join(absent)}",
