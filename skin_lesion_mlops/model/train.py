@@ -224,10 +224,9 @@ def create_trainer(
 ) -> Trainer:  # raises `SkinLesionError`
     "Put a run together: check the data, build the network, freeze what is to be frozen."
     p, world, a = parameters, world or World(), train.contract
-    taxonomy = taxonomy_of(a)
     check_hyperparameters(p)
     check_splits(train, validation, p.batch_size, world)
-    weights = class_weights(train.labels, p.class_weights, taxonomy.codes).to(world.device)
+    weights = class_weights(train.labels, p.class_weights, a["classes"]).to(world.device)
     seed_everything(p.seed)
     model = create_model(p.arch, p.weights, len(weights), a["mean"], a["std"])
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -242,7 +241,7 @@ def create_trainer(
         labels=labels,
         validation_labels=np.asarray(validation.labels),
         weights=weights,
-        taxonomy=taxonomy,
+        taxonomy=taxonomy_of(a),
         image_size=a["image_size"],
         data_hash=a["data_hash"],
         world=world,
