@@ -1,7 +1,7 @@
 """`infra/bootstrap`: the roles that GitHub's jobs assume, held against what Terraform calls and what the workflows are.
 
-`tests/terraform_calls.json` is what the provider called for each example (`tests/standin/recorded.py`). The policies are
-those that Terraform made of `infra/bootstrap/actions.json`, in an account that runs on this machine.
+`tests/terraform_calls.json` is what the provider called for each example (`tests/standin/recorded.py`). The policies
+are those that Terraform made of `infra/bootstrap/actions.json`, in an account that runs on this machine.
 """
 
 import fnmatch
@@ -35,7 +35,7 @@ READS = ("Get", "List", "Describe", "View", "GET", "Validate")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    "Everything for GitHub, made once: roles with their trust, the statements of each, the commands that set the variables."
+    "Everything for GitHub, made once: roles, trust and statements, the commands that set the variables."
     if not tool("terraform"):
         return
     running = server.serve()
@@ -164,7 +164,7 @@ def test_main_makes_what_bears_the_platforms_name_and_deletes_no_data(made):
 
 
 def test_main_cannot_make_a_role_that_may_more_than_the_platform(made):
-    "Every way to give a role permissions needs the boundary, and no role of GitHub's is among those that may be changed."
+    "Every way to give a role permissions needs the boundary, and no role of GitHub's may be changed."
     giving = {"iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"}
     refused = {
         "iam:AttachRolePolicy",
@@ -207,7 +207,7 @@ def test_policies_fit_and_parliament_knows_every_action(made):
 
 JUDGED = {
     "RESOURCE_STAR",  # settings are read everywhere; what is written is judged above
-    "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # who sets a bucket's policy can reach what is in it: permissions.tf says so
+    "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # who sets a bucket's policy can reach what is in it
     "MISMATCHED_TYPE_BUT_USABLE",  # the boundary's ARN is compared as it is
 }
 

@@ -1,4 +1,4 @@
-"""`skin-lesion doctor` in an account that runs on this machine: in a sound one every line is ok, and each fault is named.
+"""`skin-lesion doctor` in an account that runs on this machine: in a sound one every line is ok, each fault is named.
 
 A fault is planted alone; so a sound account with one fault has one line that is not ok.
 """

@@ -1,4 +1,4 @@
-"""The workflows and what they need: variables, roles, limits. `actionlint` and `zizmor` read them in `make infra-check`."""
+"""The workflows and what they need: variables, roles, limits. `make infra-check` has actionlint and zizmor."""
 
 import json
 import os

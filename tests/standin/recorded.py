@@ -1,7 +1,7 @@
 """What Terraform calls when it makes, plans, changes and removes the platform, as IAM's actions.
 
-`python -m tests.standin.recorded > tests/terraform_calls.json` asks the provider, which logs its calls; it takes about eight
-minutes. `tests/test_bootstrap.py` holds the roles that GitHub assumes against it.
+`python -m tests.standin.recorded > tests/terraform_calls.json` asks the provider, which logs its calls; it takes about
+eight minutes. `tests/test_bootstrap.py` holds the roles that GitHub assumes against it.
 """
 
 from __future__ import annotations
