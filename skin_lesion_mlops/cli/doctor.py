@@ -42,8 +42,8 @@ def memory_gb(
 
 def check_room(
     what: str,
-    have: float,  # GB
-    limits: tuple[float, float],  # GB: an error below the first, a warning below the second
+    have: float,
+    limits: tuple[float, float],  # GB, as `have`: an error below the first, a warning below the second
     remedy: str,
 ) -> Finding:
     "Is there enough of it?"
@@ -97,16 +97,6 @@ def check_port(
     return Finding(f"port {port}", OK, "is free")
 
 # %% ../../nbs/cli/07_doctor.ipynb #86986cc8
-DOCTOR = "Exit status: 0 without an error, 1 with one.\n\n" + example(
-    "skin-lesion doctor", "skin-lesion doctor --region eu-central-1"
-)
-
-
-Account = Annotated[
-    Optional[str], typer.Option("--region", metavar="REGION", help="look at the AWS account in this region, too")
-]
-
-
 def findings(
     region: str | None,  # None: this machine only
     platform: str,  # name of an SSM parameter, or path of a JSON file
@@ -126,6 +116,14 @@ def findings(
     if region:
         aws = connect(region)
         yield from examine(aws, lambda: find_platform(aws, platform))
+
+# %% ../../nbs/cli/07_doctor.ipynb #4d7bb4a4
+DOCTOR = "Exit status: 0 without an error, 1 with one.\n\n" + example(
+    "skin-lesion doctor", "skin-lesion doctor --region eu-central-1"
+)
+Account = Annotated[
+    Optional[str], typer.Option("--region", metavar="REGION", help="look at the AWS account in this region, too")
+]
 
 
 def doctor_verb(
