@@ -237,11 +237,7 @@ NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 c
 
 def hash_distances(
     a: Sequence[str],  # n hashes from `perceptual_hash`
-<<<<<<< HEAD
-    b: Sequence[str],  # (n,), the others
-=======
     b: Sequence[str],  # as many others
->>>>>>> main
 ) -> np.ndarray:  # (n,) signs that differ, in the orientation that suits best
     "How far apart hashes are, pair by pair."
     upright = oriented_signs(a)[0]
