@@ -16,7 +16,7 @@ from .predictions import Predictions
 # %% auto #0
 __all__ = ['SPECIFICITIES', 'BINS', 'FEW_LESIONS', 'AGE_BANDS', 'MINIMUM_LESIONS', 'confusion', 'from_confusion', 'roc', 'area',
            'discrimination', 'operating_points', 'calibration', 'reliability', 'wilson', 'ece_floor', 'resamples',
-           'figures', 'measure', 'age_band', 'subgroups', 'constant']
+           'figures', 'by_balanced_rule', 'measure', 'age_band', 'subgroups', 'constant']
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #118c9071
 def confusion(
@@ -218,9 +218,22 @@ def figures(
     weights: np.ndarray | None = None,  # (b, n); None: every image counts once
 ) -> dict[str, np.ndarray]:  # every figure of this chapter, (b,) each
     "All figures at once."
-    matrix = confusion(p.labels, p.predicted, len(p.classes), weights)
-    found = {**from_confusion(matrix, p.classes), **discrimination(p, weights)}
-    return {**found, **operating_points(p, weights), **calibration(p, weights)}
+    first, second = (
+        from_confusion(confusion(p.labels, said, len(p.classes), weights), p.classes)
+        for said in (p.predicted, p.balanced)
+    )
+    found = {**first, "balanced_accuracy": second["balanced_accuracy"]}
+    for n in ("accuracy", *(f"recall.{c}" for c in p.classes)):
+        found[by_balanced_rule(n)] = second[n]
+    return {**found, **discrimination(p, weights), **operating_points(p, weights), **calibration(p, weights)}
+
+
+def by_balanced_rule(
+    name: str,  # "accuracy" or e.g. "recall.mel"
+) -> str:  # e.g. "recall_balanced_rule.mel"
+    "What a figure is called that the second rule's answers give."
+    kind, dot, code = name.partition(".")
+    return f"{kind}_balanced_rule{dot}{code}"
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #c3c5cbf0
 def _lesions_behind(
@@ -234,6 +247,7 @@ def _lesions_behind(
     behind = {"accuracy": _count(np.ones(len(p), bool))}
     for i, c in enumerate(p.classes):
         behind[f"recall.{c}"] = behind[f"f1.{c}"] = behind[f"auc.{c}"] = _count(p.labels == i)
+        behind[by_balanced_rule(f"recall.{c}")] = behind[f"recall.{c}"]
         behind[f"precision.{c}"] = _count(p.predicted == i)
     bad, hit = _count(p.malignant), p.flagged
     behind.update({f"sensitivity_at_specificity_{s}": bad for s in SPECIFICITIES}, malignant_sensitivity=bad)
@@ -248,9 +262,7 @@ def _is_proportion(
     name: str,
 ) -> bool:  # Wilson's interval makes sense
     "Is this figure a share of lesions?"
-    return name == "accuracy" or name.startswith(
-        ("recall.", "precision.", "malignant_", "sensitivity_", "specificity_")
-    )
+    return name.startswith(("accuracy", "recall", "precision.", "malignant_", "sensitivity_", "specificity_"))
 
 
 def _interval(
@@ -277,15 +289,17 @@ def _widen_macro(
     t: pd.DataFrame,  # from `measure`, changed in place
     classes: Sequence[str],
 ) -> None:
-    "Balanced accuracy is a mean of recalls: its error is at least that of a mean of independent figures."
-    recalls = t.loc[[f"recall.{c}" for c in classes]].dropna()
-    if recalls.lesions.min() >= FEW_LESIONS:
-        return
-    likely = (recalls.value * recalls.lesions + 2) / (recalls.lesions + 4)  # 1 of 1 does not mean always
-    spread = np.sqrt(likely * (1 - likely) / recalls.lesions)
-    per_class = recalls.standard_error.where(recalls.lesions >= FEW_LESIONS, np.maximum(recalls.standard_error, spread))
-    error = float(np.sqrt((per_class**2).sum()) / len(recalls))
-    for name in ("balanced_accuracy", "macro_recall"):
+    "A mean of recalls: its error is at least that of a mean of independent figures."
+    for name, recall in (("macro_recall", "recall"), ("balanced_accuracy", by_balanced_rule("recall"))):
+        recalls = t.loc[[f"{recall}.{c}" for c in classes]].dropna()
+        if recalls.lesions.min() >= FEW_LESIONS:
+            continue
+        likely = (recalls.value * recalls.lesions + 2) / (recalls.lesions + 4)  # 1 of 1 does not mean always
+        spread = np.sqrt(likely * (1 - likely) / recalls.lesions)
+        per_class = recalls.standard_error.where(
+            recalls.lesions >= FEW_LESIONS, np.maximum(recalls.standard_error, spread)
+        )
+        error = float(np.sqrt((per_class**2).sum()) / len(recalls))
         value = float(t.value[name])
         t.loc[name, "low"] = min(float(t.low[name]), max(0.0, value - 1.96 * error))
         t.loc[name, "high"] = max(float(t.high[name]), min(1.0, value + 1.96 * error))

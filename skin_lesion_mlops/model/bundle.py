@@ -17,8 +17,8 @@ from typing import Any, Iterator
 from ..core import CLASSES, Files, SkinLesionError
 
 # %% auto #0
-__all__ = ['ARCHITECTURES', 'CONTRACT', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'check_contract', 'softmax',
-           'open_bundle', 'unpack']
+__all__ = ['ARCHITECTURES', 'CONTRACT', 'OPTIONAL', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'check_contract',
+           'softmax', 'posterior', 'open_bundle', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ CONTRACT = dict(
     mean="of RGB in [0, 1]; the model subtracts it itself",
     std="of RGB in [0, 1]",
     temperature="logits are divided by it before the softmax; fitted on validation",
-    thresholds="malignant: probability from which on a lesion is called malignant; fitted on validation",
+    prior="share of each class in the training images, at which the probabilities hold; decides the rules `balanced` and, where a prevalence is stated, `likeliest`",
+    thresholds="malignant: probability from which on a lesion is flagged, fitted on validation; its interval low, high; cautious: finds 95 % with 95 % confidence",
     validation="metrics on the validation images",
     data_hash="fingerprint of the dataset that trained it",
     parameters="the training job's hyperparameters",
@@ -76,6 +77,7 @@ CONTRACT = dict(
     parent="the weights it started from",
     weights_hash="SHA-256 of model.pt",
 )
+OPTIONAL = ("prior",)  # what bundles of earlier versions do not have
 
 # %% ../../nbs/model/00_bundle.ipynb #5eb9fa31
 def check_contract(
@@ -87,7 +89,7 @@ def check_contract(
     def refuse(problem: str, remedy: str) -> None:
         raise SkinLesionError(f"{where}: {problem}", remedy)
 
-    missing = [k for k in CONTRACT if k not in contract]
+    missing = [k for k in CONTRACT if k not in contract and k not in OPTIONAL]
     if missing:
         refuse(f"{Files.BUNDLE} lacks {', '.join(missing)}", "train again, or complete it by hand")
     if contract["version"] != 1:
@@ -100,18 +102,31 @@ def check_contract(
         refuse(f"temperature {contract['temperature']} is not a positive number", "train again")
     if not 0 <= contract["thresholds"].get("malignant", -1) <= 1:
         refuse(f"thresholds {contract['thresholds']} hold no malignant probability", "train again")
+    if contract.get("prior") is not None:
+        from skin_lesion_mlops.evaluation.decisions import check_shares
+
+        check_shares(contract["prior"], contract["classes"], f"{where}: the prior")
 
 # %% ../../nbs/model/00_bundle.ipynb #29076aed
 def softmax(
     logits: Any,  # numpy array, (n, classes)
     temperature: float = 1.0,  # of the bundle's contract
+    shift: Any = 0.0,  # (classes,), added to the logits after the temperature; of a site's profile
 ) -> Any:  # numpy array, (n, classes), float32; rows add up to one
     "Calibrated probabilities."
     import numpy as np
 
-    z = np.asarray(logits, np.float64) / temperature
+    z = np.asarray(logits, np.float64) / temperature + np.asarray(shift, np.float64)
     e = np.exp(z - z.max(1, keepdims=True))
     return (e / e.sum(1, keepdims=True)).astype(np.float32)
+
+
+def posterior(
+    logits: Any,  # numpy array, (n, classes)
+    contract: dict[str, Any],  # of the bundle
+) -> Any:  # numpy array, (n, classes), float32; at the mixture `prior`
+    "Calibrated probabilities, as the contract has it."
+    return softmax(logits, contract["temperature"], contract.get("shift", 0.0))
 
 # %% ../../nbs/model/00_bundle.ipynb #fdda48b0
 MAX_BUNDLE = 8 << 30  # bytes, unpacked

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from ..core import CLASSES, Files, SkinLesionError, atomic, hash_file, read_json, versions, write_json
-from .bundle import CONTRACT, architecture, check_contract, open_bundle, softmax
+from .bundle import CONTRACT, architecture, check_contract, open_bundle, posterior
 
 # %% auto #0
 __all__ = ['TINY_WIDTHS', 'OWN', 'IMAGENET_MEAN', 'IMAGENET_STD', 'SamePad', 'build_network', 'Classifier', 'cam_layer',
@@ -408,7 +408,7 @@ class Bundle:
         batch_size: int = 32,  # images per forward pass
     ) -> np.ndarray:  # (n, 7), float32, rows add up to one, in the order of `core.CLASSES`
         "Calibrated probabilities."
-        return softmax(predict(self.model, self.check_images(images), batch_size), self.contract["temperature"])
+        return posterior(predict(self.model, self.check_images(images), batch_size), self.contract)
 
     def embeddings(
         self,

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..core import BY_CODE, Files, SkinLesionError, malignant_probability, read_json
 from ..data.pictures import BadImage, read_pixels, resize
-from ..model.bundle import check_contract, open_bundle, softmax
+from ..model.bundle import check_contract, open_bundle, posterior
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
 
@@ -222,7 +222,7 @@ def _answers(
     verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
     contract = predictor.contract
     classes, threshold = contract["classes"], contract["thresholds"]["malignant"]
-    rows = softmax(logits, contract["temperature"])
+    rows = posterior(logits, contract)
     risks = malignant_probability(rows, classes).tolist()
     return [
         Prediction(dict(zip(classes, row)), risk, threshold, not v.unfamiliar, v.score, v.odd, h, x)
