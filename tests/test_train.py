@@ -19,8 +19,11 @@ import torch
 from skin_lesion_mlops.core import CLASSES, METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.model import hyperparameters as T_hyperparameters
 from skin_lesion_mlops.model import job, train, world
+from skin_lesion_mlops.model.bundle import posterior, softmax
+from skin_lesion_mlops.model.calibration import undo_weights
 from skin_lesion_mlops.model.hyperparameters import Hyperparameters
-from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.job import save_fitted
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, predict, save_bundle
 from skin_lesion_mlops.model.train import fit, open_split
 
 TINY = Hyperparameters(arch="tiny", weights="none", epochs=3, batch_size=16, learning_rate=0.01)
@@ -356,6 +359,23 @@ def test_class_weights_reach_the_loss(how: str, favours_rare: bool, splits: tupl
     p = replace(TINY, freeze="backbone", class_weights=how, epochs=20, patience=0, seed=0)
     answers = np.bincount(fit(*splits, p).logits.argmax(1), minlength=7)
     assert (answers[5] < 25) == favours_rare, answers
+
+
+@pytest.mark.parametrize("how", ["inverse", "sqrt", "none"])
+def test_class_weights_do_not_reach_the_bundle(how: str, splits: tuple, tmp_path: Path) -> None:
+    "Whatever the weights were, on average a bundle's probabilities are the shares of the training images."
+    p = replace(TINY, freeze="backbone", class_weights=how, epochs=40, patience=0, weight_decay=0.0)
+    fitted = fit(*splits, p)
+    before = fitted.model.head.bias.clone()
+    contract = save_fitted(fitted, tmp_path)
+    assert torch.equal(fitted.model.head.bias, before), "a second call would undo the weights once more"
+    shares = np.bincount(splits[0].labels) / len(splits[0])
+    assert np.allclose(contract["prior"], shares)
+    bundle = load_bundle(tmp_path)
+    found = softmax(predict(bundle.model, splits[0][:])).mean(0)
+    assert np.abs(found - shares).max() < 0.08, found
+    undone = undo_weights(fitted.logits, fitted.trainer.weights.numpy())
+    assert np.allclose(posterior(undone, contract), bundle.probabilities(splits[1][:]), atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

@@ -14,9 +14,10 @@ from ..core import DEFAULT_SEED
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['SPECIFICITIES', 'BINS', 'FEW_LESIONS', 'AGE_BANDS', 'MINIMUM_LESIONS', 'confusion', 'from_confusion', 'roc', 'area',
-           'discrimination', 'operating_points', 'calibration', 'reliability', 'wilson', 'ece_floor', 'resamples',
-           'figures', 'by_balanced_rule', 'measure', 'age_band', 'subgroups', 'constant']
+__all__ = ['SPECIFICITIES', 'BINS', 'FEW_LESIONS', 'AGE_BANDS', 'MINIMUM_LESIONS', 'MADE_BY', 'SKIN', 'confusion',
+           'from_confusion', 'roc', 'area', 'discrimination', 'operating_points', 'calibration', 'reliability',
+           'wilson', 'ece_floor', 'resamples', 'figures', 'by_balanced_rule', 'measure', 'age_band', 'subgroups',
+           'constant']
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #118c9071
 def confusion(
@@ -356,16 +357,30 @@ def _group_figures(
     return {**empty, **{f + x: t[c][f] for f in shown for x, c in (("", "value"), ("_low", "low"), ("_high", "high"))}}
 
 
+MADE_BY, SKIN = "diagnosis by", "skin type"  # attributes that only some data sets record
+
+
+def _attributes(
+    rows: pd.DataFrame,  # sex, age, localization; dx_type and skin_type where they are recorded
+) -> dict[str, pd.Series]:  # attribute -> group of each image
+    "What the images are grouped by."
+    by = {"sex": rows.sex.fillna("unknown"), "age": rows.age.map(age_band), "site": rows.localization.fillna("unknown")}
+    for name, column in ((SKIN, "skin_type"), (MADE_BY, "dx_type")):
+        values = rows[column].fillna("unknown").astype(str) if column in rows else pd.Series(dtype=str)
+        if (values != "unknown").any():
+            by[name] = values
+    return by
+
+
 def subgroups(
     p: Predictions,
-    rows: pd.DataFrame,  # the same images, in the same order: sex, age, localization
+    rows: pd.DataFrame,  # the same images, in the same order: sex, age, localization; dx_type, skin_type if recorded
     bootstrap: int = 300,  # resamples per group
     seed: int = DEFAULT_SEED,  # of the bootstrap
 ) -> pd.DataFrame:  # attribute, group, images, lesions, malignant; then <figure>, <figure>_low, <figure>_high
-    "The main figures by sex, age band and site; NaN where a figure is withheld."
-    by = {"sex": rows.sex.fillna("unknown"), "age": rows.age.map(age_band), "site": rows.localization.fillna("unknown")}
+    "The main figures by sex, age band, site and whatever else is recorded; NaN where a figure is withheld."
     found = []
-    for attribute, values in by.items():
+    for attribute, values in _attributes(rows).items():
         for group in sorted(set(values)):
             q = p[(values == group).to_numpy()]
             counts = dict(images=len(q), lesions=len(np.unique(q.lesions)), malignant=int(q.malignant.sum()))

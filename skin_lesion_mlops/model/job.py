@@ -161,7 +161,7 @@ def run_job(
     fitted = fit(train, validation, p, ml_dir("checkpoints"), world, stop)
     if world.rank:
         return
-    contract = save_fitted(fitted, out, validation.index["group"].to_numpy())
+    contract = save_fitted(fitted, out, validation.index.get("group"))
     add_engines(fitted.trainer, out, train, validation)
     add_familiarity(fitted.trainer, out, contract, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
