@@ -361,21 +361,21 @@ def test_class_weights_reach_the_loss(how: str, favours_rare: bool, splits: tupl
     assert (answers[5] < 25) == favours_rare, answers
 
 
-@pytest.mark.parametrize("how", ["inverse", "sqrt", "none"])
+@pytest.mark.parametrize("how", ["inverse", "none"])
 def test_class_weights_do_not_reach_the_bundle(how: str, splits: tuple, tmp_path: Path) -> None:
-    "Whatever the weights were, on average a bundle's probabilities are the shares of the training images."
-    p = replace(TINY, freeze="backbone", class_weights=how, epochs=40, patience=0, weight_decay=0.0)
-    fitted = fit(*splits, p)
-    before = fitted.model.head.bias.clone()
+    "A network that was trained with weights estimates weight x probability: the bundle's divides by the weight."
+    fitted = fit(*splits, replace(TINY, freeze="backbone", class_weights=how))
+    before = predict(fitted.model, splits[1][:])
     contract = save_fitted(fitted, tmp_path)
-    assert torch.equal(fitted.model.head.bias, before), "a second call would undo the weights once more"
-    shares = np.bincount(splits[0].labels) / len(splits[0])
-    assert np.allclose(contract["prior"], shares)
+    assert np.array_equal(predict(fitted.model, splits[1][:]), before), "a second call would undo the weights once more"
+    counts = np.bincount(splits[0].labels)
+    assert np.allclose(contract["prior"], counts / counts.sum())
+    divided = softmax(before) * (counts if how == "inverse" else 1)
     bundle = load_bundle(tmp_path)
-    found = softmax(predict(bundle.model, splits[0][:])).mean(0)
-    assert np.abs(found - shares).max() < 0.08, found
-    undone = undo_weights(fitted.logits, fitted.trainer.weights.numpy())
-    assert np.allclose(posterior(undone, contract), bundle.probabilities(splits[1][:]), atol=1e-4)
+    saved = softmax(predict(bundle.model, splits[1][:]))
+    assert np.allclose(saved, divided / divided.sum(1, keepdims=True), atol=1e-5)
+    fitted_on = posterior(undo_weights(fitted.logits, fitted.trainer.weights.numpy()), contract)
+    assert np.allclose(fitted_on, bundle.probabilities(splits[1][:]), atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

@@ -17,8 +17,8 @@ from typing import Any, Iterator
 from ..core import CLASSES, Files, SkinLesionError
 
 # %% auto #0
-__all__ = ['ARCHITECTURES', 'CONTRACT', 'OPTIONAL', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'check_contract',
-           'softmax', 'posterior', 'open_bundle', 'unpack']
+__all__ = ['ARCHITECTURES', 'CONTRACT', 'OPTIONAL', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture',
+           'check_contract', 'softmax', 'posterior', 'with_profile', 'open_bundle', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -127,6 +127,40 @@ def posterior(
 ) -> Any:  # numpy array, (n, classes), float32; at the mixture `prior`
     "Calibrated probabilities, as the contract has it."
     return softmax(logits, contract["temperature"], contract.get("shift", 0.0))
+
+# %% ../../nbs/model/00_bundle.ipynb #e848cae3
+PROFILE = dict(
+    version="layout of this file: 1",
+    site="what the place is called",
+    weights_hash="of the model that it was fitted for",
+    temperature="as in the contract, fitted on the site's images",
+    prior="share of each class at the site; null where the model records none to move from",
+    thresholds="as in the contract, fitted on the site's images",
+    images="images that it was fitted on",
+    lesions="lesions that these show",
+    data_hash="fingerprint of the site's data set",
+)
+
+
+def with_profile(
+    contract: dict[str, Any],  # of a bundle
+    profile: dict[str, Any],  # see `PROFILE`
+) -> dict[str, Any]:  # the contract at the site; raises `SkinLesionError`
+    "Lay a site's profile over a contract."
+    missing = [k for k in PROFILE if k not in profile]
+    if missing or profile["version"] != 1:
+        raise SkinLesionError(f"the profile lacks {', '.join(missing) or 'version 1'}", "make it again with `validate`")
+    if profile["weights_hash"] != contract["weights_hash"]:
+        raise SkinLesionError(
+            f"the profile of {profile['site']} was fitted for another model",
+            "validate this model there, or serve that one",
+        )
+    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "site")}}
+    if profile["prior"] is not None and contract.get("prior") is not None:
+        import numpy as np
+
+        found.update(prior=profile["prior"], shift=np.log(np.divide(profile["prior"], contract["prior"])).tolist())
+    return found
 
 # %% ../../nbs/model/00_bundle.ipynb #fdda48b0
 MAX_BUNDLE = 8 << 30  # bytes, unpacked
