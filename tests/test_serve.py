@@ -186,7 +186,7 @@ def test_every_way_in_gives_the_same(client, jpeg):
 def test_every_way_out(client, jpeg):
     body = in_json(jpeg, jpeg)
     rows = post(client, body, "application/json", Accept="text/csv").text.splitlines()
-    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 16
+    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 17
     bare = post(client, body, "application/json", Accept="text/csv; header=absent").text.splitlines()
     assert len(bare) == 2
     lines = post(client, body, "application/json", Accept="application/jsonlines").text.splitlines()
