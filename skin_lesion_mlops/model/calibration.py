@@ -16,7 +16,7 @@ from .bundle import softmax
 from .recipe import scores
 
 # %% auto #0
-__all__ = ['TEMPERATURES', 'undo_weights', 'fit_temperature', 'fit_threshold', 'calibrate']
+__all__ = ['TEMPERATURES', 'undo_weights', 'fit_temperature', 'fit_threshold', 'calibrate', 'recalibrate']
 
 # %% ../../nbs/model/03_calibration.ipynb #f17dbcbf
 def undo_weights(
@@ -33,6 +33,7 @@ TEMPERATURES = (0.1, 10.0)  # the range that is believed
 def fit_temperature(
     logits: np.ndarray,  # (n, classes), of the validation images
     labels: np.ndarray,  # (n,)
+    shift: np.ndarray | float = 0.0,  # (classes,), added after the temperature
 ) -> float:  # within `TEMPERATURES`; 1 where the images do not determine it
     "The temperature that makes the probabilities fit the validation images best."
     from scipy.optimize import minimize_scalar
@@ -41,7 +42,7 @@ def fit_temperature(
         return 1.0
 
     def loss(log_t: float) -> float:
-        return scores(np.asarray(logits, np.float64) / math.exp(log_t), labels)["loss"]
+        return scores(np.asarray(logits, np.float64) / math.exp(log_t) + shift, labels)["loss"]
 
     low, high = np.log(TEMPERATURES)
     best = minimize_scalar(loss, bounds=(low, high), method="bounded", options=dict(xatol=1e-5))
@@ -91,3 +92,19 @@ def calibrate(
     measured["malignant_sensitivity"] = float(called[ill].mean()) if ill.any() else None
     measured["malignant_specificity"] = float((~called[~ill]).mean()) if (~ill).any() else None
     return dict(temperature=temperature, prior=prior.tolist(), thresholds=thresholds, validation=measured)
+
+# %% ../../nbs/model/03_calibration.ipynb #1a910f13
+def recalibrate(
+    logits: np.ndarray,  # (n, classes), of the site's images, as the bundle's network gives them
+    labels: np.ndarray,  # (n,)
+    lesions: np.ndarray | None,  # (n,), equal where images show one lesion
+    contract: dict[str, Any],  # of the bundle
+) -> dict[str, Any]:  # temperature, prior, thresholds: as in a site's profile
+    "Fit temperature, prior and thresholds to a site."
+    prior, shift = contract.get("prior"), np.zeros(logits.shape[1])
+    if prior is not None:
+        here = class_shares(labels, logits.shape[1], pseudo=1)
+        prior, shift = here.tolist(), np.log(here / np.asarray(prior))
+    temperature = fit_temperature(logits, labels, shift)
+    score = malignant_probability(softmax(logits, temperature, shift))
+    return dict(temperature=temperature, prior=prior, thresholds=fit_threshold(score, is_malignant(labels), lesions))
