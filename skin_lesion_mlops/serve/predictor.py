@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core import BY_CODE, Files, SkinLesionError, malignant_probability, read_json
+from ..core import BY_CODE, SkinLesionError, malignant_probability
 from ..data.pictures import BadImage, read_pixels, resize
 from ..evaluation.decisions import at_prevalence, balanced, flagged, likeliest, read_prevalence
-from ..model.bundle import check_contract, open_bundle, posterior, with_profile
+from ..model.bundle import open_bundle, posterior, read_contract, with_profile
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
 
@@ -164,8 +164,8 @@ class Explainer:
             network = self.network()
             from skin_lesion_mlops.model.explain import grad_cam, trustworthy
 
-            self.readable = trustworthy(network.model)
-            return grad_cam(network.model, pixels, classes.tolist())
+            self.readable = trustworthy(network.first)
+            return grad_cam(network.first, pixels, classes.tolist())
 
 
 def _network(
@@ -286,8 +286,7 @@ def create_predictor(
     "Open a bundle for answering."
     check_engine(engine)
     with open_bundle(model) as folder:
-        contract, known = read_json(folder / Files.BUNDLE), load_familiarity(folder)
-        check_contract(contract, str(model))
+        contract, known = read_contract(folder, str(model)), load_familiarity(folder)
         name, run, precision, why = choose_engine(folder, contract, engine)
         explainer = Explainer(Path(model), contract)
         if run is None:
