@@ -5,7 +5,7 @@
 # %% ../../nbs/evaluation/04_clinic.ipynb #3e0df22d
 from __future__ import annotations
 
-from typing import Iterable
+from typing import Any, Iterable
 
 import numpy as np
 import pandas as pd
@@ -108,7 +108,8 @@ def workload(
 ) -> pd.DataFrame:  # per 1,000 lesions: malignant, flagged, found, in_vain, missed, each with low and high; per_found
     "What the malignant rule means in numbers of patients."
     rows = []
-    sensitivity, specificity = figures.loc["malignant_sensitivity"], figures.loc["malignant_specificity"]
+    sensitivity: Any = figures.loc["malignant_sensitivity"]
+    specificity: Any = figures.loc["malignant_specificity"]
     for share in shares:
         row = dict(share=share, malignant=PER * share)
         for end, other in (("value", "value"), ("low", "high"), ("high", "low")):

@@ -15,7 +15,7 @@ from .metrics import ece_floor
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['AIM', 'divide', 'on_threshold', 'beside_home', 'on_transfer', 'mixture_table', 'before_after']
+__all__ = ['AIM', 'TOLD', 'divide', 'on_threshold', 'beside_home', 'on_transfer', 'mixture_table', 'before_after']
 
 # %% ../../nbs/evaluation/08_transfer.ipynb #2433002d
 def divide(
@@ -72,7 +72,7 @@ def beside_home(
     then, rows = headline(evaluation), []
     for f in HEADLINE:
         old = then.get(f.name) or dict(value=None, low=None, high=None)
-        now = figures.loc[f.name]
+        now: Any = figures.loc[f.name]
         row = dict(figure=f.label, home=number(old["value"]), home_95=interval(old["low"], old["high"]))
         row.update(here=number(now.value), here_95=interval(now.low, now.high))
         rows.append({**row, "verdict": _changed(old, now, f.at_most)})
@@ -125,10 +125,13 @@ def mixture_table(
     return pd.DataFrame(rows)
 
 # %% ../../nbs/evaluation/08_transfer.ipynb #3d2c38fd
+TOLD = tuple([f.name for f in HEADLINE] + ["auc_malignant", "malignant_ppv", "malignant_npv", "brier"])
+
+
 def before_after(
     frozen: pd.DataFrame,  # from `measure`, with the model as it was
     fitted: pd.DataFrame,  # the same images, with the site's profile
-    names: Sequence[str] = (*(f.name for f in HEADLINE), "auc_malignant", "malignant_ppv", "malignant_npv", "brier"),
+    names: Sequence[str] = TOLD,
 ) -> pd.DataFrame:  # figure, frozen, its interval, fitted, its interval
     "Every figure that matters, before and after."
     rows = []

@@ -82,7 +82,7 @@ def only_file(
 def save_fitted(
     fitted: Fitted,  # from `fit`
     out: Path,
-    lesions: np.ndarray | None = None,  # (m,), of the validation images; None: each its own
+    lesions: Any = None,  # (m,), of the validation images; None: each its own
 ) -> dict[str, Any]:
     "Undo class weights, calibrate on the validation images and write the bundle."
     trainer, model = fitted.trainer, copy.deepcopy(fitted.model)

@@ -106,7 +106,9 @@ class Prediction:
     def decisions(self) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on
         "What each rule says; an answer is None for an unfamiliar picture."
         here = self.stated or self.probabilities
-        first = dict(answer=self.predicted, probability=round(here[self.likeliest], 6), mixture=self.mixture)
+        first: dict[str, Any] = dict(
+            answer=self.predicted, probability=round(here[self.likeliest], 6), mixture=self.mixture
+        )
         if self.stated:
             first["probabilities"] = {k: round(v, 6) for k, v in self.stated.items()}
         third = dict(answer=self.malignant, probability=round(self.malignant_probability, 6), threshold=self.threshold)
