@@ -118,6 +118,7 @@ class Files:
     METADATA = "metadata.csv"  # one row per image that can be used, in the common schema
     QUARANTINE = "quarantine.csv"  # what cannot be used, and why
     SPLIT = "split.csv"  # image_id -> train | validation | test
+    TESTED = "tested.json"  # lesions that have been in test; beside the images it keeps them there
     DATASET = "dataset.json"  # the dataset's contract: classes, image size, mean and std, counts, data hash
     INDEX = "index.csv"  # row i of the shards <-> image i
     SHARD = "images-{:05d}.npy"  # uint8, (n, height, width, 3), memory-mapped
@@ -128,6 +129,7 @@ class Files:
     ONNX = "model.onnx"  # the same network as a graph, for faster engines
     INT8 = "model.int8.onnx"  # the graph in eight bits
     ENGINES = "engines.json"  # which engines were compared with torch, and how that went
+    PROFILE = "profile.json"  # what was fitted to a site: temperature, prior, thresholds
     FAMILIARITY = "familiarity.json"  # what the pictures look like that a model was trained on
     AXES = "familiarity.npy"  # and its embeddings
     HISTORY = "history.csv"  # one row per epoch

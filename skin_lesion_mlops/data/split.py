@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Sequence
+from pathlib import Path
+from typing import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..core import DEFAULT_SEED, SPLITS
+from ..core import DEFAULT_SEED, SPLITS, Files, read_json
 
 # %% auto #0
-__all__ = ['SHARES', 'assign_groups', 'split', 'class_balance']
+__all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'tested_before', 'interval_units']
 
 # %% ../../nbs/data/07_split.ipynb #51d5f45c
 def assign_groups(
-    rows: pd.DataFrame,  # with `image_id` and `lesion_id`
+    rows: pd.DataFrame,  # with `image_id`, `lesion_id` and, where patients are known, `patient_id`
     pairs: pd.DataFrame,  # image_id_a, image_id_b, from `near_duplicates`
 ) -> pd.Series:  # per row, the name of its group: the smallest lesion id in it
     "Tie images together that must stay on one side."
@@ -30,37 +31,75 @@ def assign_groups(
         return lesion
 
     lesion_of = dict(zip(rows["image_id"], rows["lesion_id"]))
-    for a, b in zip(pairs["image_id_a"], pairs["image_id_b"]):
-        first, second = sorted((find(lesion_of[a]), find(lesion_of[b])))
+    ties = [(lesion_of[a], lesion_of[b]) for a, b in zip(pairs["image_id_a"], pairs["image_id_b"])]
+    first_of: dict[str, str] = {}
+    for patient, lesion in zip(_patients(rows), rows["lesion_id"]):
+        if patient:
+            ties.append((first_of.setdefault(patient, lesion), lesion))
+    for a, b in ties:
+        first, second = sorted((find(a), find(b)))
         leader[second] = first
     return rows["lesion_id"].map(find)
 
+
+def _patients(
+    rows: pd.DataFrame,
+) -> pd.Series:  # text, "" where the patient is not known
+    "Who the images are of."
+    return rows["patient_id"].fillna("").astype(str) if "patient_id" in rows else pd.Series("", index=rows.index)
+
 # %% ../../nbs/data/07_split.ipynb #3b1176a3
 SHARES = dict(train=0.8, validation=0.1, test=0.1)
+QUOTA = 5  # lesions of a class in test, and as many in validation,
+ENOUGH = 30  # where it has so many
 
 
 def split(
     rows: pd.DataFrame,  # with `lesion_id`, `dx` and, from `assign_groups`, `group` (else the lesion is the group)
     seed: int = DEFAULT_SEED,  # another seed, another split
+    tested: Iterable[str] = (),  # lesions that were in test before
 ) -> pd.DataFrame:  # the rows with `group` and `split`
     "Divide 80/10/10 by group and class, so that what is in test stays in test when data is added."
     rows = rows.assign(group=rows["group"] if "group" in rows else rows["lesion_id"])
-    u = rows["lesion_id"].map(lambda lesion: _uniform(seed, lesion))
-    groups = rows.assign(u=u, n=1).groupby("group").agg(dx=("dx", "min"), n=("n", "sum"), u=("u", "min"))
-    rest = groups[groups["u"] >= SHARES["test"]].sort_values("u")
+    named = _patients(rows).where(lambda p: p != "", rows["lesion_id"])
+    u = named.map(lambda name: _uniform(seed, name)).where(~rows["lesion_id"].isin(set(tested)), -1.0)
+    common = rows["dx"].map(rows["dx"].value_counts())
+    rows = rows.assign(u=u, n=1)
+    groups = rows.groupby("group").agg(n=("n", "sum"), u=("u", "min"))
+    groups["dx"] = rows.assign(common=common).sort_values(["common", "dx"]).groupby("group")["dx"].first()  # the rarest
+    groups = groups.sort_values("u")
+    lesions = pd.crosstab(*(rows.drop_duplicates(["group", "lesion_id", "dx"])[c] for c in ("group", "dx")))
+    lesions = lesions.reindex(groups.index)
+    test = _filled(groups["u"] < SHARES["test"], lesions)
+    rest = groups[~test]
     before = rest.groupby("dx")["n"].cumsum() - rest["n"] / 2  # images ahead of a group's middle, in its class
     quota = rest["dx"].map(groups.groupby("dx")["n"].sum() * SHARES["validation"]).astype(float)
+    validation = _filled(before <= quota, lesions.loc[rest.index], lesions.sum())
     side = pd.Series("test", index=groups.index)
-    side[rest.index] = np.where(before <= quota, "validation", "train")
-    return rows.assign(split=rows["group"].map(side))
+    side[rest.index] = np.where(validation, "validation", "train")
+    return rows.drop(columns=["u", "n"]).assign(split=rows["group"].map(side))
+
+
+def _filled(
+    chosen: pd.Series,  # per group, in the order in which they are called: is it in?
+    lesions: pd.DataFrame,  # per group and class, how many
+    all_lesions: pd.Series | None = None,  # per class, where `lesions` are not all
+) -> pd.Series:  # `chosen`, with the next groups of classes that fall short, the rarest class first
+    "Fill the quotas."
+    total, chosen = lesions.sum() if all_lesions is None else all_lesions, chosen.copy()
+    for c in total[total >= ENOUGH].sort_values(kind="stable").index:
+        short = QUOTA - lesions.loc[chosen, c].sum()
+        more = lesions.loc[~chosen & (lesions[c] > 0), c]
+        chosen[more.index[more.cumsum() - more < short]] = True
+    return chosen
 
 
 def _uniform(
     seed: int,  # of the split
-    lesion: str,
+    name: str,  # of a patient or a lesion
 ) -> float:  # in [0, 1), the same for ever
-    "A lesion's own random number."
-    return int.from_bytes(hashlib.sha256(f"{seed}:{lesion}".encode()).digest()[:8], "big") / 2**64
+    "A random number of one's own."
+    return int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:8], "big") / 2**64
 
 # %% ../../nbs/data/07_split.ipynb #2ab1d523
 def class_balance(
@@ -72,3 +111,22 @@ def class_balance(
         index=list(classes) or sorted(set(rows["dx"])), columns=list(SPLITS), fill_value=0
     )
     return counts.assign(test_share=(counts["test"] / counts.sum(axis=1)).round(3))
+
+
+def tested_before(
+    folder: str | Path,  # of the images
+) -> list[str]:  # lesions
+    "What `tested.json` says, where there is one."
+    path = Path(folder) / Files.TESTED
+    return [str(lesion) for lesion in read_json(path)] if path.is_file() else []
+
+
+def interval_units(
+    rows: pd.DataFrame,  # of the test set, with `group`, `lesion_id` and, perhaps, `patient_id`
+) -> pd.Series:  # equal where images are not independent of each other
+    "What is drawn again for an interval: groups; where patients tie them, lesions, and patients where no lesion is named."
+    patients = _patients(rows)
+    if not (patients != "").any():
+        return rows["group"]
+    alone = rows["lesion_id"].astype(str) == rows["image_id"].astype(str)
+    return rows["lesion_id"].astype(str).where(~alone | (patients == ""), patients)
