@@ -19,9 +19,9 @@ from typing import Any, Iterable
 from .core import SkinLesionError
 
 # %% auto #0
-__all__ = ['LEAVE_OUT', 'VOCABULARY', 'TABLES', 'BUILT_IN', 'COLUMNS', 'LIMITS', 'HAM10000', 'Diagnosis', 'Taxonomy',
-           'plain_word', 'is_diagnosis', 'read_label', 'read_taxonomy', 'describe_taxonomy', 'taxonomy_of', 'Fit',
-           'best_fit']
+__all__ = ['LEAVE_OUT', 'VOCABULARY', 'TABLES', 'BUILT_IN', 'COLUMNS', 'LIMITS', 'FILE', 'HAM10000', 'Diagnosis', 'Taxonomy',
+           'plain_word', 'is_diagnosis', 'read_label', 'read_taxonomy', 'chosen_taxonomy', 'describe_taxonomy',
+           'taxonomy_of', 'Fit', 'best_fit']
 
 # %% ../nbs/01_taxonomy.ipynb #745e68d8
 @dataclass(frozen=True)
@@ -297,6 +297,24 @@ def read_taxonomy(
     return _build(
         _from_toml(text, path.name) if path.suffix.lower() == ".toml" else _from_csv(text, path.name), path.name
     )
+
+# %% ../nbs/01_taxonomy.ipynb #a22d37cb
+FILE = "file"  # the table is not one of `BUILT_IN`, but in a folder
+
+
+def chosen_taxonomy(
+    name: str,  # in `BUILT_IN`, or `FILE`
+    folder: str | Path = "",  # that holds the file
+) -> Taxonomy:  # raises `SkinLesionError`
+    "The table that a job is to use."
+    if name != FILE:
+        if name not in BUILT_IN:
+            raise SkinLesionError(f"there is no table of classes {name!r}", f"use {', '.join((*BUILT_IN, FILE))}")
+        return read_taxonomy(name)
+    files = [p for p in Path(folder or ".").glob("*") if p.suffix.lower() in (".csv", ".toml")]
+    if len(files) != 1:
+        raise SkinLesionError(f"classes={FILE}, but {folder} holds {len(files)} tables", "put exactly one there")
+    return read_taxonomy(files[0])
 
 # %% ../nbs/01_taxonomy.ipynb #89e3588b
 HAM10000 = read_taxonomy("ham10000")  # the table that is used when nobody names another

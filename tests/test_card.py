@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skin_lesion_mlops.core import CLASSES, Files, read_json
+from skin_lesion_mlops.core import Files, read_json
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.evaluation.card import evaluation_json, model_card, write_evaluation
 from skin_lesion_mlops.evaluation.conclusion import evaluate
 from skin_lesion_mlops.evaluation.gate import Champion
@@ -213,7 +214,7 @@ def test_evaluation_json_has_every_path_the_gate_reads(evaluated, partial):
 def test_evaluation_json_is_sagemakers_model_quality(evaluated):
     e = evaluated[0]
     quality = evaluation_json(e, LINEAGE, {})["multiclass_classification_metrics"]
-    assert set(quality["confusion_matrix"]) == set(CLASSES) == set(quality["confusion_matrix"]["nv"])
+    assert set(quality["confusion_matrix"]) == set(HAM10000.codes) == set(quality["confusion_matrix"]["nv"])
     names = ["accuracy", *(f"weighted_{n}" for n in ("recall", "precision", "f0_5", "f1", "f2"))]
     for name in names + [f"{n}_best_constant_classifier" for n in names]:
         assert set(quality[name]) == {"value", "standard_deviation"}
@@ -234,10 +235,10 @@ def test_the_files_agree_with_each_other(evaluated, tmp_path):
     write_evaluation(tmp_path, e, rows, CONTRACT, DATASET, LINEAGE)
     found, t = read_json(tmp_path / Files.EVALUATION), pd.read_csv(tmp_path / Files.PREDICTIONS)
     assert json.loads(found["model_card_content"]) == read_json(tmp_path / Files.MODEL_CARD)
-    names = ["image_id", "lesion_id", "dx", "dx_type", "predicted", "balanced", *(f"p_{c}" for c in CLASSES)]
+    names = ["image_id", "lesion_id", "dx", "dx_type", "predicted", "balanced", *(f"p_{c}" for c in HAM10000.codes)]
     names += ["malignant_probability"]
     assert list(t.columns) == names and len(t) == found["dataset"]["item_count"]
-    assert np.allclose(t[[f"p_{c}" for c in CLASSES]].sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(t[[f"p_{c}" for c in HAM10000.codes]].sum(axis=1), 1, atol=1e-5)
     assert (t.dx == t.predicted).mean() == pytest.approx(
         found["multiclass_classification_metrics"]["accuracy"]["value"]
     )

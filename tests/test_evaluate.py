@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from skin_lesion_mlops.core import CLASSES, GUARDS, SkinLesionError
+from skin_lesion_mlops.core import GUARDS, SkinLesionError
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.evaluation import conclusion, gate, metrics
 from skin_lesion_mlops.evaluation import predictions as ev_predictions
 
@@ -63,8 +64,8 @@ def test_figures_agree_with_scikit_learn(seed, absent, coarse):
     for c in range(7):
         truth = y == c
         area = sk.roc_auc_score(truth, p.probabilities[:, c]) if c in present else math.nan
-        assert same(v[f"auc.{CLASSES[c]}"], area)
-        assert math.isnan(v[f"recall.{CLASSES[c]}"]) == (c not in present)
+        assert same(v[f"auc.{HAM10000.codes[c]}"], area)
+        assert math.isnan(v[f"recall.{HAM10000.codes[c]}"]) == (c not in present)
     assert same(v["brier"], sk.brier_score_loss(y, p.probabilities, labels=range(7), scale_by_half=False))
 
 

@@ -17,7 +17,8 @@ from scipy.stats import ks_2samp
 from statsmodels.stats.contingency_tables import StratifiedTable
 from statsmodels.stats.multitest import multipletests
 
-from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.data.pictures import read_pixels
 from skin_lesion_mlops.data.statistics import (
     STATISTICS,
@@ -197,7 +198,7 @@ def test_our_captures_and_sagemakers_say_the_same(line, predictor, jpegs, tmp_pa
     found = read_captures(tmp_path, size=64)
     assert found.quarantine.empty and found.rows.event_id.value_counts().eq(2).all() and len(found.rows) == 10
     mine, rest = found.rows[:2], found.rows[2:]
-    numbers = [*STATISTICS, "confidence", "malignant_probability", *(f"p_{c}" for c in CLASSES)]
+    numbers = [*STATISTICS, "confidence", "malignant_probability", *(f"p_{c}" for c in HAM10000.codes)]
     for _, part in rest.groupby("event_id"):
         np.testing.assert_allclose(part[numbers].astype(float), mine[numbers].astype(float), atol=2e-6)
         assert part.predicted.tolist() == mine.predicted.tolist() and part.sha256.tolist() == mine.sha256.tolist()
@@ -299,7 +300,7 @@ def pool():
         x = 0.5 + np.random.default_rng(seed).normal(size=(n, len(STATISTICS))) @ mix
         rows = pd.DataFrame(x, columns=STATISTICS)
         r = np.random.default_rng(seed + 10**6)
-        rows["predicted"] = r.choice(CLASSES, n, p=(0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02))
+        rows["predicted"] = r.choice(HAM10000.codes, n, p=(0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02))
         ids = dict(sha256="", lesion_id="", inference_id="", event_id=[str(i) for i in range(n)], image=0)
         return rows.assign(confidence=r.beta(8, 2, n), out_of_distribution=r.random(n) < 0.03, **ids)
 
@@ -373,7 +374,10 @@ def test_mixtures_without_change_raise_no_alarm():
     rng = np.random.default_rng(3)
     share = (0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02)
     draws = rng.multinomial(150, share, 2000), rng.multinomial(1500, share, 2000)
-    p = [mixture_test(dict(zip(CLASSES, a)), dict(zip(CLASSES, b)))[1] for a, b in zip(*map(np.ndarray.tolist, draws))]
+    p = [
+        mixture_test(dict(zip(HAM10000.codes, a)), dict(zip(HAM10000.codes, b)))[1]
+        for a, b in zip(*map(np.ndarray.tolist, draws))
+    ]
     assert 0.03 <= np.mean(np.array(p) <= 0.05) <= 0.07
 
 
@@ -462,10 +466,10 @@ def test_too_few_pictures_say_nothing(pool):
 
 def answers(n, skill=2.2, seed=0, **more):
     p = simulate(n, skill, seed=seed)
-    t = pd.DataFrame(p.probabilities, columns=[f"p_{c}" for c in CLASSES])
+    t = pd.DataFrame(p.probabilities, columns=[f"p_{c}" for c in HAM10000.codes])
     ids = dict(event_id=[f"e{i}" for i in range(len(p))], inference_id="", image=0)
     ids["lesion_id"] = [f"L{i}" for i in p.lesions]
-    truth = dict(dx=[CLASSES[i] for i in p.labels], sex="unknown", age=np.nan, localization="unknown")
+    truth = dict(dx=[HAM10000.codes[i] for i in p.labels], sex="unknown", age=np.nan, localization="unknown")
     return t.assign(threshold=p.threshold, flagged=p.flagged, **ids, **truth, **more)
 
 

@@ -226,12 +226,14 @@ def test_approved_means_the_newest_approved(registry):
 
 
 def test_champion_fills_the_pipeline_parameters(registry):
-    nobody = dict(ChampionVersion="", ChampionBalancedAccuracy=0.0, ChampionStandardError=0.0)
+    nobody = dict(ChampionVersion="", ChampionClasses="", ChampionBalancedAccuracy=0.0, ChampionStandardError=0.0)
     assert champion(registry) == nobody
     registry.register(request("r1"))
     assert champion(registry) == nobody
     registry.set_status(GROUP, 1, APPROVED, "ada", "ok")
-    assert champion(registry) == dict(ChampionVersion="1", ChampionBalancedAccuracy=0.71, ChampionStandardError=0.012)
+    assert champion(registry) == dict(
+        ChampionVersion="1", ChampionClasses="", ChampionBalancedAccuracy=0.71, ChampionStandardError=0.012
+    )
 
 
 def test_lineage_joins_what_was_known_and_what_was_measured(registry):

@@ -25,7 +25,7 @@ PIPELINE = dict(
     Parameters=[
         dict(Name="ModelPackageGroupName", Type="String", DefaultValue="skin-lesion-models"),
         *(dict(Name=n, Type="String", DefaultValue="") for n in ("RawBucket", "ProcessedBucket", "ModelsBucket")),
-        *(dict(Name=n, Type="String", DefaultValue="") for n in ("TriggeredBy", "ChampionVersion")),
+        *(dict(Name=n, Type="String", DefaultValue="") for n in ("TriggeredBy", "ChampionVersion", "ChampionClasses")),
         *(dict(Name=n, Type="Float", DefaultValue=0) for n in ("ChampionBalancedAccuracy", "ChampionStandardError")),
         *(dict(Name=n, Type="Float", DefaultValue=v) for n, v in (("AccuracyThreshold", 0.85), ("MaxEce", 1.0))),
         *(dict(Name=n, Type="Float", DefaultValue=0.0) for n in ("MinBalancedAccuracy", "MinMalignantSensitivity")),

@@ -20,7 +20,8 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.data.pictures import open_image, read_pixels
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.model.bundle import ARCHITECTURES
@@ -131,7 +132,7 @@ def test_a_service_that_cannot_predict_does_not_start(folder):
 def test_one_picture(client, jpeg):
     answer = post(client, jpeg).json()
     (p,) = answer["predictions"]
-    assert list(p["probabilities"]) == list(CLASSES) and abs(sum(p["probabilities"].values()) - 1) < 1e-5
+    assert list(p["probabilities"]) == list(HAM10000.codes) and abs(sum(p["probabilities"].values()) - 1) < 1e-5
     risk = sum(p["probabilities"][c] for c in ("akiec", "bcc", "mel"))
     assert abs(risk - p["malignant_probability"]) < 1e-5 and p["malignant"] == (risk >= 0.4)
     assert p["predicted"] == max(p["probabilities"], key=p["probabilities"].get)
@@ -141,7 +142,7 @@ def test_one_picture(client, jpeg):
         answer=p["predicted"], probability=max(p["probabilities"].values()), mixture="training"
     )
     assert said["balanced"] == dict(answer=max(alone, key=alone.get)) and said["malignant"]["answer"] == p["malignant"]
-    assert answer["model"]["prior"] == answer["model"]["prevalence"] == dict(zip(CLASSES, PRIOR))
+    assert answer["model"]["prior"] == answer["model"]["prevalence"] == dict(zip(HAM10000.codes, PRIOR))
     assert answer["model"]["version"] == "7" and answer["model"]["engine"] == "torch" and "notice" in answer
 
 
@@ -154,7 +155,7 @@ def test_a_bundle_from_before_the_rules_still_answers(folder, jpeg, tmp_path):
         row = post(client, jpeg, Accept="text/csv").text.splitlines()[1]
     assert list(answer["predictions"][0]["decisions"]) == ["likeliest", "malignant"] and row.endswith(",")
     assert answer["model"]["prior"] is None and answer["predictions"][0]["predicted"]
-    (tmp_path / "clinic.json").write_text(json.dumps(dict(zip(CLASSES, PRIOR))))
+    (tmp_path / "clinic.json").write_text(json.dumps(dict(zip(HAM10000.codes, PRIOR))))
     for how, why in (
         (dict(prevalence=tmp_path / "clinic.json"), "records no prior"),
         (dict(cautious=True), "cautious"),
@@ -165,14 +166,14 @@ def test_a_bundle_from_before_the_rules_still_answers(folder, jpeg, tmp_path):
 
 def test_a_stated_prevalence_moves_the_likeliest_class_alone(folder, files, tmp_path):
     clinic = [0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.994]
-    (tmp_path / "clinic.csv").write_text("".join(f"{c},{v}\n" for c, v in zip(CLASSES, clinic)))
+    (tmp_path / "clinic.csv").write_text("".join(f"{c},{v}\n" for c, v in zip(HAM10000.codes, clinic)))
     pictures = [decode(f.read_bytes(), 64) for f in files[:6]]
     usual, here = (create_predictor(folder / "bundle", prevalence=f) for f in (None, tmp_path / "clinic.csv"))
     assert here.facts["mixture"] == "stated" and here.facts["prevalence"]["vasc"] == 0.994
     for a, b in zip(usual.predict(pictures), here.predict(pictures)):
         moved = np.array(list(a.probabilities.values())) * np.array(clinic) / PRIOR
         assert np.allclose(list(b.stated.values()), moved / moved.sum(), atol=1e-6)
-        assert b.likeliest == CLASSES[moved.argmax()] and b.probabilities == a.probabilities
+        assert b.likeliest == HAM10000.codes[moved.argmax()] and b.probabilities == a.probabilities
         assert (b.balanced, b.malignant, b.threshold) == (a.balanced, a.malignant, a.threshold)
     assert create_predictor(folder / "bundle", cautious=True).predict(pictures)[0].threshold == 0.1
 

@@ -331,8 +331,11 @@ def champion_parameters(
     package = newest_package(sm, group, ModelApprovalStatus="Approved")
     if package is None or not evaluation_uri(package):
         return {}
-    metrics = read_s3_json(s3, evaluation_uri(package))["multiclass_classification_metrics"]["balanced_accuracy"]
+    evaluation = read_s3_json(s3, evaluation_uri(package))
+    metrics = evaluation["multiclass_classification_metrics"]["balanced_accuracy"]
+    codes = " ".join(evaluation.get("dataset", {}).get("classes", {}))
     return dict(
+        **(dict(ChampionClasses=codes) if codes else {}),
         ChampionVersion=str(package["ModelPackageVersion"]),
         ChampionBalancedAccuracy=metrics["value"],
         ChampionStandardError=metrics["standard_deviation"],

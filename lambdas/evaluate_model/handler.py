@@ -105,10 +105,11 @@ def measured(
 ) -> dict[str, dict[str, float]]:  # metric -> {value, low, high}
     "The metrics that are reported, with their intervals."
     gate = evaluation.get("gate", {})
-    missing = [n for n in NAMES if not set(SPAN) <= set(gate.get(n, {}))]
+    names = [n for n in NAMES if n in gate or n != "malignant_sensitivity"]  # where nothing is malignant there is no such guard
+    missing = [n for n in names if not set(SPAN) <= set(gate.get(n, {}))]
     if missing:
         raise EvaluationUnreadable(f"evaluation.json has no value and interval for {', '.join(missing)}")
-    return {n: {k: round(float(gate[n][k]), 4) for k in SPAN} for n in NAMES}
+    return {n: {k: round(float(gate[n][k]), 4) for k in SPAN} for n in names}
 
 
 def champion_metrics(
@@ -139,8 +140,8 @@ def describe(
     "The decision in one paragraph."
     lines = [
         f"{n.replace('_', ' ')} {after[n]['value']:.3f} ({after[n]['low']:.3f} to {after[n]['high']:.3f})"
-        + (f", was {before[n]['value']:.3f}" if before else "")
-        for n in NAMES
+        + (f", was {before[n]['value']:.3f}" if n in before else "")
+        for n in after
     ]
     against = (
         f" Against the approved model: {_signed(difference)}."

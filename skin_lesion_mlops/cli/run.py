@@ -42,11 +42,13 @@ from skin_lesion_mlops.core import (
     s3_path,
 )
 from ..model.bundle import ARCHITECTURES
+from ..taxonomy import BUILT_IN, FILE, read_taxonomy
 
 # %% auto #0
-__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'NoCache', 'Definition', 'EXIT', 'RUN', 'DEMO', 'Images',
-           'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights', 'code_version', 'fill', 'describe_run',
-           'read_definition', 'execute', 'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare']
+__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'Classes', 'NoCache', 'Definition', 'EXIT', 'RUN', 'DEMO',
+           'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights', 'take_classes', 'code_version',
+           'fill', 'describe_run', 'read_definition', 'execute', 'run_verb', 'demo_verb', 'runs_list', 'runs_show',
+           'runs_compare']
 
 # %% ../../nbs/cli/03_run.ipynb #90f7eca6
 def take_weights(
@@ -61,12 +63,34 @@ def take_weights(
     if not path.is_file():
         remedy = "give --weights a file, the folder of a bundle, or the word none or imagenet"
         raise SkinLesionError(f"there are no weights at {path}", remedy)
-    prefix = f"weights/{hash_file(path)}"
+    return dict(Weights="file", WeightsPrefix=_put(home, path, bucket, "weights"))
+
+
+def take_classes(
+    home: Path,  # folder of the local runtime
+    classes: str,  # name of a table, or a CSV or TOML file
+    bucket: str,  # the models bucket
+) -> dict[str, str]:  # the parameters Classes and, for a file, ClassesPrefix; raises `SkinLesionError`
+    "Put a table of classes where the preprocess step finds it."
+    read_taxonomy(classes)
+    if classes in BUILT_IN:
+        return dict(Classes=classes)
+    return dict(Classes=FILE, ClassesPrefix=_put(home, Path(classes), bucket, "classes"))
+
+
+def _put(
+    home: Path,  # folder of the local runtime
+    path: Path,
+    bucket: str,
+    folder: str,  # in the bucket
+) -> str:  # the prefix
+    "Copy a file into a folder that is named after its content."
+    prefix = f"{folder}/{hash_file(path)}"
     target = s3_path(home, f"s3://{bucket}/{prefix}/{path.name}")
     if not target.exists():
         with atomic(target) as half:
             shutil.copyfile(path, half)
-    return dict(Weights="file", WeightsPrefix=prefix)
+    return prefix
 
 # %% ../../nbs/cli/03_run.ipynb #e36b297f
 def code_version() -> str:  # e.g. "v0.1.0-12-g1a2b3c4-dirty", or "v0.1.0" outside a repository
@@ -108,7 +132,8 @@ def fill(
         found.update(take_weights(home, weights, full["ModelsBucket"]))
     found["CodeVersion"] = code_version()
     found.update(champion(create_registry(home=home), full["ModelPackageGroupName"]))
-    s3_path(home, f"s3://{full['ModelsBucket']}/weights/none").mkdir(parents=True, exist_ok=True)
+    for name in ("weights", "classes"):
+        s3_path(home, f"s3://{full['ModelsBucket']}/{name}/none").mkdir(parents=True, exist_ok=True)
     return {**{n: v for n, v in found.items() if n in default and v != default[n]}, **values}
 
 # %% ../../nbs/cli/03_run.ipynb #cd3fc69e
@@ -177,6 +202,14 @@ Weights = Annotated[
         help="start from this file or bundle, or from none or imagenet  [default: imagenet]",
     ),
 ]
+Classes = Annotated[
+    Optional[str],
+    typer.Option(
+        "--classes",
+        metavar="FILE",
+        help=f"table of classes: a CSV or TOML file, or {', '.join(BUILT_IN)}  [default: ham10000]",
+    ),
+]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="run every step, also where nothing has changed")]
 Definition = Annotated[
     Optional[Path],
@@ -238,6 +271,7 @@ def run_verb(
     arch: Arch = None,
     epochs: Epochs = None,
     weights: Weights = None,  # to start from
+    classes: Classes = None,
     pairs: Pairs = None,
     no_cache: NoCache = False,
     definition: Definition = None,
@@ -253,6 +287,9 @@ def run_verb(
     for name, value in dict(Arch=arch, Epochs=epochs).items():
         if value is not None:
             values[name] = value
+    if classes is not None:
+        buckets = {p["Name"]: p.get("DefaultValue") for p in what["Parameters"]}
+        values.update(take_classes(home, classes, values.get("ModelsBucket", buckets.get("ModelsBucket"))))
     execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json)
 
 # %% ../../nbs/cli/03_run.ipynb #bd63e7cf

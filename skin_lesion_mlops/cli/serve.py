@@ -260,7 +260,5 @@ def _print_answers(
         flag = {True: "malignant", False: "-", None: "?"}[p.malignant]
         rows.append({"image": name, "class": top, "malignant": p.malignant_probability, "flag": flag})
     print(table(rows))
-    at, version = facts["threshold"], facts["version"]
-    print(
-        f"\nmodel {version}, malignant from {at:.3f}. Decision support for research, not a diagnosis.", file=sys.stderr
-    )
+    at = "" if facts["threshold"] is None else f", malignant from {facts['threshold']:.3f}"
+    print(f"\nmodel {facts['version']}{at}. Decision support for research, not a diagnosis.", file=sys.stderr)

@@ -18,10 +18,11 @@ from .conclusion import Evaluation
 from .decisions import RULES
 from .metrics import SKIN, confusion, ece_floor, reliability, roc
 from .predictions import Predictions
+from ..taxonomy import LEAVE_OUT, Taxonomy, describe_taxonomy
 
 # %% auto #0
-__all__ = ['model_quality', 'decision_rules', 'on_skin', 'model_card', 'card_content', 'evaluation_json', 'predictions_table',
-           'write_evaluation']
+__all__ = ['model_quality', 'on_rules_of_labels', 'decision_rules', 'on_skin', 'model_card', 'card_content', 'evaluation_json',
+           'predictions_table', 'write_evaluation']
 
 # %% ../../nbs/evaluation/06_card.ipynb #11cc6197
 _QUALITY = [*(f.name for f in HEADLINE), "auc_malignant", "macro_recall", "macro_precision", "brier"]
@@ -36,20 +37,17 @@ def model_quality(
     p, t, b = e.predictions, e.figures, e.baseline
     matrix = confusion(p.labels, p.predicted, len(p.classes))[0].astype(int)
     found: dict[str, Any] = dict(confusion_matrix={c: dict(zip(p.classes, r)) for c, r in zip(p.classes, matrix)})
-    found.update({n: dict(value=t.value[n], standard_deviation=t.standard_error[n]) for n in _QUALITY})
+    names = [n for n in _QUALITY if p.taxonomy.tells_malignancy or "malignant" not in n]
+    found.update({n: dict(value=t.value[n], standard_deviation=t.standard_error[n]) for n in names})
     for n in b.index:
         found[f"{n}_best_constant_classifier"] = dict(value=b.value[n], standard_deviation=b.standard_error[n])
     return found
 
 # %% ../../nbs/evaluation/06_card.ipynb #264aa68b
-_PURPOSE = (
-    "Decision support in dermatology: names the most probable of seven diagnoses for a dermoscopic image of one skin "
-    "lesion and gives the probability that it is malignant."
-)
 _USES = (
     "Intended: a second reading beside a clinician trained in dermoscopy; ordering a list of referrals by urgency; research. "
     "Not intended: diagnosis without a clinician, use by patients, clinical photographs without a dermatoscope, nails and mucosa, "
-    "lesions of other kinds (the model always answers with one of its seven classes), deciding not to examine "
+    "lesions of other kinds (the model always answers with one of its classes), deciding not to examine "
     "or not to biopsy. Not a medical device; not cleared by a regulator."
 )
 _FACTORS = (
@@ -73,6 +71,28 @@ _CAVEATS = (
 _GENERATED = (
     "Trained and tested on generated images: it shows that the pipeline works and has no clinical value whatever. "
 )
+
+# %% ../../nbs/evaluation/06_card.ipynb #76a6bb71
+def _purpose(
+    t: Taxonomy,
+) -> str:
+    "What the model answers."
+    risk = " and gives the probability that it is malignant" if t.tells_malignancy else ""
+    names = "; ".join(f"{d.code} {d.name}{' (malignant)' if d.malignant else ''}" for d in t.classes)
+    said = f"Decision support in dermatology: names the most probable of {len(t.classes)} diagnoses for a dermoscopic image of one "
+    return f"{said}skin lesion{risk}. The table of classes is {t.name}: {names}."[:2048]
+
+
+def on_rules_of_labels(
+    t: Taxonomy,
+) -> str:  # "" where every label is a class of its own
+    "Which labels of the data were counted as another class, or left out."
+    out = [w for w, code in t.instead if code == LEAVE_OUT]
+    moved = [f"{w} as {code}" for w, code in t.instead if code != LEAVE_OUT]
+    said = ([f"Labels counted as another class: {', '.join(moved)}."] if moved else []) + (
+        [f"Left out of the data, and unknown to the model: {', '.join(out)}."] if out else []
+    )
+    return " ".join(said)
 
 # %% ../../nbs/evaluation/06_card.ipynb #e37c9492
 def _training(
@@ -225,7 +245,7 @@ def _for_a_clinic(
     e: Evaluation,
 ) -> list[dict[str, Any]]:
     "Net benefit, errors among the surest answers, and the work per thousand lesions."
-    if not e.clinic:
+    if "benefit" not in e.clinic:
         return []
     curve, covered, work = (e.clinic[n] for n in ("benefit", "coverage", "workload"))
     shares = [f"{s:.1%} malignant" for s in work.share]
@@ -238,16 +258,33 @@ def _for_a_clinic(
     ]
 
 # %% ../../nbs/evaluation/06_card.ipynb #2b7908d4
+def _of_malignancy(
+    p: Predictions,
+    t: pd.DataFrame,  # from `measure`
+) -> list[str]:  # none where the table of classes tells nothing
+    "The figures that speak of malignant and benign."
+    points = [str(n) for n in t.index if str(n).startswith(("sensitivity_", "specificity_", "malignant_"))]
+    return points if p.taxonomy.tells_malignancy else []
+
+
+def _headline(
+    p: Predictions,
+) -> list[str]:
+    "The figures that are shown first."
+    names = [*(f.name for f in HEADLINE), "auc_malignant"]
+    return [n for n in names if p.taxonomy.tells_malignancy or "malignant" not in n]
+
+
 def _evaluation_details(
     e: Evaluation,
     dataset: dict[str, Any],  # the test split's `dataset.json`
 ) -> dict[str, Any]:  # one item of `evaluation_details`
     "What was measured, in the card's kinds of metric."
     p, t, names = e.predictions, e.figures, list(e.predictions.classes)
-    points = [n for n in t.index if n.startswith(("sensitivity_", "specificity_", "malignant_"))]
+    points = _of_malignancy(p, t)
     r = reliability(p)
     groups = {
-        "Headline": [_number(t, n) for n in (*(f.name for f in HEADLINE), "auc_malignant")],
+        "Headline": [_number(t, n) for n in _headline(p)],
         "Malignant against benign": [_number(t, n) for n in points] + _curve(p),
         "By diagnosis": [b for n in _PER_CLASS for b in _bars(n, names, [t.value[f"{n}.{c}"] for c in names], n)],
         "Confusion": _matrices(p),
@@ -294,7 +331,7 @@ def model_card(
             model_creator=f"skin_lesion_mlops, code version {lineage.get('code_version') or 'unknown'}"
         ),
         intended_uses=dict(
-            purpose_of_model=_PURPOSE,
+            purpose_of_model=_purpose(e.predictions.taxonomy),
             intended_uses=caveat + _USES,
             factors_affecting_model_efficiency=_FACTORS,
             risk_rating="High",
@@ -309,7 +346,9 @@ def model_card(
         evaluation_details=[_evaluation_details(e, dataset)],
         additional_information=dict(
             ethical_considerations=_ETHICS.format(skin=on_skin(e.groups)),
-            caveats_and_recommendations=caveat + _CAVEATS,
+            caveats_and_recommendations=f"{caveat}{_CAVEATS} {on_rules_of_labels(e.predictions.taxonomy)}".strip()[
+                :2048
+            ],
             custom_details=details,
         ),
     )
@@ -330,16 +369,17 @@ def evaluation_json(
     "The whole of `evaluation.json`."
     p, t = e.predictions, e.figures
     counts = {c: int((p.labels == i).sum()) for i, c in enumerate(p.classes)}
-    points = [n for n in t.index if n.startswith(("sensitivity_", "specificity_", "malignant_"))]
+    points = _of_malignancy(p, t)
     bounded = {n: {k: t[k][n] for k in ("value", "low", "high")} for n in t.index}
     return without_nan(
         dict(
             version=0.0,
+            taxonomy=describe_taxonomy(p.taxonomy),
             dataset=dict(item_count=len(p), lesions=len(np.unique(p.lesions)), classes=counts),
             multiclass_classification_metrics=model_quality(e),
             per_class={c: {n: bounded[f"{n}.{c}"] for n in _PER_CLASS} for c in p.classes},
             intervals={n: [t.low[n], t.high[n]] for n in t.index if "." not in n},
-            operating_points=dict(threshold=p.threshold, **{n: bounded[n] for n in points}),
+            operating_points=dict(threshold=p.threshold if points else None, **{n: bounded[n] for n in points}),
             calibration=dict(
                 ece=bounded["ece"],
                 ece_floor=ece_floor(p),
@@ -369,7 +409,7 @@ def predictions_table(
     t["dx"], t["dx_type"] = names[p.labels], rows["dx_type"].to_numpy() if "dx_type" in rows else "unknown"
     t["predicted"], t["balanced"] = names[p.predicted], names[p.balanced]
     t[[f"p_{c}" for c in p.classes]] = p.probabilities.round(6)
-    return t.assign(malignant_probability=p.score.round(6))
+    return t.assign(malignant_probability=p.score.round(6)) if p.taxonomy.tells_malignancy else t
 
 
 def write_evaluation(

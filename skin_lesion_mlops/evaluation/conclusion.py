@@ -22,9 +22,14 @@ __all__ = ['on_rules', 'conclusion', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/evaluation/05_conclusion.ipynb #0f204899
 def _on_malignancy(
+    p: Predictions,
     table: pd.DataFrame,  # from `measure`
 ) -> list[str]:
     "What it catches and what it costs."
+    if not p.taxonomy.tells_malignancy:
+        return [
+            f"The classes ({p.taxonomy.name}) are not divided into malignant and benign: nothing is said about that."
+        ]
     caught, spared = table.loc["malignant_sensitivity"], table.loc["malignant_specificity"]
     if np.isnan(caught.value) or np.isnan(spared.value):
         kind = "malignant" if np.isnan(caught.value) else "benign"
@@ -117,7 +122,7 @@ def conclusion(
         f"Of 100 images it names {100 * v['accuracy']:.0f} correctly; answering {p.classes[common]} to everything would name "
         f"{100 * (p.labels == common).mean():.0f}."
     )
-    said += _on_malignancy(table) + _on_classes(p, table)
+    said += _on_malignancy(p, table) + _on_classes(p, table)
     said.append(
         f"Its confidence is off by {100 * v['ece']:.1f} points on average; on {len(p)} images a perfectly calibrated "
         f"model would show {100 * ece_floor(p):.1f}."
@@ -137,7 +142,9 @@ class Evaluation:
     decision: dict[str, Any]  # from `decide`
     said: list[str]  # from `conclusion`
     baseline: pd.DataFrame  # `measure` of the best constant answer: value and standard error
-    clinic: dict[str, pd.DataFrame] = field(default_factory=dict)  # benefit, coverage, workload
+    clinic: dict[str, pd.DataFrame] = field(
+        default_factory=dict
+    )  # coverage; where the table tells malignant from benign, benefit and workload
 
     @property
     def passed(self) -> bool:
@@ -157,10 +164,12 @@ def evaluate(
     "Evaluate a model."
     table = measure(p, bootstrap, seed)
     groups = subgroups(p, rows, max(100, bootstrap // 3), seed)
-    guards = gate(table, thresholds, champion)
+    guards = gate(table, thresholds, champion, p.taxonomy.tells_malignancy)
     decision = decide(guards)
-    curve = decision_curve(p, bootstrap=max(100, bootstrap // 5), seed=seed)
-    work = workload(table, [share or float(p.malignant.mean()), *SHARES])
-    said = conclusion(p, table, decision, groups) + [on_benefit(curve), on_workload(work.iloc[0])]
-    clinic = dict(benefit=curve, coverage=risk_coverage(p), workload=work)
+    said, clinic = conclusion(p, table, decision, groups), dict(coverage=risk_coverage(p))
+    if p.taxonomy.tells_malignancy:
+        curve = decision_curve(p, bootstrap=max(100, bootstrap // 5), seed=seed)
+        work = workload(table, [share or float(p.malignant.mean()), *SHARES])
+        said += [on_benefit(curve), on_workload(work.iloc[0])]
+        clinic = dict(benefit=curve, **clinic, workload=work)
     return Evaluation(p, table, groups, guards, decision, said, constant(p, seed), clinic)

@@ -24,6 +24,7 @@ class Champion:
     version: str = ""  # empty: there is none yet
     balanced_accuracy: float = 0.0
     standard_error: float = 0.0
+    classes: str = ""  # codes, separated by blanks; empty where they are not recorded
 
 
 def champion_difference(
@@ -52,17 +53,25 @@ def _against(
     table: pd.DataFrame,  # from `measure`
     champion: Champion,  # the approved model
 ) -> tuple[float, float, float, str]:  # value, low, high, note
-    "The difference to the champion, or the widest interval when there is none."
+    "The difference to the champion; the widest interval when there is none, the worst of all when it cannot be compared."
     if champion.balanced_accuracy <= 0:
         return 0.0, -1.0, 1.0, "no champion yet: nothing to compare with"
+    mine, its = {str(n)[7:] for n in table.index if str(n).startswith("recall.")}, {*champion.classes.split()}
+    if its and mine != its:
+        more = [f"{w} {', '.join(sorted(c))}" for w, c in (("lacks", mine - its), ("also has", its - mine)) if c]
+        return -1.0, -1.0, -1.0, f"version {champion.version} {_OTHER}: it {' and '.join(more)}"
     value, low, high = champion_difference(table, champion)
     return float(value), float(low), float(high), f"against version {champion.version or '?'}"
+
+
+_OTHER = "tells other diagnoses apart and cannot be compared with"
 
 # %% ../../nbs/evaluation/03_gate.ipynb #a42cfc1d
 def gate(
     table: pd.DataFrame,  # from `measure`
     thresholds: dict[str, float],  # guard -> threshold; a guard not named is off
     champion: Champion = Champion(),  # the approved model
+    tells_malignancy: bool = True,  # does the table of classes?
 ) -> dict[str, dict[str, Any]]:  # guard -> value, low, high, threshold, direction, blocks, passed, note; and against
     "Judge a model: every guard, whether it is on or off."
     unknown = set(thresholds) - set(GUARDS)
@@ -71,6 +80,8 @@ def gate(
     found = {}
     for name, guard in GUARDS.items():
         threshold, versus = float(thresholds.get(name, guard.off)), name == CHAMPION_DIFFERENCE.name
+        if threshold == guard.off and not tells_malignancy and name.startswith("malignant_"):
+            continue
         value, low, high, note = _against(table, champion) if versus else _figure(table, name, guard.off)
         compared = high if versus else value
         found[name] = dict(
@@ -102,6 +113,8 @@ def _reason(
     "Why a guard was not passed."
     figure = guard_label(name)
     value, limit = _told_apart(g["value"], g["threshold"])
+    if name == CHAMPION_DIFFERENCE.name and _OTHER in g["note"]:
+        return f"{g['note']}; reject it, or switch this guard off once"
     if name == CHAMPION_DIFFERENCE.name:
         span = f"{g['value']:+.3f} ({g['low']:+.3f} to {g['high']:+.3f})"
         return f"it is worse than the approved model: {span} balanced accuracy; the upper end must be at least {limit}"

@@ -130,7 +130,7 @@ def operating_points(
     found["malignant_specificity"] = _ratio(spared, spared + alarms)
     found["malignant_ppv"] = _ratio(caught, caught + alarms)  # of the flagged, how many are malignant
     found["malignant_npv"] = _ratio(spared, spared + missed)  # of the others, how many are benign
-    return found
+    return found if p.taxonomy.tells_malignancy else {n: np.full(len(w), np.nan) for n in found}
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #b8b10771
 BINS = 15  # of equal width, over confidences from 0 to 1

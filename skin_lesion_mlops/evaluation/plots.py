@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ..core import HEADLINE, guard_label, BY_CODE, interval, number
+from ..core import HEADLINE, guard_label, interval, number
 from .conclusion import Evaluation
 from skin_lesion_mlops.evaluation.metrics import (
     MINIMUM_LESIONS,
@@ -113,7 +113,8 @@ def tiles(
     "The headline figures, large, with their 95 % intervals."
     cell = "border:1px solid #dbe1e6;border-radius:6px;padding:10px 14px"
     made = []
-    for name, label in ((f.name, f.label) for f in HEADLINE):
+    told = [f for f in HEADLINE if e.predictions.taxonomy.tells_malignancy or "malignant" not in f.name]
+    for name, label in ((f.name, f.label) for f in told):
         value, span = number(e.figures.value[name]), interval(e.figures.low[name], e.figures.high[name])
         made.append(
             f"<div style='{cell}'><div style='color:#5c6873;font-size:12px'>{label}</div>"
@@ -177,13 +178,13 @@ def class_table(
         known["recall, balanced rule"] = by_balanced_rule("recall")
     for i, c in enumerate(p.classes):
         counts = {"images": int((p.labels == i).sum()), "lesions": int(t.lesions[f"recall.{c}"])}
-        row = {"diagnosis": f"{BY_CODE[c].name} ({c})" if c in BY_CODE else c, **counts}
+        row = {"diagnosis": f"{p.taxonomy[c].name} ({c})", **counts}
         for title, n in known.items():
             row[title] = number(t.value[f"{n}.{c}"])
             row[f"{title}, 95 %"] = interval(t.low[f"{n}.{c}"], t.high[f"{n}.{c}"])
         made.append({**row, "F1": number(t.value[f"f1.{c}"])})
     look = styled(pd.DataFrame(made), text=["diagnosis"], bold=list(known))
-    malignant = [c in BY_CODE and BY_CODE[c].malignant for c in p.classes]
+    malignant = [d.malignant for d in p.taxonomy.classes]
     return look.apply(lambda s: [f"color:{RED}" if m else "" for m in malignant], subset=["diagnosis"])
 
 # %% ../../nbs/evaluation/07_plots.ipynb #a6f81689
@@ -264,7 +265,7 @@ def _matrix(
     ax.set(xlabel="answered", ylabel="true")
     for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
         for c, label in zip(p.classes, labels):
-            label.set_color(RED if c in BY_CODE and BY_CODE[c].malignant else INK)
+            label.set_color(RED if p.taxonomy[c].malignant else INK)
 
 
 @in_style
@@ -306,6 +307,7 @@ def plot_roc(e: Evaluation) -> Figure:
     at = 1 - t.value["malignant_specificity"], t.value["malignant_sensitivity"]
     left.plot(*at, "o", color=RED, ms=7, label=f"operating point: threshold {p.threshold:.3f}")
     left.set_title("Malignant against benign")
+    left.set_visible(p.taxonomy.tells_malignancy)
     colors = ["#1f5f8b", "#d1822b", "#4c8c4a", "#7a5195", "#b3261e", "#5c6873", "#20a4a4"]
     for i, c in enumerate(p.classes):
         if not np.isnan(t.value[f"auc.{c}"]):

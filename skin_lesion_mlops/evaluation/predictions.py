@@ -11,8 +11,9 @@ from typing import Any, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from ..core import CLASSES, SkinLesionError, is_malignant, malignant_probability
+from ..core import SkinLesionError
 from .decisions import balanced, check_shares, flagged, likeliest
+from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
 __all__ = ['Predictions', 'create_predictions', 'simulate']
@@ -22,10 +23,10 @@ __all__ = ['Predictions', 'create_predictions', 'simulate']
 class Predictions:
     "What a model said about images whose diagnosis is known."
 
-    labels: np.ndarray  # (n,) int: which of `classes` is true
+    labels: np.ndarray  # (n,) int: which class of the table is true
     probabilities: np.ndarray  # (n, k) float: rows sum to 1
     lesions: np.ndarray  # (n,) int: equal numbers are photographs of one lesion
-    classes: tuple[str, ...] = CLASSES
+    taxonomy: Taxonomy = HAM10000
     threshold: float = 0.5  # malignant probability from which an image is flagged
     prior: np.ndarray | None = None  # (k,): share of each class that the probabilities hold for; None: not recorded
 
@@ -39,6 +40,11 @@ class Predictions:
         )
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        "The codes of the classes."
+        return self.taxonomy.codes
+
+    @property
     def predicted(self) -> np.ndarray:  # (n,) int
         "The answer of the first rule: the likeliest class of each image."
         return likeliest(self.probabilities)
@@ -49,14 +55,16 @@ class Predictions:
         return self.predicted if self.prior is None else balanced(self.probabilities, self.prior)
 
     @property
-    def malignant(self) -> np.ndarray:  # (n,) bool
+    def malignant(self) -> np.ndarray:  # (n,) bool; all False where the table does not tell malignant from benign
         "Is each image truly of a malignant class?"
-        return is_malignant(self.labels, self.classes)
+        return self.taxonomy.is_malignant(self.labels) & self.taxonomy.tells_malignancy
 
     @property
-    def score(self) -> np.ndarray:  # (n,) float
+    def score(self) -> np.ndarray:  # (n,) float; NaN where the table does not tell malignant from benign
         "The probability of malignancy: that of the malignant classes together."
-        return malignant_probability(self.probabilities, self.classes)
+        if not self.taxonomy.tells_malignancy:
+            return np.full(len(self), np.nan)
+        return self.taxonomy.malignant_probability(self.probabilities)
 
     @property
     def flagged(self) -> np.ndarray:  # (n,) bool
@@ -93,14 +101,15 @@ def _as_lesions(
 
 # %% ../../nbs/evaluation/01_predictions.ipynb #cc20cccb
 def create_predictions(
-    labels: Iterable,  # (n,) class codes, or their positions in `classes`
-    probabilities: Any,  # (n, k) probabilities, in the order of `classes`
+    labels: Iterable,  # (n,) class codes, or their positions in the table
+    probabilities: Any,  # (n, k) probabilities, in the order of the table
     lesion_ids: Iterable | None = None,  # (n,) which lesion each image shows; missing or "unknown": one of its own
     threshold: float = 0.5,  # malignant probability from which an image is flagged
-    classes: Sequence[str] = CLASSES,  # what the columns of `probabilities` mean
+    taxonomy: Taxonomy = HAM10000,  # what the columns of `probabilities` mean
     prior: Any = None,  # (k,), `prior` of the bundle's contract; None where it has none
 ) -> Predictions:  # raises `SkinLesionError` naming what is wrong with them
     "Check and bundle a model's predictions."
+    classes = taxonomy.codes
     y, p = _as_labels(labels, classes), np.asarray(probabilities, float)
     if p.shape != (len(y), len(classes)):
         raise SkinLesionError(
@@ -118,7 +127,7 @@ def create_predictions(
         )
     prior = None if prior is None else check_shares(prior, classes, "the prior")
     p = p / p.sum(1, keepdims=True)
-    return Predictions(y, p, _as_lesions(lesion_ids, len(y)), tuple(classes), threshold, prior)
+    return Predictions(y, p, _as_lesions(lesion_ids, len(y)), taxonomy, threshold, prior)
 
 # %% ../../nbs/evaluation/01_predictions.ipynb #a6fa0646
 def simulate(
@@ -130,9 +139,9 @@ def simulate(
 ) -> Predictions:  # one to three images per lesion
     "Predictions of an imaginary model that, untempered, knows how uncertain it is: its logits follow Bayes' rule."
     rng, share = np.random.default_rng(seed), np.array(mix) / sum(mix)
-    truth = rng.choice(len(CLASSES), n, p=share)
+    truth = rng.choice(len(share), n, p=share)
     lesions = np.repeat(np.arange(n), rng.choice([1, 2, 3], n, p=[0.7, 0.2, 0.1]))
-    seen = skill * np.eye(len(CLASSES))[truth] + 0.95 * rng.normal(size=(n, len(CLASSES)))  # what a lesion shows
-    seen = seen[lesions] + 0.31 * rng.normal(size=(len(lesions), len(CLASSES)))  # its photographs differ a little
+    seen = skill * np.eye(len(share))[truth] + 0.95 * rng.normal(size=(n, len(share)))  # what a lesion shows
+    seen = seen[lesions] + 0.31 * rng.normal(size=(len(lesions), len(share)))  # its photographs differ a little
     e = np.exp(temper * (np.log(share) + skill * seen))
     return create_predictions(truth[lesions], e / e.sum(1, keepdims=True), lesions, threshold=0.2, prior=share)

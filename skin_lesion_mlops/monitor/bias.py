@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import chi2, fisher_exact
 
-from ..core import CLASSES, Files, is_malignant, without_nan
+from ..core import Files, without_nan
 from ..evaluation.metrics import MINIMUM_LESIONS, age_band
 from .captures import Baseline, Finding, holm_adjusted, lesion_ids
+from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
 __all__ = ['ALPHA', 'MAX_DIFFERENCE', 'FOUR_FIFTHS', 'BIAS_METRICS', 'FACETS', 'facet_metrics', 'fisher_test',
@@ -132,10 +133,11 @@ def bias_by_group(
     joined: pd.DataFrame,  # of `join_labels`
     alpha: float = ALPHA,  # error rate of all tests together
     min_lesions: int = MINIMUM_LESIONS,  # lesions in a denominator
+    taxonomy: Taxonomy = HAM10000,  # of the model
 ) -> pd.DataFrame:  # facet, group, lesions, malignant, the figures of `BIAS_METRICS`, <RD|SD|DI>_p (adjusted), biased
     "All facets, all groups."
     t = _one_a_lesion(joined)
-    flagged, malignant = t.flagged.to_numpy(bool), is_malignant(t.dx.map(CLASSES.index).to_numpy())
+    flagged, malignant = t.flagged.to_numpy(bool), t.dx.isin(taxonomy.malignant).to_numpy()
     rows = []
     for facet, values in ((f, by(t)) for f, by in FACETS.items()):
         for g in sorted(set(values) - {"unknown"}):
@@ -210,7 +212,12 @@ def check_bias(
     min_lesions: int = MINIMUM_LESIONS,  # lesions in a denominator
 ) -> Finding:
     "The bias monitor."
-    t = bias_by_group(joined, min_lesions=min_lesions)
+    if not baseline.taxonomy.tells_malignancy:
+        said = [
+            f"The classes ({baseline.taxonomy.name}) are not divided into malignant and benign: there are no flags to compare."
+        ]
+        return Finding("bias", said, pd.DataFrame(), [], dict(LabelledImages=float(len(joined))), enough=False)
+    t = bias_by_group(joined, min_lesions=min_lesions, taxonomy=baseline.taxonomy)
     assessed = t.dropna(subset=["RD"])
     then = pd.DataFrame(
         baseline.evaluation.get("subgroups", []), columns=["attribute", "group", "malignant_sensitivity"]

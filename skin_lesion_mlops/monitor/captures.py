@@ -19,20 +19,18 @@ import numpy as np
 import pandas as pd
 
 from skin_lesion_mlops.core import (
-    CLASSES,
     Files,
     SkinLesionError,
-    diagnosis,
-    malignant_probability,
     read_json,
     write_json,
 )
 from ..data.statistics import STATISTICS, dataset_statistics, image_statistics
-from ..serve.messages import COLUMNS, CSV, LINES, Refusal, content_type, read
+from ..serve.messages import CSV, LINES, Refusal, content_type, csv_columns, read
+from ..taxonomy import HAM10000, LEAVE_OUT, Taxonomy, read_label, taxonomy_of
 
 # %% auto #0
-__all__ = ['CAPTURE_COLUMNS', 'LABEL_COLUMNS', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED',
-           'VIOLATED', 'TOO_FEW', 'Unreadable', 'capture_rows', 'Parsed', 'read_captures', 'latest_window',
+__all__ = ['LABEL_COLUMNS', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED',
+           'TOO_FEW', 'Unreadable', 'capture_rows', 'Parsed', 'capture_columns', 'read_captures', 'latest_window',
            'read_labels', 'join_labels', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding',
            'metric_lines', 'write_finding', 'holm_adjusted']
 
@@ -83,13 +81,15 @@ def _payload(
 def _answers(
     kind: str,  # content type of the answer
     body: bytes,
+    taxonomy: Taxonomy,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:  # what is known of the model, one entry a picture
     "What the endpoint answered, in whichever form the client asked for."
     text = body.decode("utf-8")
     if kind == CSV:
         rows = list(csv.reader(io.StringIO(text)))
-        rows = rows[1:] if rows and rows[0][0] == COLUMNS[0] else rows
-        entries = [_from_csv(dict(zip(COLUMNS, r))) for r in rows]
+        columns = csv_columns(taxonomy.codes)
+        rows = rows[1:] if rows and rows[0][0] == columns[0] else rows
+        entries = [_from_csv(dict(zip(columns, r)), taxonomy) for r in rows]
         return dict(version=entries[0]["model_version"] if entries else ""), entries
     if kind == LINES:
         entries = [json.loads(x) for x in text.splitlines() if x.strip()]
@@ -100,10 +100,11 @@ def _answers(
 
 def _from_csv(
     cells: dict[str, str],  # column -> text
+    taxonomy: Taxonomy,
 ) -> dict[str, Any]:  # as in the JSON answer
     "A row of a CSV answer."
-    shares = {c: float(cells[f"p_{c}"]) for c in CLASSES}
-    risk = dict(malignant_probability=float(cells["malignant_probability"]), threshold=float(cells["threshold"]))
+    shares = {c: float(cells[f"p_{c}"]) for c in taxonomy.codes}
+    risk = {n: float(cells[n]) if cells[n] else None for n in ("malignant_probability", "threshold")}
     unfamiliar = dict(flag=cells["out_of_distribution"] == "true")
     return dict(probabilities=shares, out_of_distribution=unfamiliar, model_version=cells["model_version"], **risk)
 
@@ -117,16 +118,19 @@ def _number(
 
 def _answer_columns(
     entry: dict[str, Any],  # the answer for one picture
+    taxonomy: Taxonomy,
 ) -> dict[str, Any]:  # columns of a row; raises `Unreadable`
     "The columns that describe an answer, each probability checked."
-    p = np.array([_number(entry["probabilities"].get(c)) for c in CLASSES])
+    if set(entry["probabilities"]) - set(taxonomy.codes):
+        raise Unreadable("other_classes", f"the model that answered has other classes than {taxonomy.name}")
+    p = np.array([_number(entry["probabilities"].get(c)) for c in taxonomy.codes])
     if not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-3:
         raise Unreadable("bad_answer", "its probabilities are missing, negative or do not add up to 1")
-    risk = float(malignant_probability(p))
+    risk = float(taxonomy.malignant_probability(p)) if taxonomy.tells_malignancy else np.nan
     unfamiliar = (entry.get("out_of_distribution") or {}).get("flag")
     threshold = _number(entry.get("threshold", 0.5))
-    answer = dict(predicted=CLASSES[int(p.argmax())], confidence=float(p.max()), malignant_probability=risk)
-    shares = {f"p_{c}": float(v) for c, v in zip(CLASSES, p)}
+    answer = dict(predicted=taxonomy.codes[int(p.argmax())], confidence=float(p.max()), malignant_probability=risk)
+    shares = {f"p_{c}": float(v) for c, v in zip(taxonomy.codes, p)}
     return dict(answer, threshold=threshold, flagged=risk >= threshold, out_of_distribution=bool(unfamiliar), **shares)
 
 # %% ../../nbs/monitor/00_captures.ipynb #46153d7b
@@ -163,12 +167,13 @@ def capture_rows(
     line: dict[str, Any],  # a parsed line
     size: int = 224,  # side of the model's input, pixels, where the answer does not say
     measure: bool = True,  # look at the pictures, too? without, they are not decoded
+    taxonomy: Taxonomy = HAM10000,  # of the model that answered
 ) -> list[dict[str, Any]]:  # one row a picture; raises `Unreadable`
     "The rows of a captured line."
     event = line["eventMetadata"]
     try:
-        model, entries = _answers(*_payload(line, "endpointOutput"))
-        answers = [_answer_columns(e) for e in entries]
+        model, entries = _answers(*_payload(line, "endpointOutput"), taxonomy)
+        answers = [_answer_columns(e, taxonomy) for e in entries]
         side = int(model.get("image_size", size))
         if not measure:
             images: list[dict[str, Any]] = [{} for _ in answers]
@@ -197,7 +202,13 @@ class Parsed:
 _QUARANTINE = ("file", "line", "reason", "detail")
 _IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time", "sha256")
 _ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution")
-CAPTURE_COLUMNS = (*_IDS, *STATISTICS, *_ANSWER, *(f"p_{c}" for c in CLASSES), "embedding")
+
+
+def capture_columns(
+    taxonomy: Taxonomy,
+) -> list[str]:
+    "The columns of a table of captures."
+    return [*_IDS, *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes), "embedding"]
 
 
 def _lines(
@@ -242,7 +253,8 @@ def read_captures(
     until: pd.Timestamp | None = None,  # nor are these and later ones
     size: int = 224,  # side of the model's input, pixels, where the answers do not say
     measure: bool = True,  # look at the pictures, too? the answers alone are read much faster
-) -> Parsed:  # rows have the columns `CAPTURE_COLUMNS`; raises `SkinLesionError` where there is no folder
+    taxonomy: Taxonomy = HAM10000,  # of the model that answered
+) -> Parsed:  # rows have `capture_columns`; raises `SkinLesionError` where there is no folder
     "What was asked and answered."
     if not Path(folder).is_dir():
         raise SkinLesionError(f"there is no folder {folder}", "give the folder that `serve --capture` writes to")
@@ -255,12 +267,12 @@ def read_captures(
             return []
         if event.get("eventId") in known:
             raise Unreadable("repeated", "this event was read before")
-        found = [dict(r, time=time) for r in capture_rows(line, size, measure)]
+        found = [dict(r, time=time) for r in capture_rows(line, size, measure, taxonomy)]
         known.add(event.get("eventId"))
         return found
 
     rows, bad = _collect(_lines(Path(folder)), _parse)
-    return Parsed(pd.DataFrame(rows, columns=list(CAPTURE_COLUMNS)), pd.DataFrame(bad, columns=list(_QUARANTINE)))
+    return Parsed(pd.DataFrame(rows, columns=capture_columns(taxonomy)), pd.DataFrame(bad, columns=list(_QUARANTINE)))
 
 # %% ../../nbs/monitor/00_captures.ipynb #6e892e62
 def latest_window(
@@ -284,13 +296,14 @@ LABEL_COLUMNS = ("id", "image", "dx", "sex", "age", "localization")
 
 def _labels_of(
     line: dict[str, Any],  # a parsed line
+    taxonomy: Taxonomy,
 ) -> list[dict[str, Any]]:  # one a picture; raises `Unreadable`
     "A ground-truth record; several pictures' labels are separated by commas."
     truth, id = line.get("groundTruthData"), line["eventMetadata"].get("eventId")
     if not isinstance(truth, dict) or not isinstance(truth.get("data"), str) or not id:
         raise Unreadable("not_a_record", "the line has no groundTruthData or no eventId")
     about = line.get("attributes") or {}
-    return [_label(id, i, dx, about) for i, dx in enumerate(truth["data"].split(","))]
+    return [_label(id, i, dx, about, taxonomy) for i, dx in enumerate(truth["data"].split(","))]
 
 
 def _label(
@@ -298,12 +311,14 @@ def _label(
     image: int,  # which of the request's pictures
     dx: Any,
     about: dict[str, Any],  # sex, age, localization
+    taxonomy: Taxonomy,
 ) -> dict[str, Any]:  # a row; raises `Unreadable`
     "A label, checked."
-    try:
-        code = diagnosis(str(dx)).code
-    except SkinLesionError as e:
-        raise Unreadable("unknown_dx", e.problem) from None
+    code = read_label(taxonomy, dx)
+    if code == LEAVE_OUT:
+        raise Unreadable("left_out", f"{taxonomy.name} leaves {dx!r} out")
+    if not code:
+        raise Unreadable("unknown_dx", f"unknown diagnosis {dx!r}")
     age = pd.to_numeric(str(about.get("age", "")), errors="coerce")
     known = {k: str(about.get(k) or "unknown") for k in ("sex", "localization")}
     return dict(id=str(id), image=image, dx=code, age=float(age), **known)
@@ -321,6 +336,7 @@ def _table_rows(
 
 def _table_labels(
     cells: dict[str, str],  # column -> text
+    taxonomy: Taxonomy,
 ) -> list[dict[str, Any]]:  # one; raises `Unreadable`
     "The label in a row of a table."
     id = next((cells[k] for k in ("inference_id", "event_id", "lesion_id") if cells.get(k)), "")
@@ -330,7 +346,7 @@ def _table_labels(
         image = int(cells.get("image") or 0)
     except ValueError as e:
         raise Unreadable("bad_row", str(e)) from None
-    return [_label(id, image, cells.get("dx"), cells)]
+    return [_label(id, image, cells.get("dx"), cells, taxonomy)]
 
 # %% ../../nbs/monitor/00_captures.ipynb #4c201999
 def _latest(
@@ -347,11 +363,12 @@ def _latest(
 
 def read_labels(
     folder: str | Path,  # of *.jsonl and *.csv
+    taxonomy: Taxonomy = HAM10000,  # of the model
 ) -> Parsed:  # rows have the columns `LABEL_COLUMNS`; no folder, no labels
     "What turned out to be true, the newest file last."
     root = Path(folder)
-    lines, bad = _collect(_lines(root) if root.is_dir() else (), lambda data: _labels_of(_json_object(data)))
-    cells, wrong = _collect(_table_rows(root) if root.is_dir() else (), _table_labels)
+    lines, bad = _collect(_lines(root) if root.is_dir() else (), lambda data: _labels_of(_json_object(data), taxonomy))
+    cells, wrong = _collect(_table_rows(root) if root.is_dir() else (), lambda row: _table_labels(row, taxonomy))
     return _latest(pd.DataFrame([*lines, *cells], columns=[*LABEL_COLUMNS, "file", "line"]), [*bad, *wrong])
 
 # %% ../../nbs/monitor/00_captures.ipynb #9609b91b
@@ -387,6 +404,7 @@ class Baseline:
     features: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> its entry in statistics.json
     constraints: dict[str, Any] = field(default_factory=dict)  # constraints.json
     evaluation: dict[str, Any] = field(default_factory=dict)  # evaluation.json; empty where there is none
+    taxonomy: Taxonomy = HAM10000
 
 
 ANSWER_FEATURES = ("confidence", "predicted")  # features of the answers
@@ -396,18 +414,20 @@ def load_baseline(
     folder: str | Path,  # with statistics.json, constraints.json, evaluation.json, predictions.csv, as far as there are
 ) -> Baseline:  # raises `SkinLesionError` where there is nothing at all
     "What to compare with."
-    wanted = (Files.STATISTICS, Files.CONSTRAINTS, Files.EVALUATION, Files.PREDICTIONS)
+    wanted = (Files.STATISTICS, Files.CONSTRAINTS, Files.EVALUATION, Files.PREDICTIONS, Files.DATASET)
     at = {n: next(iter(sorted(Path(folder).rglob(n))), None) for n in wanted}
     if not any(at.values()):
         raise SkinLesionError(f"{folder} holds no baseline", f"give a folder with {' or '.join(wanted[:3])}")
     found = {n: read_json(p) if p and n.endswith(".json") else {} for n, p in at.items()}
     entries = list(found[Files.STATISTICS].get("features", []))
+    told = [found[n] for n in (Files.EVALUATION, Files.DATASET) if "taxonomy" in found[n]]
+    taxonomy = taxonomy_of(told[0]) if told else HAM10000  # nothing said: from before there were tables
     answers = at[Files.PREDICTIONS]
     if answers:
         table = pd.read_csv(answers)
-        table["confidence"] = table[[f"p_{c}" for c in CLASSES]].max(axis=1)
+        table["confidence"] = table[[f"p_{c}" for c in taxonomy.codes]].max(axis=1)
         entries += dataset_statistics(table[list(ANSWER_FEATURES)])["features"]
-    return Baseline({e["name"]: e for e in entries}, found[Files.CONSTRAINTS], found[Files.EVALUATION])
+    return Baseline({e["name"]: e for e in entries}, found[Files.CONSTRAINTS], found[Files.EVALUATION], taxonomy)
 
 # %% ../../nbs/monitor/00_captures.ipynb #38a15a5e
 DIMENSION = "EndpointName"

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..core import CLASSES, Files, SkinLesionError, without_nan
+from ..core import Files, SkinLesionError, without_nan
 from ..evaluation.card import model_quality
 from ..evaluation.conclusion import Evaluation
 from ..evaluation.metrics import constant, measure
 from ..evaluation.predictions import Predictions, create_predictions
 from .captures import Baseline, Finding, holm_adjusted, lesion_ids
+from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
 __all__ = ['MAX_DROP', 'ALPHA', 'MIN_LESIONS', 'FIGURES', 'labelled_predictions', 'approved_figures', 'performance_drop',
@@ -32,13 +33,14 @@ FIGURES = ("accuracy", "macro_precision", "macro_recall", "malignant_sensitivity
 def labelled_predictions(
     joined: pd.DataFrame,  # of `join_labels`
     prior: dict[str, float] | None = None,  # diagnosis -> its share in the training images; None where not recorded
+    taxonomy: Taxonomy = HAM10000,  # of the model
 ) -> Predictions | None:  # None where fewer than two diagnoses occur
     "The answers whose truth is known, as evaluation takes them."
     if joined.dx.nunique() < 2:
         return None
-    p = joined[[f"p_{c}" for c in CLASSES]].to_numpy(float)
-    shares = None if prior is None else [prior[c] for c in CLASSES]
-    return create_predictions(joined.dx, p, lesion_ids(joined), float(joined.threshold.iloc[-1]), prior=shares)
+    p = joined[[f"p_{c}" for c in taxonomy.codes]].to_numpy(float)
+    shares = None if prior is None else [prior[c] for c in taxonomy.codes]
+    return create_predictions(joined.dx, p, lesion_ids(joined), float(joined.threshold.iloc[-1]), taxonomy, shares)
 
 # %% ../../nbs/monitor/02_quality.ipynb #4afc0b1c
 def approved_figures(
@@ -46,7 +48,7 @@ def approved_figures(
 ) -> dict[str, tuple[float, float]]:  # figure -> value, standard error; raises `SkinLesionError`
     "The figures at approval."
     try:
-        m, s = evaluation["multiclass_classification_metrics"], evaluation["operating_points"]["malignant_sensitivity"]
+        m, s = evaluation["multiclass_classification_metrics"], _sensitivity(evaluation)
         found = {n: (m[n]["value"], m[n]["standard_deviation"]) for n in FIGURES[:3]}
         if s["value"] is not None:
             found["malignant_sensitivity"] = s["value"], (s["high"] - s["low"]) / 2 / norm.ppf(0.975)
@@ -55,6 +57,13 @@ def approved_figures(
         raise SkinLesionError(
             "the baseline holds no evaluation of the model", f"add the {Files.EVALUATION} that the evaluate step wrote"
         ) from None
+
+
+def _sensitivity(
+    evaluation: dict[str, Any],
+) -> dict[str, float | None]:  # value, low, high; the value is None where the classes tell nothing malignant
+    "The malignant sensitivity at approval."
+    return evaluation["operating_points"].get("malignant_sensitivity", dict(value=None))
 
 
 def performance_drop(
@@ -82,7 +91,7 @@ def comparable_figures(
 ) -> dict[str, tuple[float, float]]:  # those figures of `then` that can be compared
     "Leave out what cannot be compared."
     tested = {c for c, n in evaluation["dataset"]["classes"].items() if n}
-    here = {c for c in CLASSES if np.isfinite(now.value[f"recall.{c}"])}
+    here = {str(n)[7:] for n in now.index[np.isfinite(now.value)] if str(n).startswith("recall.")}
     return {n: v for n, v in then.items() if not (n.startswith("macro_") and tested != here)}
 
 
@@ -155,7 +164,7 @@ def check_quality(
 ) -> Finding:
     "The model-quality monitor."
     then = approved_figures(baseline.evaluation)
-    p = labelled_predictions(joined, baseline.evaluation.get("decisions", {}).get("prior"))
+    p = labelled_predictions(joined, baseline.evaluation.get("decisions", {}).get("prior"), baseline.taxonomy)
     lesions = len(np.unique(p.lesions)) if p else 0
     if not p or lesions < min_lesions:
         counts = f"{len(joined)} of {captured or len(joined)} answers have a diagnosis, {lesions} lesions to compare; {min_lesions} are needed."

@@ -24,7 +24,8 @@ async function about() {
   $("notice").textContent = facts.notice;
   $("access").hidden = !facts.limits.token;
   const m = facts.model;
-  const rows = { Model: `version ${m.version}`, Network: m.arch, Engine: m.engine, "Malignant from": percent(m.threshold) };
+  const rows = { Model: `version ${m.version}`, Network: m.arch, Engine: m.engine, Classes: m.classes };
+  if (m.threshold !== null) rows["Malignant from"] = percent(m.threshold);
   rows["Likeliest for"] = mixtures(m.mixture);
   $("model").replaceChildren(...Object.entries(rows).map(([k, v]) => {
     const row = document.createElement("div");
@@ -114,10 +115,10 @@ function show(card, file, p) {
     return;
   }
   const best = classes[p.predicted];
-  heading.textContent = `Likeliest: ${best.name} (${best.plain})`;
+  heading.textContent = `Likeliest: ${best.name}${best.plain ? ` (${best.plain})` : ""}`;
   verdict.textContent = file.name;
   showRules(card.querySelector(".rules"), p.decisions);
-  showRisk(card.querySelector(".scale"), p);
+  if (p.malignant_probability !== null) showRisk(card.querySelector(".scale"), p);
   showBars(card.querySelector(".bars"), p);
   if (p.overlay_png) showHeat(card, p.overlay_png);
 }

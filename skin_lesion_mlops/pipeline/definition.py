@@ -29,6 +29,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "ModelsBucket": ("skin-lesion-models-artifacts", "bucket of models, checkpoints and pretrained weights"),
     "RawPrefix": ("ham10000", "folder of the images in RawBucket"),
     "WeightsPrefix": ("weights/none", "folder of a weights file in ModelsBucket; weights/none is an empty one"),
+    "ClassesPrefix": ("classes/none", "folder of a table of classes in ModelsBucket; classes/none is an empty one"),
     "RoleArn": ("arn:aws:iam::000000000000:role/skin-lesion-pipeline", "role the jobs take on; always given on AWS"),
     "KmsKeyId": ("alias/skin-lesion-classification-key", "key for volumes and outputs"),
     "ProcessingImage": ("skin-lesion-processing:latest", "container of the preprocess step"),
@@ -42,6 +43,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "CodeVersion": ("unknown", "commit of this code, for the records"),
     "TriggeredBy": ("manual", "who or what started the run, for the records"),
     # data
+    "Classes": ("ham10000", "table of classes: one that comes with the package, or file (the one in ClassesPrefix)"),
     "Seed": (DEFAULT_SEED, "decides the split, the initial weights, the order of batches and the augmentation"),
     "ImageSize": (224, "side of the square images, pixels"),
     "MaxQuarantineShare": (0.05, "stop when more than this share of the images cannot be used"),
@@ -60,6 +62,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     # the gate
     **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
     "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
+    "ChampionClasses": ("", "codes that it tells apart, separated by blanks; empty = not known"),
     "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
     "ChampionStandardError": (0.0, "standard error of that"),
 }
@@ -67,6 +70,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
 # %% ../../nbs/pipeline/01_definition.ipynb #d2f0f945
 ALLOWED = {
     "ModelApprovalStatus": ["PendingManualApproval", "Approved", "Rejected"],
+    "Classes": ["ham10000", "isic2019", "pad-ufes-20", "benign-malignant", "file"],
     "Weights": ["none", "imagenet", "file"],
     "Optimizer": ["adam", "adamw", "sgd"],
     "ClassWeights": ["inverse", "sqrt", "none"],
@@ -274,9 +278,14 @@ def _preprocess(
         p,
         "Preprocess",
         p["ProcessingImage"],
-        dict(raw=_s3(p["RawBucket"], p["RawPrefix"])),
+        dict(raw=_s3(p["RawBucket"], p["RawPrefix"]), classes=_s3(p["ModelsBucket"], p["ClassesPrefix"])),
         {o: _s3(p["ProcessedBucket"], "runs", _run_id(), o) for o in (*SPLIT_OUTPUTS, "baseline", "report")},
-        dict(image_size=p["ImageSize"], seed=p["Seed"], max_quarantine_share=p["MaxQuarantineShare"]),
+        dict(
+            classes=p["Classes"],
+            image_size=p["ImageSize"],
+            seed=p["Seed"],
+            max_quarantine_share=p["MaxQuarantineShare"],
+        ),
         description="Check, split and resize the images",
     )
 
@@ -298,6 +307,7 @@ def _evaluate(
     numbers = dict(
         **{_snake_case(f.parameter): f.parameter for f in GUARDS.values()},
         champion_version="ChampionVersion",
+        champion_classes="ChampionClasses",
         champion_balanced_accuracy="ChampionBalancedAccuracy",
         champion_standard_error="ChampionStandardError",
         code_version="CodeVersion",
@@ -479,7 +489,7 @@ def _register(
     card = _measured("model_card_content")
     step_args = builder.register(
         model_package_group_name=p["ModelPackageGroupName"],
-        description="Seven-class dermoscopy classifier (HAM10000 classes)",
+        description="Dermoscopy classifier",
         content_types=["image/jpeg", "image/png", "application/json"],
         response_types=["application/json"],
         inference_instances=["ml.m5.large", "ml.m5.xlarge", "ml.m5.2xlarge", "ml.c5.xlarge", "ml.g4dn.xlarge"],

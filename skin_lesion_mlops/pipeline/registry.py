@@ -648,18 +648,19 @@ class SageMakerRegistry:
 def champion(
     registry: LocalRegistry | SageMakerRegistry,  # from `create_registry`
     group: str = GROUP,  # model package group
-) -> dict[str, Any]:  # ChampionVersion ("" for none), ChampionBalancedAccuracy and ChampionStandardError in [0, 1]
+) -> dict[str, Any]:  # ChampionVersion ("" for none), ChampionClasses (codes), its balanced accuracy and standard error
     "The pipeline parameters that describe the approved model."
-    none = dict(ChampionVersion="", ChampionBalancedAccuracy=0.0, ChampionStandardError=0.0)
+    none = dict(ChampionVersion="", ChampionClasses="", ChampionBalancedAccuracy=0.0, ChampionStandardError=0.0)
     if not any(p["ModelApprovalStatus"] == APPROVED for p in registry.list(group)):
         return none
     package = registry.describe(group, "approved")
-    metrics = registry.evaluation(package).get("multiclass_classification_metrics", {})
-    value = metrics.get("balanced_accuracy")
+    evaluation = registry.evaluation(package)
+    value = evaluation.get("multiclass_classification_metrics", {}).get("balanced_accuracy")
     if value is None:
         return dict(none, ChampionVersion=str(package["ModelPackageVersion"]))
     return dict(
         ChampionVersion=str(package["ModelPackageVersion"]),
+        ChampionClasses=" ".join(evaluation.get("dataset", {}).get("classes", {})),
         ChampionBalancedAccuracy=float(value["value"]),
         ChampionStandardError=float(value.get("standard_deviation") or 0.0),
     )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, AsyncIterator, Callable
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
-from ..core import DIAGNOSES, SkinLesionError
+from ..core import SkinLesionError
 from ..model.familiarity import REASONS
 from .admission import Admission, Limits, receive
 from .capture import Capture, describe_pictures, record
@@ -372,7 +372,10 @@ def _people_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/about", summary="The model and the words of the page")
     async def about() -> dict[str, Any]:
-        classes = [dict(code=d.code, name=d.name, plain=d.plain, malignant=d.malignant) for d in DIAGNOSES]
+        classes = [
+            dict(code=d.code, name=d.name, plain=d.plain, malignant=d.malignant)
+            for d in service.predictor.taxonomy.classes
+        ]
         limits = dict(images=MAX_IMAGES, bytes=service.admission.limits.body, token=bool(service.token))
         told = dict(classes=classes, features=REASONS, notice=NOTICE, limits=limits)
         return dict(model=service.predictor.facts, rules=rules_of(service.predictor), **told)

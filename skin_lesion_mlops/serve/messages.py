@@ -17,14 +17,13 @@ from annotated_types import Predicate
 from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import from_json
 
-from ..core import CLASSES
 from ..data.pictures import MIN_SIDE, BadImage
 from .predictor import NOTICE, Picture, Prediction, decode, from_array, heat_png
 
 # %% auto #0
-__all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'Base64', 'Name', 'Item', 'READERS', 'JSON', 'LINES', 'CSV', 'COLUMNS', 'Refusal',
+__all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'Base64', 'Name', 'Item', 'READERS', 'JSON', 'LINES', 'CSV', 'Refusal',
            'read_image', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'read_form', 'read_bare',
-           'content_type', 'read', 'accepted', 'to_json', 'entry', 'to_lines', 'to_csv']
+           'content_type', 'read', 'accepted', 'to_json', 'entry', 'to_lines', 'csv_columns', 'to_csv']
 
 # %% ../../nbs/serve/02_messages.ipynb #1e1ffd74
 class Refusal(Exception):
@@ -312,11 +311,12 @@ def to_lines(
     return "".join(json.dumps(dict(entry(name, p), **rest)) + "\n" for name, p in predictions)
 
 # %% ../../nbs/serve/02_messages.ipynb #b6b12ba7
-COLUMNS = (
-    *("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score"),
-    *(f"p_{c}" for c in CLASSES),
-    *("model_version", "request_id", "balanced"),
-)
+def csv_columns(
+    classes: Iterable[str],  # codes, in the order of the model's outputs
+) -> tuple[str, ...]:
+    "The columns of an answer in CSV."
+    first = ("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score")
+    return (*first, *(f"p_{c}" for c in classes), "model_version", "request_id", "balanced")
 
 
 def to_csv(
@@ -328,16 +328,24 @@ def to_csv(
     "A row for each picture."
     out = io.StringIO()
     writer = csv.writer(out)
-    if header:
-        writer.writerow(COLUMNS)
+    predictions = list(predictions)
+    if header and predictions:
+        writer.writerow(csv_columns(predictions[0][1].probabilities))
     for name, p in predictions:
         shares = [round(v, 6) for v in p.probabilities.values()]
         malignant = "" if p.malignant is None else str(p.malignant).lower()
-        row = [_escape_formula(name), p.predicted or "", malignant, round(p.malignant_probability, 6), p.threshold]
+        row = [_escape_formula(name), p.predicted or "", malignant, *_risk(p)]
         row += [str(not p.familiar).lower(), p.unfamiliarity, *shares, facts["version"], request_id]
         row.append((p.balanced or "") if p.familiar else "")
         writer.writerow(row)
     return out.getvalue()
+
+
+def _risk(
+    p: Prediction,
+) -> list[Any]:  # probability and threshold; empty where nothing is said of malignancy
+    "Two cells."
+    return ["", ""] if p.malignant_probability is None else [round(p.malignant_probability, 6), p.threshold]
 
 
 def _escape_formula(

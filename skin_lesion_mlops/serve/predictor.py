@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core import BY_CODE, SkinLesionError, malignant_probability
+from ..core import SkinLesionError
 from ..data.pictures import BadImage, read_pixels, resize
 from ..evaluation.decisions import RULES, at_prevalence, balanced, flagged, likeliest, read_prevalence
 from ..model.bundle import open_bundle, posterior, read_contract, with_profile
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
+from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
@@ -81,8 +82,8 @@ class Prediction:
     probabilities: dict[str, float]  # calibrated; code -> probability, in the order of the contract's classes
     likeliest: str  # the first rule's answer
     balanced: str | None  # the second rule's; None where the bundle records no prior
-    malignant_probability: float  # the malignant classes, added up
-    threshold: float  # malignant from here on
+    malignant_probability: float | None  # the malignant classes, added up; None where the table tells nothing malignant
+    threshold: float | None  # malignant from here on; None as before
     familiar: bool  # does it look like dermoscopy?
     unfamiliarity: float  # distance from dermoscopy, as a multiple of what is tolerated
     odd: list[str] = field(default_factory=list)  # which features are unheard of
@@ -91,6 +92,7 @@ class Prediction:
     image: dict[str, Any] | None = None  # what the picture is like, without showing it
     mixture: str = "training"  # where the likeliest class is the likeliest: "training", "site NAME" or "stated"
     stated: dict[str, float] | None = None  # the probabilities at the stated prevalence; None where none is stated
+    taxonomy: Taxonomy = HAM10000  # what the codes stand for
 
     @property
     def predicted(self) -> str | None:  # a code; None for an unfamiliar picture
@@ -98,9 +100,11 @@ class Prediction:
         return self.likeliest if self.familiar else None
 
     @property
-    def malignant(self) -> bool | None:  # None for an unfamiliar picture
+    def malignant(self) -> bool | None:  # None for an unfamiliar picture, and where nothing is said of malignancy
         "At or above the operating threshold?"
-        return flagged(self.malignant_probability, self.threshold) if self.familiar else None
+        if self.malignant_probability is None or not self.familiar:
+            return None
+        return flagged(self.malignant_probability, self.threshold)
 
     @property
     def decisions(self) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on
@@ -120,23 +124,30 @@ def _decisions(
     first: dict[str, Any] = dict(answer=p.predicted, probability=round(here[p.likeliest], 6), mixture=p.mixture)
     if p.stated:
         first["probabilities"] = {k: round(v, 6) for k, v in p.stated.items()}
-    third = dict(answer=p.malignant, probability=round(p.malignant_probability, 6), threshold=p.threshold)
+    risk = _rounded(p.malignant_probability)
+    third = {} if risk is None else dict(malignant=dict(answer=p.malignant, probability=risk, threshold=p.threshold))
     second = {} if p.balanced is None else dict(balanced=dict(answer=p.balanced if p.familiar else None))
-    return dict(likeliest=first, **second, malignant=third)
+    return dict(likeliest=first, **second, **third)
+
+
+def _rounded(
+    value: float | None,
+) -> float | None:  # to six digits
+    "A probability for an answer."
+    return None if value is None else round(value, 6)
 
 
 def _plain(
     p: Prediction,
 ) -> dict[str, Any]:
     "An answer as JSON."
-    name = BY_CODE[p.predicted].name if p.predicted else None
-    plain = BY_CODE[p.predicted].plain if p.predicted else None
+    known = p.taxonomy[p.predicted] if p.predicted else None
     return dict(
         predicted=p.predicted,
-        name=name,
-        plain=plain,
+        name=known.name if known else None,
+        plain=known.plain if known else None,
         malignant=p.malignant,
-        malignant_probability=round(p.malignant_probability, 6),
+        malignant_probability=_rounded(p.malignant_probability),
         threshold=p.threshold,
         decisions=p.decisions,
         probabilities={k: round(v, 6) for k, v in p.probabilities.items()},
@@ -209,6 +220,11 @@ class Predictor:
         return self.contract["image_size"]
 
     @property
+    def taxonomy(self) -> Taxonomy:
+        "What its codes stand for."
+        return taxonomy_of(self.contract)
+
+    @property
     def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold, mixture ...
         "What a reader of its answers must know about it."
         return _facts(self)
@@ -246,7 +262,7 @@ def _facts(
         k: v if v is None else {c: round(float(x), 6) for c, x in zip(p.contract["classes"], v)}
         for k, v in shares.items()
     }
-    more.update(threshold=p.contract["thresholds"]["malignant"], mixture=p.mixture)
+    more.update(threshold=p.contract["thresholds"].get("malignant"), mixture=p.mixture, classes=p.taxonomy.name)
     more.update(site=p.contract.get("site", ""), readable_overlays=p.explainer.readable)
     return dict(version=p.version, engine=p.engine_name, precision=p.precision, **more, **named)
 
@@ -254,9 +270,9 @@ def _facts(
 def rules_of(
     p: Predictor,
 ) -> dict[str, dict[str, str]]:  # rule -> question, how
-    "The rules that a model can answer by, in words; without a prior there is no balanced one."
-    known = {n: dict(question=r.question, how=r.how) for n, r in RULES.items()}
-    return known if p.contract.get("prior") is not None else {n: r for n, r in known.items() if n != "balanced"}
+    "The rules that a model can answer by, in words; those that it has what is needed for."
+    usable = dict(likeliest=True, balanced=p.contract.get("prior") is not None, malignant=p.taxonomy.tells_malignancy)
+    return {n: dict(question=r.question, how=r.how) for n, r in RULES.items() if usable.get(n, True)}
 
 # %% ../../nbs/serve/01_predictor.ipynb #ace24c34
 def _answers(
@@ -275,14 +291,15 @@ def _answers(
     stated = [None] * len(rows) if predictor.prevalence is None else at_prevalence(rows, prior, predictor.prevalence)
     heat = predictor.explainer.heat(pixels, first) if explain else [None] * len(pixels)
     verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
-    risks, threshold = malignant_probability(rows, classes).tolist(), contract["thresholds"]["malignant"]
+    taxonomy, threshold = predictor.taxonomy, contract["thresholds"].get("malignant")
+    risks = taxonomy.malignant_probability(rows).tolist() if taxonomy.tells_malignancy else [None] * len(rows)
     found = []
     for row, i, even, risk, v, h, x, here in zip(rows.tolist(), first, second, risks, verdicts, heat, vectors, stated):
         p = Prediction(
             dict(zip(classes, row)), classes[i], even, risk, threshold, not v.unfamiliar, v.score, v.odd, h, x
         )
         there = None if here is None else dict(zip(classes, here.tolist()))
-        found.append(replace(p, mixture=predictor.mixture, stated=there))
+        found.append(replace(p, mixture=predictor.mixture, stated=there, taxonomy=taxonomy))
     return found
 
 

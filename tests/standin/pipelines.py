@@ -47,7 +47,9 @@ def evaluation(
     known = {n: p[0] for n, p in PARAMETERS.items()} | (values or {})
     spread = {n: dict(value=v, low=v - half, high=v + half, standard_error=half / 1.96) for n, v in scores.items()}
     best = Champion(
-        known["ChampionVersion"], *(float(known[f"Champion{n}"]) for n in ("BalancedAccuracy", "StandardError"))
+        known["ChampionVersion"],
+        *(float(known[f"Champion{n}"]) for n in ("BalancedAccuracy", "StandardError")),
+        known["ChampionClasses"],
     )
     guards = gate(pd.DataFrame(spread).T, {n: float(known[p]) for n, p in THRESHOLDS.items()}, best)
     metrics = {n: dict(value=v, standard_deviation=half / 1.96) for n, v in scores.items()}

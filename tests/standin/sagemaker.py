@@ -13,7 +13,7 @@ from moto.sagemaker.models import ModelPackage, SageMakerModelBackend, sagemaker
 from moto.sagemaker.responses import SageMakerResponse
 from moto.sagemakerruntime.responses import SageMakerRuntimeResponse
 
-from skin_lesion_mlops.core import CLASSES
+from skin_lesion_mlops.taxonomy import HAM10000
 from tests.standin import faults
 from tests.standin.events import report
 
@@ -245,4 +245,4 @@ def _no(status: int, error: str, **fields: Any) -> tuple[int, dict, str]:
 
 def uniform(kind: str, body: bytes) -> tuple[int, bytes]:
     "A container that never knows."
-    return 200, json.dumps(dict(predictions=[dict(probabilities={c: 1 / 7 for c in CLASSES})])).encode()
+    return 200, json.dumps(dict(predictions=[dict(probabilities={c: 1 / 7 for c in HAM10000.codes})])).encode()
