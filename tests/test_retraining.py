@@ -25,7 +25,7 @@ PIPELINE = dict(
     Parameters=[
         dict(Name="ModelPackageGroupName", Type="String", DefaultValue="skin-lesion-models"),
         *(dict(Name=n, Type="String", DefaultValue="") for n in ("RawBucket", "ProcessedBucket", "ModelsBucket")),
-        *(dict(Name=n, Type="String", DefaultValue="") for n in ("TriggeredBy", "ChampionVersion")),
+        *(dict(Name=n, Type="String", DefaultValue="") for n in ("TriggeredBy", "DataVersion", "ChampionVersion")),
         *(dict(Name=n, Type="Float", DefaultValue=0) for n in ("ChampionBalancedAccuracy", "ChampionStandardError")),
         *(dict(Name=n, Type="Float", DefaultValue=v) for n, v in (("AccuracyThreshold", 0.85), ("MaxEce", 1.0))),
         *(dict(Name=n, Type="Float", DefaultValue=0.0) for n in ("MinBalancedAccuracy", "MinMalignantSensitivity")),
@@ -449,8 +449,8 @@ def test_a_click_that_goes_against_the_gate_deploys_nothing(make, aws):
     pipelines.scores["malignant_sensitivity"] = 0.6
     strict = dict(MinMalignantSensitivity=0.9)
     key = "runs/old/evaluation/evaluation.json"
-    aws.client("s3").put_object(Bucket="processed", Key=key, Body=json.dumps(pipelines.evaluation(strict)))
-    arn = pipelines._register("skin-lesion-models", f"s3://processed/{key}")
+    aws.client("s3").put_object(Bucket="models", Key=key, Body=json.dumps(pipelines.evaluation(strict)))
+    arn = pipelines._register("skin-lesion-models", f"s3://models/{key}")
     approve(p, arn)
     (message,) = p.messages(1)
     assert message["outcome"] == "approval-refused" and "sensitivity 0.600 is below 0.900" in message["message"]

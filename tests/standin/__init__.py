@@ -10,6 +10,7 @@ to moto has a comment that says what it replaces:
     sagemaker.py    pipelines run, endpoints update and roll back, the registry reports approvals
     alarms.py       CloudWatch: an alarm that goes off acts and is reported
     gateway.py      the HTTP API's front door
+    refusals.py     what AWS refuses and moto forgives, each with the place where AWS says so
     provider.py     what the AWS provider for Terraform sets and reads back
     terraform.py    Terraform itself, on a copy of infra/
     faults.py       makes a chosen call fail, and remembers every call that was made

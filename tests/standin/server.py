@@ -10,7 +10,8 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.standin import alarms, events, faults, functions, gateway, pipelines, provider, sagemaker, states, storage
+from tests.standin import alarms, events, faults, functions, gateway, pipelines, provider, refusals, sagemaker, states
+from tests.standin import storage
 
 
 @dataclass
@@ -33,6 +34,7 @@ class StandIn:
         sagemaker.reset()
         provider.reset()
         faults.reset()
+        refusals.reset()
         pipelines.reset()
         states.reset()
 
@@ -72,7 +74,7 @@ def serve(
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     port = port or _free_port()
-    for part in (functions, states, events, sagemaker, alarms, storage, provider):
+    for part in (functions, states, events, sagemaker, alarms, storage, provider, refusals):
         part.install()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find
