@@ -156,10 +156,12 @@ def pipeline_start(
 
     aws = connect(region)
     known, sm = find_platform(aws, platform), aws("sagemaker")
-    given = read_pairs(pairs or [], localised(known))
+    defaults = localised(known)
+    given = read_pairs(pairs or [], defaults)
+    values = {p["Name"]: p["DefaultValue"] for p in defaults["Parameters"]} | given
     best = champion(SageMakerRegistry(sm, aws("s3")), known["model_package_group"])
-    data = read_manifest(aws("s3"), known["buckets"]["raw"], given.get("RawPrefix", "ham10000"))
-    execution = start(sm, known, {"DataVersion": data_version(data), **best, **given})
+    data = data_version(read_manifest(aws("s3"), values["RawBucket"], values["RawPrefix"]))
+    execution = start(sm, known, {"DataVersion": data, **best, **given})
     if wait:
         return watch_execution(sm, execution, every, as_json)
     id = execution.rpartition("/")[2]
