@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..core import BY_CODE, Files, SkinLesionError, malignant_probability, read_json
+from ..core import BY_CODE, SkinLesionError, malignant_probability
 from ..data.pictures import BadImage, read_pixels, resize
-from ..model.bundle import check_contract, open_bundle, softmax
+from ..model.bundle import open_bundle, read_contract, softmax
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
 
@@ -25,14 +25,10 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'SIGNATURES', 'NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor',
-           'create_predictor', 'heat_png', 'overlay']
+__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'create_predictor', 'heat_png',
+           'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
-MAX_PIXELS = 25_000_000  # in one picture; decoding needs three bytes each
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how JPEG and PNG files begin
-
-
 @dataclass(frozen=True)
 class Picture:
     "What is kept of a picture."
@@ -54,16 +50,13 @@ def _picture(
 
 # %% ../../nbs/serve/01_predictor.ipynb #bfc91c91
 def decode(
-    data: bytes,  # a JPEG or PNG file
+    data: bytes,  # a file of one of `pictures.FORMATS`
     size: int,  # side of the model's input, pixels
-    max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
 ) -> Picture:  # raises `BadImage`
     "Open a picture by the route of training."
     if not data:
         raise BadImage("empty", "there are no bytes")
-    if not data.startswith(SIGNATURES):
-        raise BadImage("not_jpeg_or_png", "the bytes do not begin as a JPEG or PNG file does")
-    pixels = read_pixels(io.BytesIO(data), size, max_pixels)
+    pixels = read_pixels(io.BytesIO(data), size)
     with Image.open(io.BytesIO(data)) as head:
         return _picture(pixels, data, head.size)
 
@@ -147,8 +140,8 @@ class Explainer:
             network = self.network()
             from skin_lesion_mlops.model.explain import grad_cam, trustworthy
 
-            self.readable = trustworthy(network.model)
-            return grad_cam(network.model, pixels, classes.tolist())
+            self.readable = trustworthy(network.first)
+            return grad_cam(network.first, pixels, classes.tolist())
 
 
 def _network(
@@ -248,8 +241,7 @@ def create_predictor(
     "Open a bundle for answering."
     check_engine(engine)
     with open_bundle(model) as folder:
-        contract, known = read_json(folder / Files.BUNDLE), load_familiarity(folder)
-        check_contract(contract, str(model))
+        contract, known = read_contract(folder, str(model)), load_familiarity(folder)
         name, run, precision, why = choose_engine(folder, contract, engine)
         explainer = Explainer(Path(model), contract)
         if run is None:
