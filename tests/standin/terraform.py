@@ -85,7 +85,7 @@ class Root:
 
 
 def make_plan(example: str, folder: str) -> dict:
-    "An example's plan as JSON, with key, roles and buckets already made, so that their ARNs are known. In a process of its own."
+    "An example's plan as JSON; key, roles and buckets are there, so their ARNs are known. In a process of its own."
     running = server.serve()
     try:
         root = Root(Path(folder), running.url)
