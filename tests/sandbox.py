@@ -127,7 +127,7 @@ def rehearse_hipaa(folder: str) -> tuple[int, int, float]:
 
 
 def trains(aws: server.StandIn) -> None:
-    "The command agrees with Terraform about the pipeline, whose jobs, isolated and with a disk of their own, are taken."
+    "The command agrees with Terraform about the pipeline; its jobs, isolated, with disks of their own, are taken."
     check("is up to date" in user("pipeline", "upsert"), "Terraform and the command disagree about hipaa")
     found = aws.client("sagemaker").describe_pipeline(PipelineName="skin-lesion-training")
     raw = next(b["Name"] for b in aws.client("s3").list_buckets()["Buckets"] if "-raw-" in b["Name"])
