@@ -167,6 +167,13 @@ def _text(
     "A parameter as a string, whatever its type."
     return p if type(p).__name__ == "ParameterString" else p.to_string()
 
+
+def _tags(
+    p: dict[str, Any],  # from `_parameters`
+) -> dict[str, Any]:  # key -> value
+    "What a job is tagged with; the budget adds up what has our `Project`."
+    return {"Project": p["Project"], "Pipeline": PIPELINE}
+
 # %% ../../nbs/pipeline/01_definition.ipynb #168f91f8
 def _robust() -> dict[str, Any]:  # keyword arguments of a processing or training step
     "Caching and retry policies of a job."
@@ -219,13 +226,6 @@ def _output(
     )
 
 # %% ../../nbs/pipeline/01_definition.ipynb #bb0e20d7
-def _tags(
-    p: dict[str, Any],  # from `_parameters`
-) -> dict[str, Any]:  # key -> value
-    "What a job is tagged with; the budget adds up what has our `Project`."
-    return {"Project": p["Project"], "Pipeline": PIPELINE}
-
-
 def _notebook_step(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`
