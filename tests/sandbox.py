@@ -132,7 +132,6 @@ def trains(aws: server.StandIn) -> None:
     found = aws.client("sagemaker").describe_pipeline(PipelineName="skin-lesion-training")
     raw = next(b["Name"] for b in aws.client("s3").list_buckets()["Buckets"] if "-raw-" in b["Name"])
     aws.client("s3").put_object(Bucket=raw, Key="ham10000/one.jpg", Body=b"image")
-    refusals.account.quotas["ml.g5.xlarge for spot training job usage"] = 1
     default = dict(Arch="resnet50", Weights="imagenet")
     refused = refusals.first_refusal(json.loads(found["PipelineDefinition"]), default, "run")
     check(not refused, f"SageMaker would refuse a job of hipaa: {refused}")

@@ -260,11 +260,10 @@ def _notebook_step(
         tags=[{"Key": k, "Value": v} for k, v in _tags(p).items()],
         sagemaker_session=session,
     )
-    arguments = [a for n, v in values.items() for a in ("-p", n, v)]
     args = processor.run(
         inputs=[_input(n, uri, f"{root}/input/{n}") for n, uri in inputs.items()],
         outputs=[_output(n, uri, f"{root}/{n}") for n, uri in outputs.items()],
-        arguments=["--out", f"{root}/report", *arguments],
+        arguments=["--out", f"{root}/report", *(a for n, v in values.items() for a in ("-p", n, v))],
     )
     return ProcessingStep(name=name, step_args=args, **_robust(), **more)
 

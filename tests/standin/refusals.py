@@ -1,6 +1,6 @@
 """What AWS refuses and moto forgives. `RULES` has a line for each refusal, with the place where AWS says so.
 
-The first half refuses calls, and is put into moto by `install`; `account` is what a new account may use. The second
+The first half refuses calls, and is put into moto by `install`; what may be used is what account.py says of it. The second
 half judges what no call shows: the policies of a Terraform plan, and tags. tests/test_refusals.py shows each rule
 refusing what this platform once did, and accepting what it does.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -29,7 +28,7 @@ from moto.sagemaker.responses import SageMakerResponse
 from skin_lesion_mlops.core import SkinLesionError
 from skin_lesion_mlops.pipeline.cache import inputs_of
 from skin_lesion_mlops.pipeline.expressions import Scope, fill_parameters, resolve
-from tests.standin import faults
+from tests.standin import account, faults
 
 REPO = Path(__file__).resolve().parents[2]
 GUIDE = "https://docs.aws.amazon.com/"
@@ -61,22 +60,13 @@ RULES = {
 }
 
 
-@dataclass
-class Account:
-    "What this account may use: that of a new one, unless a test asks for more."
-
-    concurrency: int = 10  # executions of functions at once, all functions together
-    quotas: dict[str, int] = field(default_factory=dict)  # name of a quota -> instances; the rest as in `quota`
-    ages: dict[tuple[str, str], int] = field(default_factory=dict)  # (bucket, key) -> days since it was last read
-
-
-account = Account()
+ages: dict[tuple[str, str], int] = {}  # (bucket, key) -> days since it was last read
 _installed = False
 
 
 def reset() -> None:
-    "A new account."
-    account.__init__()  # type: ignore[misc]
+    "Nothing is old, and nothing has run."
+    ages.clear()
     _hits.clear()
 
 
@@ -192,7 +182,7 @@ def _keep_archived_objects() -> None:
     get = S3Response.get_object
 
     def get_object(self: Any) -> Any:
-        age = account.ages.get((self.bucket_name, self.parse_key_name()), 0)
+        age = ages.get((self.bucket_name, self.parse_key_name()), 0)
         rules = [text for (bucket, _), text in provider._tiering.items() if bucket == self.bucket_name]
         days = [int(d) for text in rules for d in re.findall(r"<Days>(\d+)</Days>", text)]
         if any(age >= d for d in days):
@@ -210,9 +200,10 @@ def _keep_concurrency() -> None:
     put = LambdaBackend.put_function_concurrency
 
     def put_function_concurrency(self: Any, function_name: str, reserved_concurrency: str) -> str:
+        limit = account.settings["concurrency"]
         others = [f for f in self.list_functions() if f.function_name != function_name]
-        left = account.concurrency - int(reserved_concurrency) - sum(int(f.reserved_concurrency or 0) for f in others)
-        least = min(100, account.concurrency)
+        left = limit - int(reserved_concurrency) - sum(int(f.reserved_concurrency or 0) for f in others)
+        least = min(100, limit)
         if left < least:
             raise InvalidParameterValueException(
                 "Specified ReservedConcurrentExecutions for function decreases account's "
@@ -263,8 +254,8 @@ def cluster(kind: str, job: dict) -> dict:
 
 
 def quota(name: str) -> int:
-    "How many instances a quota admits: of a new account, none with a GPU."
-    return account.quotas.get(name, 0 if GPU.match(name) else 4)
+    "How many instances a quota admits; of what nobody has set, none with a GPU."
+    return int(account.quotas.get(name, 0 if GPU.match(name) else 4))
 
 
 def within_quota(kind: str, job: dict) -> None:

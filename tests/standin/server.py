@@ -10,8 +10,20 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.standin import alarms, events, faults, functions, gateway, pipelines, provider, refusals, sagemaker, states
-from tests.standin import storage
+from tests.standin import (
+    account,
+    alarms,
+    events,
+    faults,
+    functions,
+    gateway,
+    pipelines,
+    provider,
+    refusals,
+    sagemaker,
+    states,
+    storage,
+)
 
 
 @dataclass
@@ -37,6 +49,7 @@ class StandIn:
         refusals.reset()
         pipelines.reset()
         states.reset()
+        account.reset()
 
     def enter(self) -> None:
         "Point this process at it, with an empty account, whatever was in it."
@@ -74,7 +87,7 @@ def serve(
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     port = port or _free_port()
-    for part in (functions, states, events, sagemaker, alarms, storage, provider, refusals):
+    for part in (functions, states, events, sagemaker, alarms, storage, provider, account, refusals):
         part.install()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find
