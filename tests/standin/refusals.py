@@ -1,8 +1,8 @@
 """What AWS refuses and moto forgives. `RULES` has a line for each refusal, with the place where AWS says so.
 
-The first half refuses calls and is put into moto by `install`; what may be used is what account.py says of it. The second
-half judges what no call shows: the policies of a Terraform plan, and tags. tests/test_refusals.py shows each rule refusing
-what this platform once did, and accepting what it does.
+The first half refuses calls and is put into moto by `install`; what may be used is what account.py says of it. The
+second half judges what no call shows: the policies of a Terraform plan, and tags. tests/test_refusals.py shows each
+rule refusing what this platform once did, and accepting what it does.
 """
 
 from __future__ import annotations
