@@ -26,7 +26,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     # where
     "RawBucket": ("skin-lesion-raw", "bucket of the images as they came"),
     "ProcessedBucket": ("skin-lesion-processed", "bucket of shards and splits; they expire"),
-    "ModelsBucket": ("skin-lesion-models-artifacts", "bucket of models, their evidence, checkpoints and pretrained weights"),
+    "ModelsBucket": ("skin-lesion-models-artifacts", "bucket of models, their evidence, checkpoints and weights"),
     "RawPrefix": ("ham10000", "folder of the images in RawBucket"),
     "WeightsPrefix": ("weights/none", "folder of a weights file in ModelsBucket; weights/none has none"),
     "RoleArn": ("arn:aws:iam::000000000000:role/skin-lesion-pipeline", "role the jobs take on; always given on AWS"),
