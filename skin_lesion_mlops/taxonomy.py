@@ -69,8 +69,9 @@ class Taxonomy:
         raise SkinLesionError(f"{self.name} has no diagnosis {code!r}", f"use one of {', '.join(self.codes)}")
 
     def malignant_probability(self, probabilities: Any) -> Any:  # (..., classes) -> (...)
-        "The probability that a lesion is malignant: the malignant classes, added up."
-        return probabilities[..., [d.malignant for d in self.classes]].sum(-1)
+        "The probability that a lesion is malignant: the malignant classes, added up; NaN where that tells nothing."
+        risk = probabilities[..., [d.malignant for d in self.classes]].sum(-1)
+        return risk if self.tells_malignancy else risk * float("nan")
 
     def is_malignant(self, labels: Any) -> Any:  # (n,) class numbers -> (n,) bool
         "Are these malignant?"

@@ -84,7 +84,7 @@ locals {
         { test = "Bool", variable = "kms:GrantIsForAWSResource", values = ["true"] },
       ]) },
       # Weights of nobody: the object that an input channel must hold.
-      { sid = "WriteEmptyWeights", actions = ["s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging"], resources = ["${local.arn}:s3:::${var.name}-models-artifacts-*/weights/none/*"], conditions = [] },
+      { sid = "WriteEmptyInputs", actions = ["s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging"], resources = [for n in ["weights", "classes"] : "${local.arn}:s3:::${var.name}-models-artifacts-*/${n}/none/*"], conditions = [] },
       { sid = "DeliverLogs", actions = ["logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:UpdateLogDelivery"], resources = ["*"], conditions = [] },
       { sid = "SignInToImages", actions = ["ecr:GetAuthorizationToken"], resources = ["*"], conditions = [] },
       { sid = "PullBases", actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], resources = [for base in local.bases : "${local.arn}:ecr:${var.region}:*:repository/${base}"], conditions = [] },

@@ -83,7 +83,7 @@ def _put(
     path: Path,
     bucket: str,
     folder: str,  # in the bucket
-) -> str:  # the prefix
+) -> str:  # its prefix in the bucket
     "Copy a file into a folder that is named after its content."
     prefix = f"{folder}/{hash_file(path)}"
     target = s3_path(home, f"s3://{bucket}/{prefix}/{path.name}")
@@ -288,8 +288,8 @@ def run_verb(
         if value is not None:
             values[name] = value
     if classes is not None:
-        buckets = {p["Name"]: p.get("DefaultValue") for p in what["Parameters"]}
-        values.update(take_classes(home, classes, values.get("ModelsBucket", buckets.get("ModelsBucket"))))
+        bucket = {**{p["Name"]: p.get("DefaultValue", "") for p in what["Parameters"]}, **values}["ModelsBucket"]
+        values.update(take_classes(home, classes, bucket))
     execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json)
 
 # %% ../../nbs/cli/03_run.ipynb #bd63e7cf

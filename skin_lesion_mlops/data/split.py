@@ -68,8 +68,8 @@ def split(
     groups = rows.groupby("group").agg(n=("n", "sum"), u=("u", "min"))
     groups["dx"] = rows.assign(common=common).sort_values(["common", "dx"]).groupby("group")["dx"].first()  # the rarest
     groups = groups.sort_values("u")
-    lesions = pd.crosstab(*(rows.drop_duplicates(["group", "lesion_id", "dx"])[c] for c in ("group", "dx")))
-    lesions = lesions.reindex(groups.index)
+    once = rows.drop_duplicates(["group", "lesion_id", "dx"])
+    lesions = pd.crosstab(once["group"], once["dx"]).reindex(groups.index)
     test = _filled(groups["u"] < SHARES["test"], lesions)
     rest = groups[~test]
     before = rest.groupby("dx")["n"].cumsum() - rest["n"] / 2  # images ahead of a group's middle, in its class
@@ -79,7 +79,7 @@ def split(
     side[rest.index] = np.where(validation, "validation", "train")
     return rows.drop(columns=["u", "n"]).assign(split=rows["group"].map(side))
 
-
+# %% ../../nbs/data/07_split.ipynb #d34fc2e6
 def _filled(
     chosen: pd.Series,  # per group, in the order in which they are called: is it in?
     lesions: pd.DataFrame,  # per group and class, how many

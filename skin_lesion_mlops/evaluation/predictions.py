@@ -39,10 +39,7 @@ class Predictions:
             self, labels=self.labels[which], probabilities=self.probabilities[which], lesions=self.lesions[which]
         )
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        "The codes of the classes."
-        return self.taxonomy.codes
+    classes = property(lambda self: self.taxonomy.codes, doc="The codes of the classes.")
 
     @property
     def predicted(self) -> np.ndarray:  # (n,) int
@@ -62,8 +59,6 @@ class Predictions:
     @property
     def score(self) -> np.ndarray:  # (n,) float; NaN where the table does not tell malignant from benign
         "The probability of malignancy: that of the malignant classes together."
-        if not self.taxonomy.tells_malignancy:
-            return np.full(len(self), np.nan)
         return self.taxonomy.malignant_probability(self.probabilities)
 
     @property

@@ -126,7 +126,7 @@ def _answer_columns(
     p = np.array([_number(entry["probabilities"].get(c)) for c in taxonomy.codes])
     if not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-3:
         raise Unreadable("bad_answer", "its probabilities are missing, negative or do not add up to 1")
-    risk = float(taxonomy.malignant_probability(p)) if taxonomy.tells_malignancy else np.nan
+    risk = float(taxonomy.malignant_probability(p))
     unfamiliar = (entry.get("out_of_distribution") or {}).get("flag")
     threshold = _number(entry.get("threshold", 0.5))
     answer = dict(predicted=taxonomy.codes[int(p.argmax())], confidence=float(p.max()), malignant_probability=risk)

@@ -61,7 +61,7 @@ def approved_figures(
 
 def _sensitivity(
     evaluation: dict[str, Any],
-) -> dict[str, float | None]:  # value, low, high; the value is None where the classes tell nothing malignant
+) -> dict[str, Any]:  # value, low, high; the value is None where the classes tell nothing malignant
     "The malignant sensitivity at approval."
     return evaluation["operating_points"].get("malignant_sensitivity", dict(value=None))
 

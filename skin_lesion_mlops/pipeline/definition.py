@@ -62,13 +62,18 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "LabelSmoothing": (0.0, "share of the target spread over the other classes"),
     "Freeze": ("none", "part of the network that is not trained: none or backbone"),
     "Patience": (10, "stop after this many epochs without improvement; 0 = never"),
-    # the gate
-    **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
-    "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
-    "ChampionClasses": ("", "codes that it tells apart, separated by blanks; empty = not known"),
-    "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
-    "ChampionStandardError": (0.0, "standard error of that"),
 }
+
+# %% ../../nbs/pipeline/01_definition.ipynb #c5cd1563
+PARAMETERS.update(
+    {
+        **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
+        "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
+        "ChampionClasses": ("", "codes that it tells apart, separated by blanks; empty = not known"),
+        "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
+        "ChampionStandardError": (0.0, "standard error of that"),
+    }
+)
 
 # %% ../../nbs/pipeline/01_definition.ipynb #d2f0f945
 ALLOWED = {

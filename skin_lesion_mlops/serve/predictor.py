@@ -102,9 +102,8 @@ class Prediction:
     @property
     def malignant(self) -> bool | None:  # None for an unfamiliar picture, and where nothing is said of malignancy
         "At or above the operating threshold?"
-        if self.malignant_probability is None or not self.familiar:
-            return None
-        return flagged(self.malignant_probability, self.threshold)
+        at = self.threshold if self.familiar else None
+        return None if at is None else flagged(self.malignant_probability, at)
 
     @property
     def decisions(self) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on

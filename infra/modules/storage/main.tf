@@ -335,11 +335,13 @@ data "aws_iam_policy_document" "bucket" {
   }
 }
 
-# SageMaker refuses a job with an input that holds no object; this one stands for "no weights file".
-resource "aws_s3_object" "no_weights" {
+# SageMaker refuses a job with an input that holds no object; these stand for "no weights file" and "no table of classes".
+resource "aws_s3_object" "none" {
+  for_each = { weights = "Weights", classes = "Classes" }
+
   bucket  = aws_s3_bucket.this["models"].id
-  key     = "weights/none/empty"
-  content = "The pipeline's parameter Weights is not `file`: nothing is read from here.\n"
+  key     = "${each.key}/none/empty"
+  content = "The pipeline's parameter ${each.value} is not `file`: nothing is read from here.\n"
 
   kms_key_id = var.kms_key_arn
 
