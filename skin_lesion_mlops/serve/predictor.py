@@ -25,14 +25,10 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'SIGNATURES', 'NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor',
-           'create_predictor', 'heat_png', 'overlay']
+__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'create_predictor', 'heat_png',
+           'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
-MAX_PIXELS = 25_000_000  # in one picture; decoding needs three bytes each
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")  # how JPEG and PNG files begin
-
-
 @dataclass(frozen=True)
 class Picture:
     "What is kept of a picture."
@@ -54,16 +50,13 @@ def _picture(
 
 # %% ../../nbs/serve/01_predictor.ipynb #bfc91c91
 def decode(
-    data: bytes,  # a JPEG or PNG file
+    data: bytes,  # a file of one of `pictures.FORMATS`
     size: int,  # side of the model's input, pixels
-    max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
 ) -> Picture:  # raises `BadImage`
     "Open a picture by the route of training."
     if not data:
         raise BadImage("empty", "there are no bytes")
-    if not data.startswith(SIGNATURES):
-        raise BadImage("not_jpeg_or_png", "the bytes do not begin as a JPEG or PNG file does")
-    pixels = read_pixels(io.BytesIO(data), size, max_pixels)
+    pixels = read_pixels(io.BytesIO(data), size)
     with Image.open(io.BytesIO(data)) as head:
         return _picture(pixels, data, head.size)
 
