@@ -242,13 +242,15 @@ def create_trainer(
     parameters: Hyperparameters,  # how to train
     world: World | None = None,  # this process among its peers; alone by default
     stop: Callable[[], bool] = lambda: False,  # asked between batches
+    told: dict[str, list[str]] | None = None,  # what a patient is described by; None: learned from the training images
 ) -> Trainer:  # raises `SkinLesionError`
     "Put a run together: check the data, build the network, freeze what is to be frozen."
     p, world, a = parameters, world or World(), train.contract
     check_hyperparameters(p)
     check_splits(train, validation, p.batch_size, world)
     weights = class_weights(train.labels, p.class_weights).to(world.device)
-    told = learn_metadata(train.index.localization) if p.metadata == "patient" else {}
+    if told is None:
+        told = learn_metadata(train.index.localization) if p.metadata == "patient" else {}
     seed_everything(p.seed)
     model = create_model(p.arch, p.weights, len(weights), a["mean"], a["std"], metadata_width(told))
     model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -599,9 +601,10 @@ def fit(
     checkpoints: str | Path | None = None,  # folder; a run that finds its own checkpoints there continues
     world: World | None = None,  # this process among its peers; alone by default
     stop: Callable[[], bool] = lambda: False,  # asked between batches; true ends training with `Stopped`
+    told: dict[str, list[str]] | None = None,  # what a patient is described by; None: learned from the training images
 ) -> Fitted:  # raises `SkinLesionError`
     "Train a network; keep the best epoch."
-    trainer = create_trainer(train, validation, parameters, world, stop)
+    trainer = create_trainer(train, validation, parameters, world, stop, told)
     state = create_state(trainer)
     folder = Path(checkpoints) if checkpoints else None
     if folder:
