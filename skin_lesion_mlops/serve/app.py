@@ -25,6 +25,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from ..core import DIAGNOSES, SkinLesionError
+from ..evaluation.decisions import RULES
 from ..model.familiarity import REASONS
 from .admission import Admission, Limits, receive
 from .capture import Capture, describe_pictures, record
@@ -374,7 +375,9 @@ def _people_routes(app: FastAPI, service: Service) -> None:
     async def about() -> dict[str, Any]:
         classes = [dict(code=d.code, name=d.name, plain=d.plain, malignant=d.malignant) for d in DIAGNOSES]
         limits = dict(images=MAX_IMAGES, bytes=service.admission.limits.body, token=bool(service.token))
-        return dict(model=service.predictor.facts, classes=classes, features=REASONS, notice=NOTICE, limits=limits)
+        rules = {n: dict(question=r.question, how=r.how) for n, r in RULES.items()}
+        told = dict(classes=classes, features=REASONS, rules=rules, notice=NOTICE, limits=limits)
+        return dict(model=service.predictor.facts, **told)
 
 # %% ../../nbs/serve/06_app.ipynb #311f8dd0
 @asynccontextmanager
