@@ -113,6 +113,8 @@ class FittedEnsemble:
     index: pd.DataFrame  # these images, m rows
     prior: np.ndarray  # (classes,), shares in the training images
     history: pd.DataFrame  # one row per member and epoch
+    best_epoch: int  # of the last member, from 1
+    parameters: Hyperparameters  # of all of them
     trainer: Trainer  # of the first member
 
 
@@ -148,7 +150,7 @@ def fit_members(
             seen.setdefault(m.fold, []).append((m.validation, *said))
             if len(planned) > 1:
                 log(fits[-1].trainer, f"member {i + 1} of {len(planned)}: {m.arch}, epoch {fits[-1].best_epoch} kept")
-    return _together(planned, fits, seen, told, p.views)
+    return _together(planned, fits, seen, told, p)
 
 # %% ../../nbs/model/12_folds.ipynb #046fab87
 def _mean(
@@ -163,10 +165,10 @@ def _together(
     fits: Sequence[Any],  # a `Fitted` for each
     seen: Mapping[int, list[Any]],  # fold -> images, answers, answers without the patient; of each architecture
     told: dict[str, list[str]],
-    views: int,
+    p: Hyperparameters,
 ) -> FittedEnsemble:
     "Several fits as one."
-    single = len(fits) == 1 and views == 1
+    single = len(fits) == 1 and p.views == 1
     nets, folds = [f.model for f in fits], [seen[k] for k in sorted(seen)]
     index = pd.concat([fold[0][0].index for fold in folds], ignore_index=True) if folds else pd.DataFrame()
     logits, untold = (
@@ -175,12 +177,14 @@ def _together(
     counts = np.concatenate([m.train.labels for m in planned])
     history = pd.concat([f.history.assign(member=i + 1) for i, f in enumerate(fits)], ignore_index=True)
     return FittedEnsemble(
-        nets[0] if single else Ensemble(nets, views),
+        nets[0] if single else Ensemble(nets, p.views),
         told,
         logits,
         untold,
         index,
         class_shares(counts, nets[0].head.out_features),
         history if len(fits) > 1 else fits[0].history,
+        fits[-1].best_epoch,
+        p,
         fits[0].trainer,
     )

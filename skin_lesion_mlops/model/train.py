@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..core import Files, SkinLesionError, progress, seed_everything
 from ..data.shards import Shards
 from ..evaluation.decisions import class_shares
+from .calibration import undo_weights
 from .hyperparameters import Hyperparameters, check_hyperparameters
 from .classifier import Classifier
 from .metadata import encode_metadata, learn_metadata, metadata_width
@@ -50,8 +51,8 @@ from .world import World, all_reduce, autocast, choose_precision, create_scaler,
 __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
            'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'create_trainer', 'State', 'create_state',
            'kept', 'best_path', 'save_checkpoint', 'read_checkpoint', 'refuse_foreign', 'load_checkpoint', 'prepare',
-           'descend', 'train_step', 'should_stop', 'train_epoch', 'distributed', 'stop_early', 'validate', 'unweigh',
-           'settle', 'finish_epoch', 'Fitted', 'fit']
+           'descend', 'train_step', 'should_stop', 'train_epoch', 'distributed', 'stop_early', 'validate', 'settle',
+           'finish_epoch', 'Fitted', 'fit']
 
 # %% ../../nbs/model/11_train.ipynb #c7671833
 Source = Callable[[np.ndarray], torch.Tensor]  # image numbers -> inputs of these images, on the CPU
@@ -545,14 +546,6 @@ def validate(
     return infer(trainer, answer, trainer.validation, len(trainer.validation_labels), "validating")
 
 # %% ../../nbs/model/11_train.ipynb #b1e14df1
-def unweigh(
-    trainer: Trainer,
-    logits: np.ndarray,  # (m, classes), from `validate`
-) -> np.ndarray:  # (m, classes), logits of the posterior
-    "Take back what class weights did to the answers."
-    return logits - np.log(trainer.weights.cpu().numpy())
-
-
 def settle(
     trainer: Trainer,  # its model is changed in place
 ) -> None:
@@ -567,7 +560,8 @@ def finish_epoch(
 ) -> bool:  # is this the best epoch so far?
     "Validate, print the epoch's line, and turn the page."
     loss, weight = all_reduce(trainer.world, state.loss, state.weight)
-    found = scores(unweigh(trainer, validate(trainer, kept(trainer, state))), trainer.validation_labels, trainer.prior)
+    logits = undo_weights(validate(trainer, kept(trainer, state)), trainer.weights.cpu().numpy())
+    found = scores(logits, trainer.validation_labels, trainer.prior)
     measured = {f"validation_{k}": v for k, v in found.items()}
     row = dict(epoch=state.epoch + 1, train_loss=loss / weight, **measured)
     row["learning_rate"] = state.optimizer.param_groups[0]["lr"]
@@ -624,6 +618,6 @@ def fit(
         if folder:
             save_checkpoint(trainer, state, folder)
     trainer.learner.load_state_dict(best)
-    logits = unweigh(trainer, validate(trainer))
+    logits = undo_weights(validate(trainer), trainer.weights.cpu().numpy())
     settle(trainer)
     return Fitted(trainer.model, pd.DataFrame(state.history), state.best_epoch, logits, trainer)
