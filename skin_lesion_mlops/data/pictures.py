@@ -237,7 +237,7 @@ NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 c
 
 def hash_distances(
     a: Sequence[str],  # n hashes from `perceptual_hash`
-    b: Sequence[str],  # n others
+    b: Sequence[str],  # as many others
 ) -> np.ndarray:  # (n,) signs that differ, in the orientation that suits best
     "How far apart hashes are, pair by pair."
     upright = oriented_signs(a)[0]

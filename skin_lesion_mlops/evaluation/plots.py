@@ -282,7 +282,7 @@ def plot_confusion(e: Evaluation) -> Figure:
         ax.set_title(title)
     return fig
 
-
+# %% ../../nbs/evaluation/07_plots.ipynb #4555f363
 @in_style
 def plot_classes(e: Evaluation) -> Figure:
     "Recall by both rules and precision of each diagnosis, with intervals."

@@ -37,7 +37,7 @@ _NAME = re.compile(r"[a-z0-9](-?[a-z0-9]){0,62}")
 def site_folder(
     home: Path,  # the home folder
     group: str,  # model package group
-    version: int | str,  # a number
+    version: int | str,
     name: str,
 ) -> Path:  # it need not exist; raises `SkinLesionError` for a name that no folder should have
     "Where the profile of a site lies."
@@ -103,11 +103,11 @@ def _opened(
         raise SkinLesionError(f"the profile {number}/{name} is not what was made: {'; '.join(wrong)}", "validate again")
     return folder
 
-
+# %% ../../nbs/pipeline/09_sites.ipynb #732f64a5
 def list_sites(
     registry: LocalRegistry,
     group: str,  # model package group
-    version: int | str,  # a number
+    version: int | str,
 ) -> dict[str, str]:  # name of the site -> state of its profile
     "The profiles of a version."
     shelf = registry.home / "registry" / group / "sites" / str(version)
@@ -150,7 +150,7 @@ def decide_site(
 def approved_profile(
     registry: LocalRegistry,
     group: str,  # model package group
-    version: int | str,  # a number
+    version: int | str,
     name: str,
 ) -> dict[str, Any]:  # see `bundle.PROFILE`; raises `SkinLesionError` unless it is approved
     "The numbers that may be served."

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..core import BY_CODE, SkinLesionError, malignant_probability
 from ..data.pictures import BadImage, read_pixels, resize
-from ..evaluation.decisions import at_prevalence, balanced, flagged, likeliest, read_prevalence
+from ..evaluation.decisions import RULES, at_prevalence, balanced, flagged, likeliest, read_prevalence
 from ..model.bundle import open_bundle, posterior, read_contract, with_profile
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'create_predictor', 'heat_png',
-           'overlay']
+__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'rules_of', 'create_predictor',
+           'heat_png', 'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
 @dataclass(frozen=True)
@@ -105,32 +105,43 @@ class Prediction:
     @property
     def decisions(self) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on
         "What each rule says; an answer is None for an unfamiliar picture."
-        here = self.stated or self.probabilities
-        first: dict[str, Any] = dict(
-            answer=self.predicted, probability=round(here[self.likeliest], 6), mixture=self.mixture
-        )
-        if self.stated:
-            first["probabilities"] = {k: round(v, 6) for k, v in self.stated.items()}
-        third = dict(answer=self.malignant, probability=round(self.malignant_probability, 6), threshold=self.threshold)
-        second = {} if self.balanced is None else dict(balanced=dict(answer=self.balanced if self.familiar else None))
-        return dict(likeliest=first, **second, malignant=third)
+        return _decisions(self)
 
     def to_dict(self) -> dict[str, Any]:  # plain JSON, without the heat map
         "The answer as its reader gets it."
-        name = BY_CODE[self.predicted].name if self.predicted else None
-        plain = BY_CODE[self.predicted].plain if self.predicted else None
-        odd = dict(flag=not self.familiar, score=self.unfamiliarity, reasons=self.odd)
-        return dict(
-            predicted=self.predicted,
-            name=name,
-            plain=plain,
-            malignant=self.malignant,
-            malignant_probability=round(self.malignant_probability, 6),
-            threshold=self.threshold,
-            decisions=self.decisions,
-            probabilities={k: round(v, 6) for k, v in self.probabilities.items()},
-            out_of_distribution=odd,
-        )
+        return _plain(self)
+
+# %% ../../nbs/serve/01_predictor.ipynb #abf13e3f
+def _decisions(
+    p: Prediction,
+) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on
+    "What each rule says."
+    here = p.stated or p.probabilities
+    first: dict[str, Any] = dict(answer=p.predicted, probability=round(here[p.likeliest], 6), mixture=p.mixture)
+    if p.stated:
+        first["probabilities"] = {k: round(v, 6) for k, v in p.stated.items()}
+    third = dict(answer=p.malignant, probability=round(p.malignant_probability, 6), threshold=p.threshold)
+    second = {} if p.balanced is None else dict(balanced=dict(answer=p.balanced if p.familiar else None))
+    return dict(likeliest=first, **second, malignant=third)
+
+
+def _plain(
+    p: Prediction,
+) -> dict[str, Any]:
+    "An answer as JSON."
+    name = BY_CODE[p.predicted].name if p.predicted else None
+    plain = BY_CODE[p.predicted].plain if p.predicted else None
+    return dict(
+        predicted=p.predicted,
+        name=name,
+        plain=plain,
+        malignant=p.malignant,
+        malignant_probability=round(p.malignant_probability, 6),
+        threshold=p.threshold,
+        decisions=p.decisions,
+        probabilities={k: round(v, 6) for k, v in p.probabilities.items()},
+        out_of_distribution=dict(flag=not p.familiar, score=p.unfamiliarity, reasons=p.odd),
+    )
 
 # %% ../../nbs/serve/01_predictor.ipynb #fcf3b8e5
 @dataclass
@@ -198,18 +209,9 @@ class Predictor:
         return self.contract["image_size"]
 
     @property
-    def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold ...
+    def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold, mixture ...
         "What a reader of its answers must know about it."
-        named = {k: self.contract[k] for k in ("arch", "image_size", "temperature", "data_hash", "weights_hash")}
-        prior = self.contract.get("prior")
-        shares = dict(prior=prior, prevalence=prior if self.prevalence is None else self.prevalence)
-        more: dict[str, Any] = {
-            k: v if v is None else {c: round(float(x), 6) for c, x in zip(self.contract["classes"], v)}
-            for k, v in shares.items()
-        }
-        more.update(threshold=self.contract["thresholds"]["malignant"], mixture=self.mixture)
-        more.update(site=self.contract.get("site", ""), readable_overlays=self.explainer.readable)
-        return dict(version=self.version, engine=self.engine_name, precision=self.precision, **more, **named)
+        return _facts(self)
 
     @property
     def mixture(self) -> str:  # "training", "site NAME" or "stated"
@@ -231,6 +233,30 @@ class Predictor:
         (p,) = self.predict([decode(_painted_skin(), self.size)])
         if abs(sum(p.probabilities.values()) - 1) > 1e-3:
             raise FloatingPointError("the probabilities of the warm-up picture do not add up to one")
+
+# %% ../../nbs/serve/01_predictor.ipynb #b7ea72a8
+def _facts(
+    p: Predictor,
+) -> dict[str, Any]:
+    "What a reader of its answers must know."
+    named = {k: p.contract[k] for k in ("arch", "image_size", "temperature", "data_hash", "weights_hash")}
+    prior = p.contract.get("prior")
+    shares = dict(prior=prior, prevalence=prior if p.prevalence is None else p.prevalence)
+    more: dict[str, Any] = {
+        k: v if v is None else {c: round(float(x), 6) for c, x in zip(p.contract["classes"], v)}
+        for k, v in shares.items()
+    }
+    more.update(threshold=p.contract["thresholds"]["malignant"], mixture=p.mixture)
+    more.update(site=p.contract.get("site", ""), readable_overlays=p.explainer.readable)
+    return dict(version=p.version, engine=p.engine_name, precision=p.precision, **more, **named)
+
+
+def rules_of(
+    p: Predictor,
+) -> dict[str, dict[str, str]]:  # rule -> question, how
+    "The rules that a model can answer by, in words; without a prior there is no balanced one."
+    known = {n: dict(question=r.question, how=r.how) for n, r in RULES.items()}
+    return known if p.contract.get("prior") is not None else {n: r for n, r in known.items() if n != "balanced"}
 
 # %% ../../nbs/serve/01_predictor.ipynb #ace24c34
 def _answers(
