@@ -164,7 +164,10 @@ def _outputs(
 ARCHS = tuple(ARCHITECTURES)
 
 DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help=IMAGES)]
-Arch = Annotated[Optional[str], typer.Option("--arch", metavar="NAME", help=f"{', '.join(ARCHS)}; several with commas  [default: resnet50]")]
+Arch = Annotated[
+    Optional[str],
+    typer.Option("--arch", metavar="NAME", help=f"{', '.join(ARCHS)}; several with commas  [default: resnet50]"),
+]
 Epochs = Annotated[
     Optional[int],
     typer.Option("--epochs", metavar="N", min=1, help="passes over the training images, at most  [default: 50]"),

@@ -49,10 +49,10 @@ from .world import World, all_reduce, autocast, choose_precision, create_scaler,
 
 # %% auto #0
 __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
-           'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'create_trainer', 'State', 'create_state',
-           'kept', 'best_path', 'save_checkpoint', 'read_checkpoint', 'refuse_foreign', 'load_checkpoint', 'prepare',
-           'descend', 'train_step', 'should_stop', 'train_epoch', 'distributed', 'stop_early', 'validate', 'settle',
-           'finish_epoch', 'Fitted', 'fit']
+           'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'fresh_network', 'create_trainer',
+           'State', 'create_state', 'kept', 'best_path', 'save_checkpoint', 'read_checkpoint', 'refuse_foreign',
+           'load_checkpoint', 'prepare', 'descend', 'train_step', 'should_stop', 'train_epoch', 'distributed',
+           'stop_early', 'validate', 'settle', 'finish_epoch', 'Fitted', 'fit']
 
 # %% ../../nbs/model/11_train.ipynb #c7671833
 Source = Callable[[np.ndarray], torch.Tensor]  # image numbers -> inputs of these images, on the CPU
@@ -215,7 +215,7 @@ def freeze_backbone(
 
     def embed(
         x: torch.Tensor,  # pixels
-        rows: torch.Tensor,  # image numbers
+        rows: torch.Tensor,
     ) -> torch.Tensor:
         "Embed, unless asked to stop."
         if trainer.stop():  # there is nothing to save yet
@@ -236,6 +236,18 @@ def encoded(
     "The patients of a split."
     return torch.from_numpy(encode_metadata(told, shards.index)).to(world.device)
 
+
+def fresh_network(
+    p: Hyperparameters,
+    num_classes: int,
+    contract: Mapping[str, Any],  # of the data set: mean, std
+    metadata: int,  # numbers that describe a patient
+) -> Classifier:
+    "The network before the first step; the seed decides what its weights do not."
+    seed_everything(p.seed)
+    model = create_model(p.arch, p.weights, num_classes, contract["mean"], contract["std"], metadata)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
 # %% ../../nbs/model/11_train.ipynb #bbfafda2
 def create_trainer(
     train: Shards,  # training images
@@ -252,10 +264,7 @@ def create_trainer(
     weights = class_weights(train.labels, p.class_weights).to(world.device)
     if told is None:
         told = learn_metadata(train.index.localization) if p.metadata == "patient" else {}
-    seed_everything(p.seed)
-    model = create_model(p.arch, p.weights, len(weights), a["mean"], a["std"], metadata_width(told))
-    model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    precision = choose_precision(p.precision, p.arch, world.device)
+    model = fresh_network(p, len(weights), a, metadata_width(told)).to(world.device)
     labels = torch.from_numpy(np.array(train.labels, np.int64)).to(world.device)
     trainer = Trainer(
         parameters=p,
@@ -272,11 +281,11 @@ def create_trainer(
         image_size=a["image_size"],
         data_hash=a["data_hash"],
         world=world,
-        precision=precision,
+        precision=choose_precision(p.precision, p.arch, world.device),
         stop=stop,
     )
     images = f"{len(train)} images of {trainer.image_size} px"
-    log(trainer, f"{p.arch} from {model.parent}; {images}; {precision} on {world.device}")
+    log(trainer, f"{p.arch} from {model.parent}; {images}; {trainer.precision} on {world.device}")
     if p.freeze == "backbone":
         freeze_backbone(trainer)
     else:
