@@ -49,10 +49,10 @@ from .world import World, all_reduce, autocast, choose_precision, create_scaler,
 
 # %% auto #0
 __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
-           'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'fresh_network', 'create_trainer',
-           'State', 'create_state', 'kept', 'best_path', 'save_checkpoint', 'read_checkpoint', 'refuse_foreign',
-           'load_checkpoint', 'prepare', 'descend', 'train_step', 'should_stop', 'train_epoch', 'distributed',
-           'stop_early', 'validate', 'settle', 'finish_epoch', 'Fitted', 'fit']
+           'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'fresh_network', 'announce',
+           'create_trainer', 'State', 'create_state', 'kept', 'best_path', 'save_checkpoint', 'read_checkpoint',
+           'refuse_foreign', 'load_checkpoint', 'prepare', 'descend', 'train_step', 'should_stop', 'train_epoch',
+           'distributed', 'stop_early', 'validate', 'settle', 'finish_epoch', 'Fitted', 'fit']
 
 # %% ../../nbs/model/11_train.ipynb #c7671833
 Source = Callable[[np.ndarray], torch.Tensor]  # image numbers -> inputs of these images, on the CPU
@@ -248,6 +248,14 @@ def fresh_network(
     model = create_model(p.arch, p.weights, num_classes, contract["mean"], contract["std"], metadata)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+
+def announce(
+    trainer: Trainer,
+) -> None:
+    "Say what is about to be trained."
+    p, images = trainer.parameters, f"{len(trainer.labels)} images of {trainer.image_size} px"
+    log(trainer, f"{p.arch} from {trainer.model.parent}; {images}; {trainer.precision} on {trainer.world.device}")
+
 # %% ../../nbs/model/11_train.ipynb #bbfafda2
 def create_trainer(
     train: Shards,  # training images
@@ -265,14 +273,13 @@ def create_trainer(
     if told is None:
         told = learn_metadata(train.index.localization) if p.metadata == "patient" else {}
     model = fresh_network(p, len(weights), a, metadata_width(told)).to(world.device)
-    labels = torch.from_numpy(np.array(train.labels, np.int64)).to(world.device)
     trainer = Trainer(
         parameters=p,
         model=model,
         learner=model,
         train=pixels(train),
         validation=pixels(validation),
-        labels=labels,
+        labels=torch.from_numpy(np.array(train.labels, np.int64)).to(world.device),
         validation_labels=np.asarray(validation.labels),
         patients=(encoded(told, train, world), encoded(told, validation, world)),
         told=told,
@@ -284,8 +291,7 @@ def create_trainer(
         precision=choose_precision(p.precision, p.arch, world.device),
         stop=stop,
     )
-    images = f"{len(train)} images of {trainer.image_size} px"
-    log(trainer, f"{p.arch} from {model.parent}; {images}; {trainer.precision} on {world.device}")
+    announce(trainer)
     if p.freeze == "backbone":
         freeze_backbone(trainer)
     else:
