@@ -243,7 +243,9 @@ def _inputs_of_transform(
     arguments: dict[str, Any],  # with the `Containers` of its model
 ) -> list[tuple[str, str, str]]:  # name, path in the container, S3 location
     "What a batch transform reads: the models, source code that is apart from them, and the data."
-    found = [("data", "/opt/ml/input/data/transform", arguments["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"])]
+    found = [
+        ("data", "/opt/ml/input/data/transform", arguments["TransformInput"]["DataSource"]["S3DataSource"]["S3Uri"])
+    ]
     for i, c in enumerate(arguments.get("Containers", []), 1):
         source = (c.get("Environment") or {}).get("SAGEMAKER_SUBMIT_DIRECTORY", "")
         found += [(f"model-{i}", f"/opt/ml/models/{i}", c["ModelDataUrl"])] if c.get("ModelDataUrl") else []
@@ -379,7 +381,9 @@ def entry_of(
 def remember(
     file: Path,  # from `entry_of`, or in the run's own folder
     home: Path,  # the home folder
-    entry: dict[str, Any],  # `run`, `key`, `properties`, `outputs`: name -> S3 location, `keys`: name -> what it wrote there
+    entry: dict[
+        str, Any
+    ],  # `run`, `key`, `properties`, `outputs`: name -> S3 location, `keys`: name -> what it wrote there
 ) -> None:
     "Keep the result of a step that has succeeded."
     hashes = {n: _hash_output(home, entry, n) for n in entry["outputs"]}

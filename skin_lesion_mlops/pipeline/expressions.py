@@ -294,5 +294,8 @@ def all_steps(
     found = []
     for s in steps:
         a = s.get("Arguments", {})
-        found += [s, *all_steps([*a.get("IfSteps", []), *a.get("ElseSteps", [])] if s.get("Type") == "Condition" else [])]
+        found += [
+            s,
+            *all_steps([*a.get("IfSteps", []), *a.get("ElseSteps", [])] if s.get("Type") == "Condition" else []),
+        ]
     return found

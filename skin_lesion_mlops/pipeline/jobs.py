@@ -18,7 +18,17 @@ from typing import Any, Iterator
 from ..core import SkinLesionError, cpus, pack, write_json
 from . import sandbox
 from .cache import inputs_of
-from .store import clone, clone_tree, existing, files_below, left_in, linked, locate, put, unpack
+from skin_lesion_mlops.pipeline.store import (
+    clone,
+    clone_tree,
+    existing,
+    files_below,
+    left_in,
+    linked,
+    locate,
+    put,
+    unpack,
+)
 
 # %% auto #0
 __all__ = ['SCRIPTS', 'Job', 'hosts_of', 'hosts', 'script_of', 'prepare', 'command_of', 'environment_of', 'collect']

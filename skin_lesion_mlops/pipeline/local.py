@@ -41,7 +41,18 @@ from skin_lesion_mlops.pipeline.runs import (
 from .steps import DO, Runner, StepFailed, _labels, _property_file, explain_step, read_object
 from .store import existing, home_dir, link_data
 
-_all_ = ["Event", "Run", "StepRun", "compare_runs", "evidence", "explain_step", "home_dir", "link_data", "list_runs", "load_run"]
+_all_ = [
+    "Event",
+    "Run",
+    "StepRun",
+    "compare_runs",
+    "evidence",
+    "explain_step",
+    "home_dir",
+    "link_data",
+    "list_runs",
+    "load_run",
+]
 
 # %% auto #0
 __all__ = ['QUICK', 'json_text', 'signature_of', 'select_steps', 'most_at_once', 'run_pipeline', 'Event', 'Run', 'StepRun',

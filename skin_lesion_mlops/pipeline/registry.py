@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Iterator, List
 
-from ..core import SkinLesionError, atomic, decision_of, hash_file, hash_text, read_json, s3_path, write_json
+from ..core import SkinLesionError, atomic, decision_of, hash_file, hash_text, read_json, write_json
 from .store import clone, files_below, locate
 
 # %% auto #0
@@ -186,6 +186,15 @@ def _head(
     return heads / f"{_seal(folder, 1)[:32]}.json"
 
 
+def _died_at(
+    folder: Path,  # a version's folder
+    number: int,  # of an entry
+) -> bool:
+    "Did somebody die between this entry and the note of it? Then he has left what he intended."
+    head, seal = _head(folder), _seal(folder, number + 1)
+    return head.with_name(f"{head.stem}-{number}-{seal[:32]}").exists()
+
+
 def _end(
     folder: Path,  # a version's folder
     number: int,  # the entry to be written
@@ -193,11 +202,11 @@ def _end(
     "Fingerprint of the end of a version's history."
     try:
         noted = read_json(_head(folder))
-        return str(noted["seal"]) if number > 1 and noted["number"] == number - 1 else _seal(folder, number)
+        return _seal(folder, number) if number == 1 or _died_at(folder, number - 1) else str(noted["seal"])
     except (SkinLesionError, LookupError, TypeError, ValueError):
         return _seal(folder, number)
 
-# %% ../../nbs/pipeline/04_registry.ipynb #a1e383e6
+# %% ../../nbs/pipeline/04_registry.ipynb #f778d54b
 @contextmanager
 def _locked(
     path: Path,  # a lock file; it stays, the lock ends with the block or with the process
@@ -210,6 +219,7 @@ def _locked(
         fcntl.flock(f, fcntl.LOCK_EX)
         yield
 
+
 def _now() -> str:  # e.g. 2026-01-31T12:00:00Z
     "The time, in UTC, as ISO 8601."
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -221,6 +231,7 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container whose user has no name
         return f"uid {os.getuid()}"
+
 
 def history(
     folder: Path,  # a version's folder
@@ -245,7 +256,9 @@ def append(
     ready = write_json(target.with_name(f".{target.name}.{os.getpid()}.{time.monotonic_ns()}"), entry)
     head, seal = _head(folder), hash_file(ready)
     with _locked(head.with_suffix(".lock")):
-        intended = write_json(head.with_name(f"{head.stem}-{number}-{seal[:32]}"), entry)  # should we die before its end
+        intended = write_json(
+            head.with_name(f"{head.stem}-{number}-{seal[:32]}"), entry
+        )  # should we die before its end
         try:
             os.link(ready, target)  # fails when the target exists; a rename would replace it
             write_json(head, dict(number=number, seal=seal))
@@ -288,8 +301,7 @@ def _loose_end(
     if ends > number:
         return [f"approval {ends} was removed"]
     if ends < number:  # somebody died between the entry and the note of it
-        died = head.with_name(f"{head.stem}-{number}-{seal[:32]}").exists() and ends == number - 1
-        return [] if died else [f"approval {number} was added"]
+        return [] if ends == number - 1 and _died_at(folder, number) else [f"approval {number} was added"]
     return [] if seal == known else [f"approval {number} has changed"]
 
 # %% ../../nbs/pipeline/04_registry.ipynb #b82deefa
@@ -475,7 +487,7 @@ def _evaluation_in(
     names = [n for n, artefact in read_json(folder / ARTEFACTS).items() if artefact["source"] == uri]
     return read_json(folder / names[0]) if names else {}
 
-# %% ../../nbs/pipeline/04_registry.ipynb #5ceb87a9
+# %% ../../nbs/pipeline/04_registry.ipynb #0c58b29b
 def _token(
     shelf: Path,  # a group's folder
     token: str,  # of a request

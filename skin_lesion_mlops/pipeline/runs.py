@@ -166,7 +166,7 @@ def run_ids(
 
 # %% ../../nbs/pipeline/10_runs.ipynb #0873db87
 def _known(
-    kind: type,  # a dataclass
+    kind: Any,  # a dataclass
     record: dict[str, Any],
 ) -> dict[str, Any]:
     "Of a record the fields that are known here: another version may have written it."

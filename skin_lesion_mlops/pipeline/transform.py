@@ -93,7 +93,9 @@ def load_script(
 def _ask(function: Callable[..., Any], *values: Any) -> Any:
     "Call a function of a script; newer ones take a context besides, which is empty here."
     takes = [p for p in inspect.signature(function).parameters.values() if p.default is p.empty]
-    more = [None] * max(0, len([p for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]) - len(values))
+    more = [None] * max(
+        0, len([p for p in takes if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]) - len(values)
+    )
     return function(*values, *more)
 
 # %% ../../nbs/pipeline/09_transform.ipynb #d47df58b
@@ -192,7 +194,9 @@ def invoke(
                 body, content_type = r.read(), wanted
         except HTTPError as e:
             said = e.read().decode(errors="replace")[:500]
-            raise SkinLesionError(f"container {i + 1} answered {e.code}: {said}", "correct the record or the model") from None
+            raise SkinLesionError(
+                f"container {i + 1} answered {e.code}: {said}", "correct the record or the model"
+            ) from None
     return body
 
 # %% ../../nbs/pipeline/09_transform.ipynb #3edfd011
