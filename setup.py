@@ -35,7 +35,7 @@ setup(
     packages=[*find_packages(include=["skin_lesion_mlops*"]), "skin_lesion_mlops.steps"],
     package_dir={"skin_lesion_mlops": "skin_lesion_mlops", "skin_lesion_mlops.steps": "nbs/steps"},
     package_data={
-        "skin_lesion_mlops": ["py.typed", "*.json", "page/*", "page/run/*", "model/*.json"],
+        "skin_lesion_mlops": ["py.typed", "*.json", "page/*", "page/run/*", "model/*.json", "classes/*.csv"],
         "skin_lesion_mlops.steps": ["*.ipynb"],
     },
     install_requires=cfg["requirements"].split(),

@@ -8,21 +8,32 @@ import torch
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.synthetic import create_dataset
-from skin_lesion_mlops.model.bundle import ARCHITECTURES
+from skin_lesion_mlops.model.bundle import ARCHITECTURES, softmax
 from skin_lesion_mlops.model.engines import (
     EXPORTED,
+    PROBES,
     TOLERANCES,
     choose_engine,
     export_engines,
     probes,
     unquantized_nodes,
 )
+from skin_lesion_mlops.model.ensemble import Ensemble
+from skin_lesion_mlops.model.metadata import metadata_width
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 pytest.importorskip("onnx", reason="writing engines needs the train extra")
 pytest.importorskip("onnxruntime", reason="writing engines needs the train extra")
 SIZE = 64
+SLOW = (
+    "resnet18",
+    "mobilenet_v2",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "convnext_tiny",
+)  # kin of those that stay
+ALL = [pytest.param(a, marks=pytest.mark.slow) if a in SLOW else a for a in ARCHITECTURES]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +78,7 @@ def folder(exported, tmp_path):
     return shutil.copytree(exported("tiny")[0], tmp_path / "bundle")
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ALL)
 def test_an_exported_engine_answers_like_evaluation(arch, exported, pictures):
     "The same pictures through evaluation's network and through ONNX Runtime, for every architecture."
     where, refused = exported(arch)
@@ -79,12 +90,13 @@ def test_an_exported_engine_answers_like_evaluation(arch, exported, pictures):
     assert np.abs(found - truth).max() < TOLERANCES["fp32"].probability
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("arch", ALL)
 def test_eight_bits_leave_the_first_layer_and_what_follows_the_last_one(arch, exported):
     import onnx
 
-    nodes = onnx.load(str(exported(arch)[0] / Files.ONNX)).graph.node
-    kept = {n.name: n for n in nodes if n.name in unquantized_nodes(nodes)}
+    graph = onnx.load(str(exported(arch)[0] / Files.ONNX)).graph
+    nodes, exact = graph.node, unquantized_nodes(graph)
+    kept = {n.name: n for n in nodes if n.name in exact}
     kinds = [n.op_type for n in kept.values()]
     assert kinds.count("Conv") == 1 and "pixels" in {i for n in kept.values() for i in n.input}
     makes = {o: n.name for n in nodes for o in n.output}
@@ -139,3 +151,42 @@ def test_what_was_admitted_in_float32_computes_in_float32(folder):
 def test_an_engine_that_there_is_not(folder):
     with pytest.raises(SkinLesionError, match="there is no engine 'tensorrt'.*\n?.*openvino"):
         create_predictor(folder, engine="tensorrt")
+
+
+@pytest.fixture(scope="module")
+def committee(tmp_path_factory):
+    "Two networks that look at eight views and are told of the patient, with engines; what they said no to; patients."
+    torch.manual_seed(0)
+    told = dict(sites=["back", "face"])
+    model = Ensemble([create_model("tiny", metadata=metadata_width(told)) for _ in range(2)], views=8).eval()
+    for member in model.members:
+        member.head.weight.data *= 5
+    where = tmp_path_factory.mktemp("committee") / "bundle"
+    save_bundle(where, model, create_contract(model, SIZE, metadata=told))
+    patients = np.random.default_rng(0).normal(size=(PROBES, metadata_width(told))).astype(np.float32)
+    refused = export_engines(where, probes(SIZE), probes(SIZE), np.arange(PROBES) % 7, (patients, patients))
+    return where, refused, patients
+
+
+@pytest.mark.parametrize("name", EXPORTED)
+def test_members_views_and_the_patient_are_inside_every_engine(name, committee):
+    where, refused, patients = committee
+    if refused[name]:
+        pytest.skip(refused[name])
+    contract = read_json(where / Files.BUNDLE)
+    _, run, precision, _ = choose_engine(where, contract, name)
+    bundle = load_bundle(where)
+    for told in (patients, None):  # with a patient, and of an unknown one
+        found, truth = softmax(run(probes(SIZE), told)[0], 1.0), bundle.probabilities(probes(SIZE), told)
+        assert np.abs(found - truth).max() < TOLERANCES[precision].probability
+    assert (
+        np.ptp(bundle.probabilities(probes(SIZE), patients) - bundle.probabilities(probes(SIZE)), axis=0).max() > 0.01
+    )
+
+
+def test_no_member_of_an_ensemble_loses_its_first_layer_to_eight_bits(committee):
+    import onnx
+
+    graph = onnx.load(str(committee[0] / Files.ONNX)).graph
+    exact = {n.name: n.op_type for n in graph.node if n.name in unquantized_nodes(graph)}
+    assert list(exact.values()).count("Conv") == 2 and list(exact.values()).count("Gemm") >= 2

@@ -57,7 +57,7 @@ def ours(module: Path) -> set:
 
 
 def wing_of(name: str) -> str:
-    return name.split(".")[0]
+    return name.split(".")[0] if "." in name else "core"
 
 
 def test_every_notebook_is_one_module_in_the_wing_of_its_folder():

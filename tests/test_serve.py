@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES
+from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.pictures import open_image, read_pixels
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.model.bundle import ARCHITECTURES
@@ -28,17 +28,21 @@ from skin_lesion_mlops.model.familiarity import load_familiarity
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.admission import Limits
 from skin_lesion_mlops.serve.app import create_app
-from skin_lesion_mlops.serve.messages import MAX_IMAGES, Refusal, accepted, content_type, read
+from skin_lesion_mlops.serve.messages import MAX_IMAGES, EncodedImage, Refusal, accepted, content_type, read
 from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 JPEG = {"Content-Type": "image/jpeg"}
 
 
-def bundle(folder, arch="tiny"):
+PRIOR = [0.2, 0.1, 0.1, 0.05, 0.05, 0.48, 0.02]
+
+
+def bundle(folder, arch="tiny", **facts):
     "A bundle whose untrained network at least has opinions."
     model = create_model(arch).eval()
     model.head.weight.data *= 5
-    return save_bundle(folder, model, create_contract(model, 64, temperature=1.3, thresholds=dict(malignant=0.4)))
+    facts = {**dict(temperature=1.3, thresholds=dict(malignant=0.4, cautious=0.1), prior=PRIOR), **facts}
+    return save_bundle(folder, model, create_contract(model, 64, **facts))
 
 
 def image_bytes(image, kind, **options):
@@ -55,6 +59,23 @@ def npy(array):
 
 def in_json(*images):
     return json.dumps({"images": [base64.b64encode(i).decode() for i in images]}).encode()
+
+
+def in_form(*images, boundary="xyz"):
+    "A form as `curl -F` and browsers send it."
+    head = 'Content-Disposition: form-data; name="f"; filename="Jane Doe {}.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    parts = [
+        b'Content-Disposition: form-data; name="note"\r\n\r\nhello',
+        *(head.format(i).encode() + b for i, b in enumerate(images)),
+    ]
+    return b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), p) for p in parts) + b"--%s--\r\n" % boundary.encode()
+
+
+def base64_of(data):
+    "As the command of that name, Java and Android, browsers and hurried people write it."
+    plain = base64.b64encode(data).decode()
+    safe = base64.urlsafe_b64encode(data).decode()
+    return base64.encodebytes(data).decode(), plain + "\n", safe, plain.rstrip("="), "data:image/jpeg;base64," + plain
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +135,46 @@ def test_one_picture(client, jpeg):
     risk = sum(p["probabilities"][c] for c in ("akiec", "bcc", "mel"))
     assert abs(risk - p["malignant_probability"]) < 1e-5 and p["malignant"] == (risk >= 0.4)
     assert p["predicted"] == max(p["probabilities"], key=p["probabilities"].get)
+    said = p["decisions"]
+    alone = {c: v / q for (c, v), q in zip(p["probabilities"].items(), PRIOR)}
+    assert said["likeliest"] == dict(
+        answer=p["predicted"], probability=max(p["probabilities"].values()), mixture="training"
+    )
+    assert said["balanced"] == dict(answer=max(alone, key=alone.get)) and said["malignant"]["answer"] == p["malignant"]
+    assert answer["model"]["prior"] == answer["model"]["prevalence"] == dict(zip(CLASSES, PRIOR))
     assert answer["model"]["version"] == "7" and answer["model"]["engine"] == "torch" and "notice" in answer
+
+
+def test_a_bundle_from_before_the_rules_still_answers(folder, jpeg, tmp_path):
+    where = bundle(folder / "old", prior=None, thresholds=dict(malignant=0.4))
+    contract = {k: v for k, v in read_json(where / Files.BUNDLE).items() if k != "prior"}
+    write_json(where / Files.BUNDLE, contract)
+    with TestClient(create_app(create_predictor(where))) as client:
+        answer = post(client, jpeg).json()
+        row = post(client, jpeg, Accept="text/csv").text.splitlines()[1]
+    assert list(answer["predictions"][0]["decisions"]) == ["likeliest", "malignant"] and row.endswith(",")
+    assert answer["model"]["prior"] is None and answer["predictions"][0]["predicted"]
+    (tmp_path / "clinic.json").write_text(json.dumps(dict(zip(CLASSES, PRIOR))))
+    for how, why in (
+        (dict(prevalence=tmp_path / "clinic.json"), "records no prior"),
+        (dict(cautious=True), "cautious"),
+    ):
+        with pytest.raises(SkinLesionError, match=why):
+            create_predictor(where, **how)
+
+
+def test_a_stated_prevalence_moves_the_likeliest_class_alone(folder, files, tmp_path):
+    clinic = [0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.994]
+    (tmp_path / "clinic.csv").write_text("".join(f"{c},{v}\n" for c, v in zip(CLASSES, clinic)))
+    pictures = [decode(f.read_bytes(), 64) for f in files[:6]]
+    usual, here = (create_predictor(folder / "bundle", prevalence=f) for f in (None, tmp_path / "clinic.csv"))
+    assert here.facts["mixture"] == "stated" and here.facts["prevalence"]["vasc"] == 0.994
+    for a, b in zip(usual.predict(pictures), here.predict(pictures)):
+        moved = np.array(list(a.probabilities.values())) * np.array(clinic) / PRIOR
+        assert np.allclose(list(b.stated.values()), moved / moved.sum(), atol=1e-6)
+        assert b.likeliest == CLASSES[moved.argmax()] and b.probabilities == a.probabilities
+        assert (b.balanced, b.malignant, b.threshold) == (a.balanced, a.malignant, a.threshold)
+    assert create_predictor(folder / "bundle", cautious=True).predict(pictures)[0].threshold == 0.1
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -135,15 +195,43 @@ def test_every_way_in_gives_the_same(client, jpeg):
         (png, "image/png"),
         (in_json(jpeg), "application/json"),
         (npy(pixels), "application/x-npy"),
+        (npy(pixels), "application/octet-stream"),
+        *((jpeg, kind) for kind in ("image/jpg", "image/*", "application/x-image", "application/octet-stream", "")),
+        *((image_bytes(Image.fromarray(pixels), kind), "image/png") for kind in ("TIFF", "BMP")),
+        (image_bytes(Image.fromarray(pixels), "WEBP", lossless=True), "image/webp"),
+        (in_form(jpeg), "multipart/form-data; boundary=xyz"),
+        *((json.dumps({"images": [text]}).encode(), "application/json") for text in base64_of(jpeg)),
     ]
     answers = [post(client, *way).json()["predictions"][0]["probabilities"] for way in ways]
     assert all(a == answers[0] for a in answers)
 
 
+def test_the_files_of_a_form_are_answered_in_order(files):
+    some = [f.read_bytes() for f in files[:3]]
+    found = read(content_type("multipart/form-data; boundary=xyz"), in_form(*some), 64)
+    assert [n for n, _ in found] == ["0", "1", "2"], "the names of files are not kept"
+    assert [p.pixels.tolist() for _, p in found] == [decode(b, 64).pixels.tolist() for b in some]
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    data=st.binary(min_size=1, max_size=200),
+    width=st.integers(1, 90),
+    end=st.sampled_from(["\n", "\r\n"]),
+    cut=st.booleans(),
+)
+def test_base64_is_read_however_it_is_wrapped(data, width, end, cut):
+    for text in (base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()):
+        text = end.join(text[i : i + width] for i in range(0, len(text), width)) + end
+        text = text.replace("=", "") if cut else text
+        for whole in (text, "data:image/jpeg;base64," + text):
+            assert EncodedImage.model_validate({"data": whole}).data == data
+
+
 def test_every_way_out(client, jpeg):
     body = in_json(jpeg, jpeg)
     rows = post(client, body, "application/json", Accept="text/csv").text.splitlines()
-    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 16
+    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 17
     bare = post(client, body, "application/json", Accept="text/csv; header=absent").text.splitlines()
     assert len(bare) == 2
     lines = post(client, body, "application/json", Accept="application/jsonlines").text.splitlines()
@@ -185,12 +273,12 @@ BAD = {
     "half a file": (image_bytes(PHOTO, "JPEG")[:3000], "image/jpeg", 400, "truncated"),
     "100 megapixels": (image_bytes(Image.new("L", (10_000, 10_000)), "PNG"), "image/png", 413, "too_large"),
     "bomb": (image_bytes(Image.new("1", (30_000, 30_000)), "PNG"), "image/png", 413, "too_large"),
-    "gif": (image_bytes(PHOTO, "GIF"), "image/jpeg", 400, "not_jpeg_or_png"),
-    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/png", 400, "not_jpeg_or_png"),
-    "pdf": (b"%PDF-1.7\n", "image/png", 400, "not_jpeg_or_png"),
-    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "image/jpeg", 400, "not_jpeg_or_png"),
+    "gif": (image_bytes(PHOTO, "GIF"), "image/jpeg", 400, "format_not_read"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/png", 400, "not_an_image"),
+    "pdf": (b"%PDF-1.7\n", "image/png", 400, "not_an_image"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 99 99\n", "image/jpeg", 400, "not_an_image"),
     "web page": (b"<html>", "text/html", 415, "content_type"),
-    "no type": (b"abc", "", 415, "content_type"),
+    "no type": (b"abc", "", 400, "not_an_image"),
     "latin-1": ('{"images": ["é"]}'.encode("latin-1"), "application/json", 400, "not_utf8"),
     "deep": (b"[" * 200_000, "application/json", 400, "bad_json"),
     "a number": (b"17", "application/json", 400, "bad_json"),
@@ -201,6 +289,13 @@ BAD = {
     "floats": (npy(np.zeros((40, 40, 3))), "application/x-npy", 400, "bad_npy"),
     "dots": (npy(np.zeros((3, 2, 2, 3), np.uint8)), "application/x-npy", 400, "too_small"),
     "none": (npy(np.zeros((0, 40, 40, 3), np.uint8)), "application/x-npy", 400, "empty"),
+    "form of text": (
+        b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x--\r\n",
+        "multipart/form-data",
+        400,
+        "empty",
+    ),
+    "form in pieces": (b"--x\n" * 90_000, "multipart/form-data; boundary=x", 400, "empty"),
     "over the limit": (b"\xff\xd8\xff" * (2 << 20), "image/jpeg", 413, "body_too_large"),
 }
 
@@ -218,7 +313,7 @@ def test_bad_input_gets_a_reason(client, jpeg, name):
     body=st.one_of(
         st.binary(max_size=300), st.tuples(st.sampled_from([0, 1, 2]), st.binary(max_size=8), st.integers(0))
     ),
-    kind=st.sampled_from(["image/jpeg", "image/png", "application/json", "application/x-npy", "x"]),
+    kind=st.sampled_from(["image/jpeg", "", "application/json", "application/x-npy", "multipart/form-data", "x"]),
     accept=st.one_of(st.just("*/*"), st.text(st.characters(max_codepoint=255, min_codepoint=32), max_size=30)),
 )
 def test_no_bytes_make_it_stumble(jpeg, body, kind, accept):
@@ -301,7 +396,7 @@ def test_metrics(client, jpeg):
     text = client.get("/metrics").text
     assert 'skin_lesion_requests_total{path="/invocations",status="200"} 3' in text
     assert 'skin_lesion_requests_total{path="other",status="404"} 2' in text and "skin_lesion_images_total 3" in text
-    assert 'skin_lesion_refused_total{reason="not_jpeg_or_png"} 1' in text
+    assert 'skin_lesion_refused_total{reason="not_an_image"} 1' in text
     assert 'skin_lesion_model_info{arch="tiny",engine="torch",version="7"} 1' in text
 
 
@@ -434,6 +529,8 @@ def test_the_page_in_a_browser(server, files, jpeg, tmp_path):
         page.get_by_text("3 of 3 analysed").wait_for(timeout=60_000)
         good, half, noise = page.locator("article").all()
         assert good.locator("tbody tr").count() == 7 and "operating point of 40.0 %" in good.inner_text()
+        assert good.locator(".rules dt").count() == 3 and not noise.locator(".rules dt").count()
+        assert "What does the picture alone speak for?" in good.inner_text()
         assert good.locator("img.heat").is_visible() and not noise.locator("tbody tr").count()
         assert "breaks off" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone

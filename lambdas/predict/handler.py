@@ -12,7 +12,8 @@ import boto3
 from botocore.exceptions import ClientError
 
 ENDPOINT_NAME = os.environ["ENDPOINT_NAME"]
-CONTENT_TYPES = ("image/jpeg", "image/png", "application/json")
+# and image/*
+CONTENT_TYPES = ("application/json", "application/octet-stream", "application/x-npy", "multipart/form-data")
 MAX_BYTES = 1_000_000  # what a load balancer passes to a function
 
 logger = logging.getLogger(__name__)
@@ -79,8 +80,8 @@ def handler(
         return refuse(405, "POST an image to /predict")
     headers = {k.lower(): v for k, v in (event.get("headers") or {}).items()}
     content_type = headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type not in CONTENT_TYPES:
-        return refuse(415, f"content type {content_type or '(none)'}: send one of {', '.join(CONTENT_TYPES)}")
+    if content_type not in CONTENT_TYPES and not content_type.startswith("image/"):
+        return refuse(415, f"content type {content_type or '(none)'}: send an image, or {', '.join(CONTENT_TYPES)}")
     body = read_body(event)
     if not 0 < len(body) <= MAX_BYTES:
         return refuse(413 if body else 400, f"{len(body)} bytes: send an image of 1 to {MAX_BYTES:,} bytes")

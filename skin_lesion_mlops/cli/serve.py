@@ -142,18 +142,24 @@ BATCH = 64  # pictures that may be under way at a time
 
 def find_pictures(
     paths: List[Path],  # files and folders
-) -> list[Path]:  # files; of folders those with an image's suffix, sorted; raises `SkinLesionError`
-    "The pictures that are meant."
-    from skin_lesion_mlops.data.sources import SUFFIXES
+) -> tuple[list[Path], dict[str, str]]:  # files, those of a folder sorted; what cannot be entered, and why
+    "The pictures that are meant; raises `SkinLesionError` where there are none."
+    from skin_lesion_mlops.data.folders import list_folder
 
     found: list[Path] = []
+    closed: dict[str, str] = {}
     for p in paths:
         if not p.exists():
             raise SkinLesionError(f"{p} does not exist", "give files, or folders that hold some")
-        found += sorted(q for q in p.rglob("*") if q.suffix.lower() in SUFFIXES) if p.is_dir() else [p]
+        if not p.is_dir():
+            found.append(p)
+            continue
+        listing = list_folder(p)
+        found += listing.pictures
+        closed.update({str(path): f"{reason}: {detail}" for path, reason, detail in listing.closed})
     if not found:
-        raise SkinLesionError("there are no pictures", "give JPEG or PNG files, or folders that hold some")
-    return found
+        raise SkinLesionError("there are no pictures", "give image files, or folders that hold some")
+    return found, closed
 
 # %% ../../nbs/cli/05_serve.ipynb #57b265d5
 def predict_files(
@@ -193,7 +199,7 @@ def _save_overlay(
     overlay(open_image(path), prediction.heat).save(folder / f"{number:05}-{path.stem}.png")  # type: ignore[arg-type]
 
 # %% ../../nbs/cli/05_serve.ipynb #8f4d5aa0
-Images = Annotated[List[Path], typer.Argument(metavar="IMAGES...", help="JPEG or PNG files, or folders of them")]
+Images = Annotated[List[Path], typer.Argument(metavar="IMAGES...", help="image files, or folders of them")]
 ExplainTo = Annotated[Optional[Path], typer.Option("--explain", metavar="DIR", help="write Grad-CAM overlays there")]
 Csv = Annotated[bool, typer.Option("--csv", help="print CSV on stdout, with every probability")]
 
@@ -213,11 +219,12 @@ def predict_verb(
     "Answer for image files, offline."
     from skin_lesion_mlops.serve.predictor import create_predictor
 
-    paths = find_pictures(images)
+    paths, bad = find_pictures(images)
     predictor = create_predictor(*find_model(model, home, group), engine)
     good: list[tuple[str, Prediction]] = []
-    bad: dict[str, str] = {}
     with on_stderr(True):
+        for name, why in bad.items():
+            print(f"{name}: {why}")
         found = predict_files(predictor, paths, explain is not None)
         for number, (path, answer) in enumerate(progress(found, "predicting", len(paths))):
             if isinstance(answer, Exception):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from importlib import import_module
 from typing import Any, Sequence
 
 import numpy as np
@@ -15,11 +16,90 @@ from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from ..core import SkinLesionError
 
 # %% auto #0
-__all__ = ['MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'BadImage', 'decode_image', 'open_image', 'resize', 'read_pixels',
-           'perceptual_hash', 'oriented_signs', 'contact_sheet', 'encode_jpeg']
+__all__ = ['FORMATS', 'SUFFIXES', 'CLOSED', 'MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'NEAR', 'format_of', 'BadImage',
+           'decode_image', 'open_image', 'resize', 'read_pixels', 'perceptual_hash', 'oriented_signs', 'hash_distances',
+           'contact_sheet', 'encode_jpeg']
+
+# %% ../../nbs/data/00_pictures.ipynb #f3448110
+def _formats() -> tuple[str, ...]:  # Pillow's names
+    "The formats that are read: those of cameras, dermoscopes and telephones."
+    for plugin in ("PIL.AvifImagePlugin", "pillow_avif", "pillow_heif"):
+        try:
+            getattr(import_module(plugin), "register_heif_opener", bool)()
+        except ImportError:
+            continue
+    Image.preinit()
+    found = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "AVIF", "HEIF")
+    for plugin in ("Tiff", "WebP"):
+        import_module(f"PIL.{plugin}ImagePlugin")
+    return tuple(f for f in found if f in Image.OPEN)
+
+
+FORMATS = _formats()
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif")
+CLOSED = (
+    ".gif",
+    ".jp2",
+    ".j2k",
+    ".jxl",
+    ".dcm",
+    ".dicom",
+    ".psd",
+    ".svg",
+    ".raw",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+)
+
+# %% ../../nbs/data/00_pictures.ipynb #0e228e93
+_EXPORT = "export it as PNG or JPEG"
+_SIGNATURES = (  # format, offset, bytes
+    ("JPEG", 0, b"\xff\xd8\xff"),
+    ("PNG", 0, b"\x89PNG\r\n\x1a\n"),
+    ("TIFF", 0, b"II*\0"),
+    ("TIFF", 0, b"MM\0*"),
+    ("WEBP", 8, b"WEBP"),
+    ("AVIF", 4, b"ftypavi"),
+    *(("HEIF", 4, b"ftyp" + brand) for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")),
+    ("GIF", 0, b"GIF8"),
+    ("JPEG 2000", 4, b"jP  "),
+    ("JPEG 2000", 0, b"\xff\x4f\xff\x51"),
+    ("JPEG XL", 4, b"JXL "),
+    ("DICOM", 128, b"DICM"),
+    ("PSD", 0, b"8BPS"),
+    ("BMP", 0, b"BM"),
+)
+
+
+def format_of(
+    start: bytes,  # the first 132 bytes of a file, or more
+) -> str:  # e.g. "JPEG", "DICOM"; "" where it is no picture that we know
+    "What a file is, by its first bytes."
+    return next((name for name, at, mark in _SIGNATURES if start[at : at + len(mark)] == mark), "")
+
+
+def _first(source: Any) -> bytes:  # of a path, or of a binary file object
+    "The first bytes of what Pillow did not take."
+    if hasattr(source, "read"):
+        source.seek(0)
+        return source.read(132)
+    with open(source, "rb") as f:
+        return f.read(132)
+
+
+def _unread(start: bytes) -> BadImage:
+    "Why Pillow did not take a file."
+    kind = format_of(start)
+    if kind in ("", *FORMATS):
+        return BadImage("not_an_image", f"no format that can be read; {', '.join(FORMATS)} can")
+    plugin = {"HEIF": "pip install pillow-heif, or ", "AVIF": "pip install pillow-avif-plugin, or "}.get(kind, "")
+    return BadImage("format_not_read", f"a {kind} file: {plugin}{_EXPORT}")
 
 # %% ../../nbs/data/00_pictures.ipynb #8757e0c8
-MAX_PIXELS = 100_000_000  # a 100-megapixel picture needs 300 MB; dermoscopes make 1 to 24
+MAX_PIXELS = 64_000_000  # a telephone makes 50 million, which need 150 MB; dermoscopes make 1 to 24
 MIN_SIDE = 32  # pixels; less shows no structure
 _ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
@@ -49,25 +129,31 @@ def decode_image(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own warnings: we judge the size ourselves
         try:
-            with Image.open(source) as im:
+            with Image.open(source, formats=FORMATS) as im:
                 if im.width * im.height > max_pixels:
                     raise BadImage("too_large", f"{im.width}x{im.height} is over {max_pixels:,} pixels")
                 if min(im.size) < MIN_SIDE:
                     raise BadImage("too_small", f"{im.width}x{im.height} is under {MIN_SIDE} pixels")
                 if side:
                     im.draft(None, (side, side))
+                deep = ";16" in str(im.tile[:1])  # sixteen bits a colour, of which Pillow keeps the upper eight
                 im.load()
+                if deep and im.mode in ("RGB", "RGBA") and np.asarray(im)[..., :3].max() < 64:
+                    raise BadImage("too_dark", f"less than 15 of its 16 bits are used: {_EXPORT}, in 8 bits")
                 return _to_rgb(ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im)
         except BadImage:
             raise
         except UnidentifiedImageError:
-            raise BadImage("not_an_image", "no image format that can be read") from None
+            raise _unread(_first(source)) from None
         except Image.DecompressionBombError as e:
             raise BadImage("too_large", str(e)) from None
         except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
             raise BadImage("truncated", f"the file breaks off or is damaged ({type(e).__name__})") from None
 
 # %% ../../nbs/data/00_pictures.ipynb #7ee032e9
+_TOPS = tuple(2.0**bits - 1 for bits in (8, 10, 12, 14, 16))  # the largest value of so many bits
+
+
 def open_image(
     source: Any,  # a path, or a binary file object
     max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
@@ -80,10 +166,10 @@ def open_image(
 
 
 def _to_rgb(im: Image.Image) -> Image.Image:
-    "Bring a decoded image to RGB: 16 bits to 8, transparency onto white."
+    "Bring a decoded image to RGB: more bits to 8, transparency onto white."
     if im.mode.startswith("I") or im.mode == "F":
-        a = np.asarray(im, np.float64)
-        top = 65535.0 if a.max() > 255 else 255.0
+        a = np.nan_to_num(np.asarray(im, np.float64))
+        top = next((t for t in _TOPS if a.max() <= t), a.max()) if im.mode != "F" or a.max() > 1 else 1.0
         return Image.fromarray((a.clip(0, top) / top * 255).astype(np.uint8)).convert("RGB")
     if im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info:
         rgba = im.convert("RGBA")
@@ -144,6 +230,19 @@ def oriented_signs(
     flips = [(v, h) for v in (1, _ODD[:, None]) for h in (1, _ODD[None, :])]
     turned = [s * v * h for s in (signs, signs.transpose(0, 2, 1)) for v, h in flips]
     return [np.ascontiguousarray(s.reshape(len(signs), -1)) for s in turned]
+
+# %% ../../nbs/data/00_pictures.ipynb #5d17a275
+NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 copies, and almost nothing else
+
+
+def hash_distances(
+    a: Sequence[str],  # n hashes from `perceptual_hash`
+    b: Sequence[str],  # as many others
+) -> np.ndarray:  # (n,) signs that differ, in the orientation that suits best
+    "How far apart hashes are, pair by pair."
+    upright = oriented_signs(a)[0]
+    best = np.max([(upright * turned).sum(1) for turned in oriented_signs(b)], axis=0)
+    return ((255 - best) / 2).astype(int)
 
 # %% ../../nbs/data/00_pictures.ipynb #220679bb
 def contact_sheet(

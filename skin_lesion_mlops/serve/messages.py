@@ -23,8 +23,8 @@ from .predictor import NOTICE, Picture, Prediction, decode, from_array, heat_png
 
 # %% auto #0
 __all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'Base64', 'Name', 'Item', 'READERS', 'JSON', 'LINES', 'CSV', 'COLUMNS', 'Refusal',
-           'read_image', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'content_type', 'read',
-           'accepted', 'to_json', 'entry', 'to_lines', 'to_csv']
+           'read_image', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'read_form', 'read_bare',
+           'content_type', 'read', 'accepted', 'to_json', 'entry', 'to_lines', 'to_csv']
 
 # %% ../../nbs/serve/02_messages.ipynb #1e1ffd74
 class Refusal(Exception):
@@ -49,7 +49,7 @@ Named = tuple[str, Picture]  # the client's id of an image, or its number; the p
 
 
 def read_image(
-    body: bytes,  # a JPEG or PNG file
+    body: bytes,  # a file of one of `pictures.FORMATS`
     size: int,  # side of the model's input, pixels
 ) -> list[Named]:
     "One picture."
@@ -57,7 +57,7 @@ def read_image(
 
 
 def _decoded(
-    data: bytes,  # a JPEG or PNG file
+    data: bytes,  # a file of one of `pictures.FORMATS`
     size: int,  # side of the model's input, pixels
     what: str = "",  # which one, for the message
 ) -> Picture:
@@ -79,9 +79,16 @@ def _count(
     return n
 
 # %% ../../nbs/serve/02_messages.ipynb #22949d2c
-def _without_prefix(value: Any) -> Any:
-    "What follows the comma of a data URL."
-    return value.partition(",")[2] if isinstance(value, str) and value.startswith("data:") else value
+_BLANKS = {ord(c): None for c in " \t\r\n="} | {ord("-"): "+", ord("_"): "/"}
+
+
+def _bare_base64(value: Any) -> Any:
+    "Base64 without the head of a data URL, without line ends, in the usual alphabet, padded."
+    if not isinstance(value, str):
+        return value
+    text = value.partition(",")[2] if value[:5].lower() == "data:" else value
+    text = text.translate(_BLANKS)
+    return text + "=" * (-len(text) % 4)
 
 
 def _with_data(value: Any) -> Any:
@@ -89,14 +96,14 @@ def _with_data(value: Any) -> Any:
     return {"data": value} if isinstance(value, str) else value
 
 
-Base64 = Annotated[bytes, BeforeValidator(_without_prefix, json_schema_input_type=str)]
+Base64 = Annotated[bytes, BeforeValidator(_bare_base64, json_schema_input_type=str)]
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), Predicate(str.isprintable)]
 
 
 class EncodedImage(BaseModel, val_json_bytes="base64"):
     "A picture in JSON."
 
-    data: Base64 = Field(description="base64 of a JPEG or PNG file, or a data URL")
+    data: Base64 = Field(description="base64 of an image file, or a data URL")
     id: Name = Field(default_factory=str, description="comes back with the answer")
 
 
@@ -180,12 +187,50 @@ def _array(
         raise Refusal(400, "bad_npy", "the header announces more or less than the body holds")
     return np.frombuffer(body, np.uint8, offset=buffer.tell()).reshape(shape)
 
+# %% ../../nbs/serve/02_messages.ipynb #ee46859a
+def read_form(
+    body: bytes,  # of multipart/form-data (RFC 7578); its boundary is its first line
+    size: int,  # side of the model's input, pixels
+) -> list[Named]:
+    "The files of a form."
+    boundary = body.lstrip(b"\r\n").partition(b"\n")[0].strip()
+    if not re.fullmatch(rb"--[\x21-\x7e ]{1,70}", boundary):
+        raise Refusal(400, "bad_form", "the form does not begin with its boundary")
+    parts = (b"\n" + body).split(b"\n" + boundary, 2 * MAX_IMAGES + 2)[1:]  # with text fields and the end
+    files = [f for f in map(_part, parts) if f is not None]
+    return [(str(i), _decoded(data, size, f"image {i}: ")) for i, data in enumerate(files[: _count(len(files))])]
+
+
+def _part(
+    part: bytes,  # what is between two boundaries
+) -> bytes | None:  # the file in it; None for a text field and for the end
+    "A field of a form."
+    blank = re.search(rb"\r?\n\r?\n", part)
+    if not blank or not re.search(
+        rb"filename\*?=|content-type: *(image/|application/octet)", part[: blank.start()], re.I
+    ):
+        return None
+    return part[blank.end() :].removesuffix(b"\r")
+
 # %% ../../nbs/serve/02_messages.ipynb #dda8a21d
+def read_bare(
+    body: bytes,  # a picture's file, or a .npy file
+    size: int,  # side of the model's input, pixels
+) -> list[Named]:
+    "What comes without a wrapping."
+    return (read_npy if body.startswith(b"\x93NUMPY") else read_image)(body, size)
+
+
 READERS: dict[str, Callable[[bytes, int], list[Named]]] = {
-    "image/jpeg": read_image,
-    "image/png": read_image,
+    "image/*": read_bare,
     "application/json": read_json_images,
     "application/x-npy": read_npy,
+    "multipart/form-data": read_form,
+    "application/octet-stream": read_bare,
+}
+_SAME = {
+    **dict.fromkeys(("", "application/x-image", "binary/octet-stream", "application/x-www-form-urlencoded"), "image/*"),
+    "text/json": "application/json",
 }
 
 
@@ -194,6 +239,7 @@ def content_type(
 ) -> str:  # a key of `READERS`; raises `Refusal`
     "The content type of a request."
     kind = header.partition(";")[0].strip().lower()
+    kind = "image/*" if kind.startswith("image/") else _SAME.get(kind, kind)
     if kind not in READERS:
         raise Refusal(415, "content_type", f"send {', '.join(READERS)}")
     return kind
@@ -269,7 +315,7 @@ def to_lines(
 COLUMNS = (
     *("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score"),
     *(f"p_{c}" for c in CLASSES),
-    *("model_version", "request_id"),
+    *("model_version", "request_id", "balanced"),
 )
 
 
@@ -289,6 +335,7 @@ def to_csv(
         malignant = "" if p.malignant is None else str(p.malignant).lower()
         row = [_escape_formula(name), p.predicted or "", malignant, round(p.malignant_probability, 6), p.threshold]
         row += [str(not p.familiar).lower(), p.unfamiliarity, *shares, facts["version"], request_id]
+        row.append((p.balanced or "") if p.familiar else "")
         writer.writerow(row)
     return out.getvalue()
 
