@@ -251,7 +251,7 @@ def read_definition(
         problem = f"{path} is no pipeline definition ({type(e).__name__}: {e})"
         raise SkinLesionError(problem, "give the JSON that the SDK's pipeline.definition() answers, in UTF-8") from None
 
-
+# %% ../../nbs/cli/03_run.ipynb #f759594d
 def execute(
     definition: dict[str, Any],  # a pipeline definition
     parameters: dict[str, Any],  # what differs from its defaults

@@ -326,7 +326,7 @@ def _packages(
     return read()
 
 
-def _installed() -> str:  # a hash
+def _installed() -> str:
     "Every package that a script of somebody else's could import, with its version."
     found = set[str]()
     for folder in {p for p in sys.path if p and os.path.isdir(p)}:

@@ -118,7 +118,7 @@ class Findings:
         "What an expression amounts to before anything has run."
         return None if _later(x) else resolve(x, self.scope)
 
-
+# %% ../../nbs/pipeline/12_door.ipynb #1d283778
 def _later(
     x: Any,  # JSON
 ) -> bool:
@@ -150,7 +150,7 @@ def _check_text(
 def _check_texts(
     f: Findings,
     step: str,
-    where: str,  # the field
+    where: str,
     values: Any,  # a list or a dictionary of what must be text
 ) -> None:
     "Texts are asked for."
@@ -186,7 +186,7 @@ _OPTIONS: dict[str, tuple[tuple[Any, ...], str]] = {
     "JoinSource": ((None, "None"), "join the answers with their inputs after the step"),
 }
 
-
+# %% ../../nbs/pipeline/12_door.ipynb #2e1db7fc
 def _check_options(
     f: Findings,
     step: str,
@@ -206,7 +206,7 @@ def _check_paths(
     f: Findings,
     step: str,
     inputs: dict[str, Any],  # name -> path in the container
-    outputs: dict[str, Any],  # the same
+    outputs: dict[str, Any],
 ) -> None:
     "Hold the paths of a job against each other."
     from skin_lesion_mlops.pipeline.jobs import _below

@@ -94,7 +94,7 @@ def _below(
 
 def hosts_of(
     kind: str,  # "Processing", "Training" or "Transform"
-    arguments: dict[str, Any],  # resolved
+    arguments: dict[str, Any],
 ) -> int:  # how many instances it asks for
     "The number of hosts a job runs on."
     cluster = arguments.get("ProcessingResources", {}).get("ClusterConfig", {})
@@ -172,7 +172,7 @@ def _view(
     return view
 
 
-def _links(folder: Path) -> Iterator[str]:  # relative paths
+def _links(folder: Path) -> Iterator[str]:
     "The links in a folder."
     stack = [""]
     while stack:
@@ -301,7 +301,7 @@ def prepare(
 # %% ../../nbs/pipeline/07_jobs.ipynb #2de58c1c
 def _needed(
     job: Job,
-    bind: dict[str, str],  # source, at
+    bind: dict[str, str],
     views: list[dict[str, Any]],
 ) -> bool:
     "Would a folder be hidden by a view, or is it elsewhere?"

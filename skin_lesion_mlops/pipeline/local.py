@@ -22,6 +22,12 @@ from .door import branches_of, check_definition, given_inputs
 from .expressions import Scope, all_steps, fill_parameters, needs
 from .page import write_page
 from .processes import Halted
+
+# %% auto #0
+__all__ = ['QUICK', 'json_text', 'signature_of', 'select_steps', 'most_at_once', 'run_pipeline', 'Event', 'Run', 'StepRun',
+           'compare_runs', 'evidence', 'explain_step', 'home_dir', 'link_data', 'list_runs', 'load_run']
+
+# %% ../../nbs/pipeline/14_local.ipynb #68c9a969
 from skin_lesion_mlops.pipeline.runs import (
     Console,
     Event,
@@ -53,10 +59,6 @@ _all_ = [
     "list_runs",
     "load_run",
 ]
-
-# %% auto #0
-__all__ = ['QUICK', 'json_text', 'signature_of', 'select_steps', 'most_at_once', 'run_pipeline', 'Event', 'Run', 'StepRun',
-           'compare_runs', 'evidence', 'explain_step', 'home_dir', 'link_data', 'list_runs', 'load_run']
 
 # %% ../../nbs/pipeline/14_local.ipynb #52cb8911
 def json_text(
@@ -109,7 +111,7 @@ def signature_of(
 def select_steps(
     definition: dict[str, Any],  # a pipeline definition
     since: str | None = None,  # this step and all that comes after it
-    only: list[str] | None = None,  # just these
+    only: list[str] | None = None,
 ) -> set[str] | None:  # names of the steps that shall run; None: all
     "The steps that are meant."
     if since is None and not only:
@@ -122,7 +124,7 @@ def select_steps(
         found |= more
     return found
 
-
+# %% ../../nbs/pipeline/14_local.ipynb #76b440be
 def _take_over(
     runner: Runner,
     selected: set[str],  # names of the steps that shall run
@@ -150,7 +152,7 @@ def _take_over(
 def _adopt(
     run: Run,
     source: Run,  # an earlier one
-    steps: list[StepRun],  # of it
+    steps: list[StepRun],
 ) -> None:
     "Make results of an earlier run part of this one."
     for s in steps:
@@ -215,7 +217,7 @@ def _settle(
     first = next((s for s in failed if s.type != "Fail"), failed[0])
     run.reason = first.reason if refused else f"{first.name}: {first.reason}"
 
-
+# %% ../../nbs/pipeline/14_local.ipynb #1ea4599c
 class _Plan:
     "Which steps wait, and which have succeeded."
 
@@ -267,7 +269,7 @@ def _record(
         run.steps.append(found)
     return found
 
-
+# %% ../../nbs/pipeline/14_local.ipynb #24783632
 def _run_steps(
     runner: Runner,
     plan: _Plan,

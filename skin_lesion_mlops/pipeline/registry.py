@@ -171,7 +171,7 @@ def _seal(
         return hash_text(hash_file(folder / PACKAGE), hash_file(folder / ARTEFACTS))
     return hash_file(folder / "approvals" / f"{number - 1:04}.json")
 
-
+# %% ../../nbs/pipeline/04_registry.ipynb #a0531e47
 def _head(
     folder: Path,  # a version's folder, also one that has no number yet
 ) -> Path:  # number and fingerprint of its newest entry
@@ -232,7 +232,7 @@ def _user() -> str:
     except (KeyError, OSError, ImportError):  # a container whose user has no name
         return f"uid {os.getuid()}"
 
-
+# %% ../../nbs/pipeline/04_registry.ipynb #433b37c9
 def history(
     folder: Path,  # a version's folder
 ) -> list[dict]:  # entries, oldest first: Status, By, Reason, Time, Previous; Override where there was one

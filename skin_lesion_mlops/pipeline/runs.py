@@ -166,7 +166,7 @@ def run_ids(
 
 # %% ../../nbs/pipeline/10_runs.ipynb #0873db87
 def _known(
-    kind: Any,  # a dataclass
+    kind: Any,
     record: dict[str, Any],
 ) -> dict[str, Any]:
     "Of a record the fields that are known here: another version may have written it."
@@ -195,7 +195,7 @@ def _read_run(
         run.ended = max([s.ended or s.started for s in run.steps] + [run.started])
     return run
 
-
+# %% ../../nbs/pipeline/10_runs.ipynb #a3a5b0c5
 def load_run(
     home: str | Path | None = None,  # the home folder, see `home_dir`
     id: str = "latest",  # id of a run, the beginning of one, or "latest"
@@ -252,9 +252,9 @@ def create_run(
     _unfinished(run).touch()
     return run, lock
 
-
+# %% ../../nbs/pipeline/10_runs.ipynb #afb04e21
 def _time_of(
-    id: str,  # twelve digits
+    id: str,
 ) -> float:  # seconds since 1970; 0 when it is no time
     "When a run's id says that it was started."
     try:

@@ -124,7 +124,7 @@ def arrange(
 def main(
     spec: str,  # a JSON file
     *command: str,  # the job's
-) -> None:  # never returns
+) -> None:
     "Arrange a place, and become the job."
     with open(spec) as f:
         x = json.load(f)

@@ -89,7 +89,7 @@ def locate(
 
 
 def _within(
-    path: Path,  # links resolved
+    path: Path,
     folders: list[Path],
 ) -> bool:
     "Is a path one of these folders, or in one?"
@@ -138,7 +138,7 @@ _FICLONE = 0x40049409  # ioctl of Linux: share the blocks of another file
 
 
 def clone(
-    source: Path,  # a file
+    source: Path,
     target: Path,  # the folders around it are made
 ) -> Path:  # `target`
     "Copy a file, sharing its blocks where the file system can."

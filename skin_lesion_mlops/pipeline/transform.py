@@ -168,7 +168,7 @@ def serving(
         process.terminate()
         process.wait()
 
-
+# %% ../../nbs/pipeline/09_transform.ipynb #3b3bece7
 def _is_ready(address: str) -> bool:
     "Does a server answer?"
     try:
@@ -253,7 +253,7 @@ def _transform_file(arguments: dict[str, Any], addresses: Sequence[str], content
 @contextmanager
 def _servers(
     containers: Sequence[dict[str, Any]],  # of a model
-) -> Iterator[list[str]]:  # addresses
+) -> Iterator[list[str]]:
     "Unpack the models of a job and serve them."
     with ExitStack() as stack:
         addresses = []
@@ -269,7 +269,7 @@ def _servers(
         yield addresses
 
 # %% ../../nbs/pipeline/09_transform.ipynb #de9d334a
-def main(argv: Sequence[str] | None = None) -> int:  # exit status
+def main(argv: Sequence[str] | None = None) -> int:
     "`python -m skin_lesion_mlops.pipeline.transform [serve FOLDER PROGRAM PORT]`"
     words = list(sys.argv[1:] if argv is None else argv)
     try:
