@@ -439,7 +439,7 @@ def _collect_folder(
     job: Job,
     output: dict[str, Any],  # one of `Outputs`
     succeeded: bool,
-) -> list[str]:  # keys
+) -> list[str]:
     "Put what all hosts have left in one folder."
     s3, keys = output["S3Output"], set[str]()
     for host in hosts(job):

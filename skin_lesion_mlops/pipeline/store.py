@@ -241,7 +241,7 @@ def _put(
 
 # %% ../../nbs/pipeline/03_store.ipynb #1c137fbe
 def unpack(
-    archive: Path,  # a .tar.gz
+    archive: Path,
     folder: Path,  # where to; made
 ) -> Path:  # `folder`; raises `SkinLesionError` naming the entry that leads out
     "Unpack an archive that somebody else has made."
