@@ -20,8 +20,8 @@ from .words import metric_rows
 from ..core import Files, SkinLesionError, headline, read_json
 
 # %% auto #0
-__all__ = ['GUARDED', 'OtherData', 'Recalibrate', 'SiteName', 'Part', 'Workers', 'VALIDATE', 'limits_of', 'malignant_share',
-           'site_name', 'run_validation', 'validation_summary', 'validate_verb']
+__all__ = ['GUARDED', 'OtherData', 'Recalibrate', 'SiteName', 'Part', 'Workers', 'Bootstrap', 'VALIDATE', 'limits_of',
+           'malignant_share', 'site_name', 'run_validation', 'validation_summary', 'validate_verb']
 
 # %% ../../nbs/cli/08_validate.ipynb #3f85651e
 GUARDED = {  # guard -> parameter of the step
@@ -105,6 +105,7 @@ Part = Annotated[
     float, typer.Option("--part", metavar="SHARE", min=0.1, max=0.9, help="of the lesions that is for fitting")
 ]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", min=0, help="processes; 0 = one per core")]
+Bootstrap = Annotated[int, typer.Option("--bootstrap", metavar="N", min=20, help="resamples behind every interval")]
 VALIDATE = example(
     "skin-lesion validate --model 3 --data clinic/",
     "skin-lesion validate --model 3 --data clinic/ --recalibrate --site lakeside",
@@ -119,6 +120,7 @@ def validate_verb(
     part: Part = 0.5,
     prevalence: Prevalence = None,  # of the diagnoses there, for the workload
     workers: Workers = 0,
+    bootstrap: Bootstrap = 1000,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
@@ -133,6 +135,7 @@ def validate_verb(
     _check_site(registry, group, version, name, recalibrate)
     evaluation = registry.evaluation(registry.describe(group, version)) if version else {}
     given = dict(limits_of(evaluation), recalibrate=str(recalibrate), site=name, part=str(part), workers=str(workers))
+    given["bootstrap"] = str(bootstrap)
     if prevalence is not None:
         given["malignant_share"] = repr(malignant_share(where, prevalence))
     out = home / "validations" / f"{version or where.name}-{name}-{time.strftime('%Y%m%d%H%M%S', time.gmtime())}"
