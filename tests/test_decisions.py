@@ -6,7 +6,7 @@ import dcurves
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from isic_challenge_scoring.metrics import balanced_multiclass_accuracy
 from sklearn import metrics as sk
@@ -28,6 +28,7 @@ def shares(rng):
     return found / found.sum()
 
 
+@settings(max_examples=20)
 @given(seeds)
 def test_bayes_moves_probabilities_where_scikit_learn_has_them(seed):
     "A naive Bayes classifier that is given another prior: only the prior differs."
@@ -42,6 +43,7 @@ def test_bayes_moves_probabilities_where_scikit_learn_has_them(seed):
     assert (decisions.balanced(at_home, home) == even).all() and (decisions.balanced(there, away) == even).all()
 
 
+@settings(max_examples=20)
 @given(seeds)
 def test_balanced_accuracy_is_the_isic_challenges(seed):
     p = simulate(150, seed=seed)
@@ -86,6 +88,7 @@ def test_the_threshold_is_the_highest_that_finds_95_of_100(seed):
     assert fitted["low"] <= fitted["malignant"] <= fitted["high"]
 
 
+@settings(max_examples=20)
 @given(seeds, st.integers(1, 8))
 def test_net_benefit_is_that_of_dcurves(seed, coarse):
     p = simulate(80, seed=seed)
