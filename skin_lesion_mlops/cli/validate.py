@@ -41,7 +41,7 @@ def limits_of(
 
 
 def malignant_share(
-    model: Path,  # a bundle
+    model: Path,  # folder of a bundle
     prevalence: Path,  # file with the share of each diagnosis
 ) -> float:  # in (0, 1); raises `SkinLesionError`
     "How many of a clinic's lesions are malignant."
@@ -62,7 +62,7 @@ def site_name(
 
 # %% ../../nbs/cli/08_validate.ipynb #159e1ab9
 def run_validation(
-    where: Path,  # the bundle
+    where: Path,  # folder of a bundle
     folder: Path,  # the images
     out: Path,
     home: str,  # folder with what the version was registered with; "" for none
@@ -111,7 +111,26 @@ VALIDATE = example(
     "skin-lesion validate --model 3 --data clinic/ --recalibrate --site lakeside",
 )
 
+# %% ../../nbs/cli/08_validate.ipynb #8232ecc1
+def _check_site(
+    registry: Any,  # a `LocalRegistry`
+    group: str,  # model package group
+    version: str,  # a number; "" for a bundle that is not from the registry
+    name: str,  # of the site
+    recalibrate: bool,
+) -> None:  # raises `SkinLesionError` before any work is done
+    "Could the profile be kept?"
+    from skin_lesion_mlops.pipeline.sites import list_sites, site_folder
 
+    site_folder(registry.home, group, version or "0", name)
+    if recalibrate and not version:
+        raise SkinLesionError(
+            "a profile lies beside a registered version", "name one with --model, or leave --recalibrate out"
+        )
+    if recalibrate and name in list_sites(registry, group, version):
+        raise SkinLesionError(f"version {version} has a profile {name} already", "choose another name with --site")
+
+# %% ../../nbs/cli/08_validate.ipynb #0707bee6
 def validate_verb(
     folder: OtherData,
     model: Model = "",
@@ -148,22 +167,3 @@ def validate_verb(
     if as_json:
         return print_json(dict(found, report=str(report), profile=address))
     print(validation_summary(found, report, address))
-
-
-def _check_site(
-    registry: Any,  # a `LocalRegistry`
-    group: str,  # model package group
-    version: str,  # a number; "" for a bundle that is not from the registry
-    name: str,  # of the site
-    recalibrate: bool,
-) -> None:  # raises `SkinLesionError` before any work is done
-    "Could the profile be kept?"
-    from skin_lesion_mlops.pipeline.sites import list_sites, site_folder
-
-    site_folder(registry.home, group, version or "0", name)
-    if recalibrate and not version:
-        raise SkinLesionError(
-            "a profile lies beside a registered version", "name one with --model, or leave --recalibrate out"
-        )
-    if recalibrate and name in list_sites(registry, group, version):
-        raise SkinLesionError(f"version {version} has a profile {name} already", "choose another name with --site")
