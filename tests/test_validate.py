@@ -37,7 +37,10 @@ def home(tmp_path_factory):
     home, base = root / "home", "s3://models/run"
     s3_path(home, base).mkdir(parents=True)
     pack(root / "bundle", s3_path(home, f"{base}/model.tar.gz"))
-    gate = dict(accuracy=dict(threshold=0.99))
+    guard = dict(
+        value=0.995, low=0.99, high=1.0, threshold=0.99, direction="at least", blocks=True, passed=True, note=""
+    )
+    gate = dict(accuracy=guard)
     write_json(s3_path(home, f"{base}/evaluation/{Files.EVALUATION}"), dict(decision=dict(passed=True), gate=gate))
     spec = dict(Containers=[dict(Image="i", ModelDataUrl=f"{base}/model.tar.gz")])
     quality = dict(ModelQuality=dict(Statistics=dict(S3Uri=f"{base}/evaluation/{Files.EVALUATION}")))
