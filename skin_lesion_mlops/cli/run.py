@@ -71,12 +71,14 @@ def take_weights(
 def take_classes(
     home: Path,  # folder of the local runtime
     classes: str,  # name of a table, or a CSV or TOML file
-    bucket: str,  # the models bucket
+    definition: dict[str, Any],  # a pipeline definition
+    values: dict[str, Any],  # what the user has set
 ) -> dict[str, str]:  # the parameters Classes and, for a file, ClassesPrefix; raises `SkinLesionError`
     "Put a table of classes where the preprocess step finds it."
     read_taxonomy(classes)
     if classes in BUILT_IN:
         return dict(Classes=classes)
+    bucket = {**{p["Name"]: p.get("DefaultValue", "") for p in definition["Parameters"]}, **values}["ModelsBucket"]
     return dict(Classes=FILE, ClassesPrefix=_put(home, Path(classes), bucket, "classes"))
 
 
@@ -367,9 +369,7 @@ def run_verb(
     for name, value in dict(Arch=arch, Epochs=epochs).items():
         if value is not None:
             values[name] = value
-    if classes is not None:
-        bucket = {**{p["Name"]: p.get("DefaultValue", "") for p in what["Parameters"]}, **values}["ModelsBucket"]
-        values.update(take_classes(home, classes, bucket))
+    values.update(take_classes(home, classes, what, values) if classes else {})
     if definition is None and folder is None and "RawPrefix" not in values:
         raise typer.BadParameter("--data DIR names the images")
     show_in_store(shown or [], home)

@@ -272,8 +272,7 @@ def create_trainer(
     check_hyperparameters(p)
     check_splits(train, validation, p.batch_size, world)
     weights = class_weights(train.labels, p.class_weights, a["classes"]).to(world.device)
-    if told is None:
-        told = learn_metadata(train.index.localization) if p.metadata == "patient" else {}
+    told = (learn_metadata(train.index.localization) if p.metadata == "patient" else {}) if told is None else told
     model = fresh_network(p, len(weights), a, metadata_width(told)).to(world.device)
     trainer = Trainer(
         parameters=p,

@@ -218,10 +218,7 @@ class Predictor:
         "The side of its input."
         return self.contract["image_size"]
 
-    @property
-    def taxonomy(self) -> Taxonomy:
-        "What its codes stand for."
-        return taxonomy_of(self.contract)
+    taxonomy = property(lambda self: taxonomy_of(self.contract), doc="What its codes stand for.")
 
     @property
     def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold, mixture ...
