@@ -33,7 +33,8 @@ def test_a_verb_exists_and_takes_what_it_is_given(page, line):
     while words and words[0] in getattr(verb, "commands", {}):
         verb = verb.commands[words.pop(0)]
     known = {o for p in verb.params for o in p.opts}
-    assert not hasattr(verb, "commands") or verb.invoke_without_command, f"{line} stops at a group"
+    if hasattr(verb, "commands"):
+        assert verb.invoke_without_command and not [w for w in words[:1] if w[0] != "-"], f"{line}: no such verb"
     for word in words:
         assert not re.match(r"--?[a-z]", word) or word in known, f"{line}: no option {word}"
 
