@@ -40,6 +40,9 @@ locals {
     "sns:SetSubscriptionAttributes", "sns:Unsubscribe",
   ]
 
+  # Weights of nobody: the object that an input channel must hold, and the only one that Terraform makes in a data bucket.
+  empty_weights = ["${local.arn}:s3:::${var.name}-models-artifacts-*/weights/none/*"]
+
   key             = "${local.arn}:kms:*:${local.account_id}:key/*"
   of_the_platform = [{ test = "ForAnyValue:StringEquals", variable = "kms:ResourceAliases", values = ["alias/${var.name}-classification-key"] }]
 
