@@ -19,7 +19,7 @@ from ..taxonomy import HAM10000, Taxonomy, best_fit, is_diagnosis, read_label
 __all__ = ['SCHEMA', 'SUFFIXES', 'ALIASES', 'find_images', 'require_columns', 'read_table', 'read_source']
 
 # %% ../../nbs/data/04_sources.ipynb #0c903433
-SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "source")
+SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "skin_type", "source")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -54,6 +54,7 @@ ALIASES = {
     "dx_type": ("dx_type", "diagnosis_confirm_type"),
     "age": ("age", "age_approx"),
     "sex": ("sex",),
+    "skin_type": ("skin_type", "fitzpatrick_skin_type", "fitzpatrick", "fitspatrick", "phototype", "skin_tone"),
     "localization": ("localization", "anatom_site_general", "anatom_site_general_challenge", "anatom_site_special"),
 }
 
@@ -176,12 +177,25 @@ def _tidy(
     out["lesion_id"] = out["lesion_id"].where(out["lesion_id"].notna() & (out["lesion_id"] != ""), out["image_id"])
     out["patient_id"] = out["patient_id"].astype("object").fillna("").astype(str).str.strip()
     out["age"] = pd.to_numeric(out["age"], errors="coerce").where(lambda a: a.between(0, 120))
-    for c in ("dx_type", "sex", "localization"):
+    for c in ("dx_type", "sex", "localization", "skin_type"):
         out[c] = out[c].astype("object").fillna("unknown").astype(str).str.strip().str.lower().replace("", "unknown")
     out["sex"] = out["sex"].replace({"m": "male", "f": "female"}).where(lambda s: s.isin(["male", "female"]), "unknown")
+    out["skin_type"] = out["skin_type"].map(_skin_type)
     label = rows["label"].fillna("").astype(str)
     orphan = rows["orphan"] if "orphan" in rows else False
     return out.assign(dx=rows["dx"].fillna(""), source=source, path=rows["path"], label=label, orphan=orphan)
+
+# %% ../../nbs/data/04_sources.ipynb #5a930001
+_PHOTOTYPES = ("i", "ii", "iii", "iv", "v", "vi")
+
+
+def _skin_type(
+    text: str,  # in small letters, e.g. "iv", "4.0", "type iv", "unknown"
+) -> str:  # I to VI; another scale's own word
+    "A phototype as Fitzpatrick wrote it."
+    word = text.replace("fitzpatrick", "").replace("type", "").strip().removesuffix(".0")
+    word = _PHOTOTYPES[int(word) - 1] if word in tuple("123456") else word
+    return word.upper() if word in _PHOTOTYPES else text
 
 # %% ../../nbs/data/04_sources.ipynb #14cfb653
 def _listed(
