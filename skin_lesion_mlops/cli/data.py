@@ -26,7 +26,8 @@ def describe_folder(
     workers: int = 0,  # processes; 0 = one per core
 ) -> dict[str, Any]:  # source, files, usable, quarantined, reasons, quarantine, classes, ...
     "What preprocessing would find in a folder."
-    from skin_lesion_mlops.data.check import check, near_duplicates
+    from skin_lesion_mlops.data.check import check
+    from skin_lesion_mlops.data.duplicates import near_duplicates
     from skin_lesion_mlops.evaluation.metrics import age_band
 
     checked = check(folder, workers=workers)

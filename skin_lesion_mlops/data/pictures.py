@@ -16,9 +16,9 @@ from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from ..core import SkinLesionError
 
 # %% auto #0
-__all__ = ['FORMATS', 'SUFFIXES', 'CLOSED', 'MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'format_of', 'BadImage',
-           'decode_image', 'open_image', 'resize', 'read_pixels', 'perceptual_hash', 'oriented_signs', 'contact_sheet',
-           'encode_jpeg']
+__all__ = ['FORMATS', 'SUFFIXES', 'CLOSED', 'MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'NEAR', 'format_of', 'BadImage',
+           'decode_image', 'open_image', 'resize', 'read_pixels', 'perceptual_hash', 'oriented_signs', 'hash_distances',
+           'contact_sheet', 'encode_jpeg']
 
 # %% ../../nbs/data/00_pictures.ipynb #f3448110
 def _formats() -> tuple[str, ...]:  # Pillow's names
@@ -229,7 +229,20 @@ def oriented_signs(
     signs[:, 0, 0] = 0
     flips = [(v, h) for v in (1, _ODD[:, None]) for h in (1, _ODD[None, :])]
     turned = [s * v * h for s in (signs, signs.transpose(0, 2, 1)) for v, h in flips]
-    return [np.ascontiguousarray(s.reshape(len(signs), -1)) for s in turned]
+    return [np.ascontiguousarray(s.reshape(len(signs), _KEEP**2)) for s in turned]
+
+# %% ../../nbs/data/00_pictures.ipynb #5d17a275
+NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 copies, and almost nothing else
+
+
+def hash_distances(
+    a: Sequence[str],  # n hashes from `perceptual_hash`
+    b: Sequence[str],  # n others
+) -> np.ndarray:  # (n,) signs that differ, in the orientation that suits best
+    "How far apart hashes are, pair by pair."
+    upright = oriented_signs(a)[0]
+    best = np.max([(upright * turned).sum(1) for turned in oriented_signs(b)], axis=0)
+    return ((255 - best) / 2).astype(int)
 
 # %% ../../nbs/data/00_pictures.ipynb #220679bb
 def contact_sheet(
