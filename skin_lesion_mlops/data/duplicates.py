@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from ..core import progress
 from .pictures import NEAR, hash_distances
 
 # %% auto #0
-__all__ = ['MANY', 'folded_codes', 'near_duplicates']
+__all__ = ['MANY', 'Search', 'folded_codes', 'near_duplicates']
 
 # %% ../../nbs/data/06_duplicates.ipynb #0f01e092
 _SIDE = 16  # of the table of signs
@@ -37,6 +37,7 @@ def folded_codes(
 
 # %% ../../nbs/data/06_duplicates.ipynb #ae32439b
 MANY = 50_000  # rows; more of them take hours without faiss
+Search = Callable[[np.ndarray, np.ndarray, int], "tuple[np.ndarray, np.ndarray]"]
 
 
 def _search_faiss(
@@ -72,10 +73,10 @@ def _near(
     hashes: np.ndarray,  # (n,) text
     max_distance: int,  # signs that may differ
     block: int,  # rows that are looked for at a time
+    search: Search,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:  # rows a < b, and their distances
     "Pairs of hashes, block by block."
     codes, turned = folded_codes(list(hashes)), folded_codes(list(hashes), turned=True)
-    search = _search_faiss if find_spec("faiss") else _search_numpy
     for start in progress(range(0, len(hashes), block), "comparing", unit="batch"):
         found = [search(codes[start:], q[start : start + block], 2 * max_distance) for q in (codes, turned)]
         a, b = np.concatenate(found, axis=1)
@@ -90,13 +91,15 @@ def near_duplicates(
     rows: pd.DataFrame,  # with `image_id`, `phash` and, optionally, `same_as`
     max_distance: int = NEAR,  # signs that may differ, of 255
     block: int = 4096,  # images compared at a time
+    search: Search | None = None,  # None: faiss where it is installed
 ) -> pd.DataFrame:  # image_id_a, image_id_b, distance (signs; -1 for a pair that a file in the folder lists)
     "Pairs of images that show the same picture."
-    if len(rows) > MANY and not find_spec("faiss"):
+    search = search or (_search_faiss if find_spec("faiss") else _search_numpy)
+    if len(rows) > MANY and search is _search_numpy:
         hours = 2e-9 * len(rows) ** 2 / 3600
         warnings.warn(f"comparing {len(rows):,} pictures without faiss takes {hours:.1f} hours or more: pip install faiss-cpu")
     ids = rows["image_id"].to_numpy()
-    found = [[ids[a], ids[b], d] for a, b, d in _near(rows["phash"].to_numpy(), max_distance, block)]
+    found = [[ids[a], ids[b], d] for a, b, d in _near(rows["phash"].to_numpy(), max_distance, block, search)]
     present, same_as = set(ids), rows["same_as"] if "same_as" in rows else [""] * len(rows)
     listed = [(i, j, -1) for i, js in zip(ids, same_as) for j in js.split("\t") if i < j and j in present]
     pairs = [t for a, b, d in found for t in zip(a, b, d.tolist())]

@@ -145,8 +145,8 @@ def decode_image(
             raise
         except UnidentifiedImageError:
             raise _unread(_first(source)) from None
-        except Image.DecompressionBombError as e:
-            raise BadImage("too_large", str(e)) from None
+        except Image.DecompressionBombError:
+            raise BadImage("too_large", f"far over {max_pixels:,} pixels") from None
         except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
             raise BadImage("truncated", f"the file breaks off or is damaged ({type(e).__name__})") from None
 
