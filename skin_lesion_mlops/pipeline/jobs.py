@@ -190,6 +190,7 @@ def environment_of(job: Job) -> dict[str, str]:
         SAGEMAKER_BASE_DIR=str(job.ml),
         PYTHONPATH=os.pathsep.join([here, *filter(None, [env.get("PYTHONPATH")])]),
         PYTHONUNBUFFERED="1",
+        PYTHONUTF8="1",  # files and output are UTF-8 whatever the locale of this machine
         TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
     )
     if job.kind == "Training":
