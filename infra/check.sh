@@ -1,5 +1,5 @@
 #!/bin/sh
-# check.sh: everything about infra/ that can be checked without an account. Run by `make infra-check`.
+# check.sh: everything about infra/ and the workflows that can be checked without an account. Run by `make infra-check`.
 set -eu
 cd "$(dirname "$0")"
 
@@ -30,6 +30,10 @@ say "terraform test (mocked provider)"
 
 say "checkov"
 "$tools/bin/checkov" --config-file .checkov.yaml
+
+say "workflows (actionlint, zizmor)"
+(cd .. && PATH="$tools/bin:$PATH" actionlint)
+"$tools/bin/zizmor" --offline --quiet --no-progress ../.github
 
 # The plan of each example: contracts, tf-nag (a second scanner), parliament (the policies).
 say "plans (pytest, tf-nag, parliament)"

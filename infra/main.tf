@@ -71,14 +71,15 @@ module "storage" {
     aws.replica = aws.replica
   }
 
-  name               = var.name
-  bucket_names       = local.bucket_names
-  kms_key_arn        = module.keys.key_arn
-  trail_name         = local.trail_name
-  force_destroy      = var.sandbox
-  logs_days          = var.logs_bucket_days
-  trail_days         = var.trail_days
-  enable_replication = var.replica_region != null
+  permissions_boundary = var.permissions_boundary
+  name                 = var.name
+  bucket_names         = local.bucket_names
+  kms_key_arn          = module.keys.key_arn
+  trail_name           = local.trail_name
+  force_destroy        = var.sandbox
+  logs_days            = var.logs_bucket_days
+  trail_days           = var.trail_days
+  enable_replication   = var.replica_region != null
 }
 
 module "images" {
@@ -94,6 +95,7 @@ module "network" {
   source = "./modules/network"
   count  = var.enable_vpc ? 1 : 0
 
+  permissions_boundary  = var.permissions_boundary
   name                  = var.name
   vpc_cidr              = var.vpc_cidr
   private_subnet_cidrs  = var.private_subnet_cidrs
@@ -106,23 +108,24 @@ module "network" {
 module "identity" {
   source = "./modules/identity"
 
-  name                = var.name
-  bucket_arns         = local.bucket_arns
-  repository_arns     = values(module.images.repository_arns)
-  kms_key_arn         = module.keys.key_arn
-  topic_arn           = local.topic_arn
-  machine_arn         = local.machine_arn
-  queue_arn           = local.queue_arn
-  pipeline_name       = local.pipeline_name
-  model_package_group = local.package_group
-  endpoint_name       = local.endpoint_name
-  metric_namespace    = var.metric_namespace
-  monitor_kinds       = keys(var.monitors)
-  function_arns       = local.function_arns
-  machine_verbs       = local.machine_verbs
-  slack_secret_arn    = module.keys.slack_secret_arn
-  enable_vpc          = var.enable_vpc
-  verbs_outside_vpc   = ["slack_notifier"]
+  permissions_boundary = var.permissions_boundary
+  name                 = var.name
+  bucket_arns          = local.bucket_arns
+  repository_arns      = values(module.images.repository_arns)
+  kms_key_arn          = module.keys.key_arn
+  topic_arn            = local.topic_arn
+  machine_arn          = local.machine_arn
+  queue_arn            = local.queue_arn
+  pipeline_name        = local.pipeline_name
+  model_package_group  = local.package_group
+  endpoint_name        = local.endpoint_name
+  metric_namespace     = var.metric_namespace
+  monitor_kinds        = keys(var.monitors)
+  function_arns        = local.function_arns
+  machine_verbs        = local.machine_verbs
+  slack_secret_arn     = module.keys.slack_secret_arn
+  enable_vpc           = var.enable_vpc
+  verbs_outside_vpc    = ["slack_notifier"]
 }
 
 module "notification" {
@@ -318,11 +321,12 @@ module "entry" {
 module "audit" {
   source = "./modules/audit"
 
-  trail_name         = local.trail_name
-  logs_bucket        = reverse(split(":", module.storage.bucket_arns["logs"]))[0]
-  data_bucket_arns   = [for k in ["raw", "processed", "models"] : module.storage.bucket_arns[k]]
-  kms_key_arn        = module.keys.key_arn
-  log_retention_days = var.log_retention_days
+  permissions_boundary = var.permissions_boundary
+  trail_name           = local.trail_name
+  logs_bucket          = reverse(split(":", module.storage.bucket_arns["logs"]))[0]
+  data_bucket_arns     = [for k in ["raw", "processed", "models"] : module.storage.bucket_arns[k]]
+  kms_key_arn          = module.keys.key_arn
+  log_retention_days   = var.log_retention_days
 }
 
 # What the commands and functions need to know of this account, in one place.

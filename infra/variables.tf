@@ -369,6 +369,17 @@ variable "enable_slack" {
   default     = false
 }
 
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds every role made here; `bootstrap` makes it, and GitHub's role makes no role without"
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:[a-z-]+:iam::[0-9]{12}:policy/", var.permissions_boundary))
+    error_message = "Give a policy's ARN: `terraform -chdir=bootstrap output -raw settings > bootstrap.auto.tfvars` writes it."
+  }
+}
+
 # ---- Functions
 
 variable "lambda_zip_folder" {

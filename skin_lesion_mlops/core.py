@@ -128,6 +128,7 @@ class Files:
     ONNX = "model.onnx"  # the same network as a graph, for faster engines
     INT8 = "model.int8.onnx"  # the graph in eight bits
     ENGINES = "engines.json"  # which engines were compared with torch, and how that went
+    PROFILE = "profile.json"  # what was fitted to a site: temperature, prior, thresholds
     FAMILIARITY = "familiarity.json"  # what the pictures look like that a model was trained on
     AXES = "familiarity.npy"  # and its embeddings
     HISTORY = "history.csv"  # one row per epoch

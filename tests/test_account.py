@@ -222,6 +222,15 @@ def test_a_failed_smoke_test_takes_the_model_back(account, served):
     assert serving(account) == served and configs(account) == [served]
 
 
+def test_the_endpoint_is_asked_at_any_time(account):
+    assert f"there is no endpoint {ENDPOINT}" in verb("deploy test", 3).stderr
+    train()
+    verb("deploy --every 0.05")
+    assert verb("deploy test").stdout == f"{ENDPOINT}: {serving(account)} answers\n"
+    sagemaker.container = lambda kind, body: (200, b'{"predictions": []}')
+    assert "the answer has no probabilities" in verb("deploy test", 5).stderr
+
+
 def test_the_smoke_test_sends_the_picture_it_is_given(account, served, tmp_path):
     got = []
     sagemaker.container = lambda kind, body: (got.append((kind, body)), sagemaker.uniform(kind, body))[1]
@@ -340,6 +349,7 @@ def test_without_a_login_the_remedy_is_to_log_in(account, line, tmp_path):
 def test_without_a_region_the_remedy_is_to_name_one(account, line, tmp_path):
     nowhere = dict(AWS_DEFAULT_REGION=None, AWS_REGION=None, AWS_CONFIG_FILE=str(tmp_path / "none"))
     assert "--region" in program(*line, status=1, **nowhere).stderr
+    assert program(*line, **{**nowhere, "AWS_REGION": "us-east-1"}).stdout, "boto3 alone reads AWS_DEFAULT_REGION only"
 
 
 @pytest.mark.parametrize("line", VERBS)

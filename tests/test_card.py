@@ -185,6 +185,9 @@ def test_the_card_says_what_it_must(evaluated, partial):
         "malignant_sensitivity by sex",
     }
     assert groups["Headline"][0]["value"] == round(evaluated[0].figures.value["accuracy"], 4)
+    assert [m["name"] for m in groups["Confusion"]] == ["confusion matrix, likeliest", "confusion matrix, balanced"]
+    assert {"likeliest", "balanced", "malignant"} <= {m["name"] for m in groups["Decision rules"]}
+    assert "missed of 1,000 lesions" in {m["name"] for m in groups["For a clinic"]}
     given = card["training_details"]["training_job_details"]["user_provided_hyper_parameters"]
     assert dict(name="epochs", value="50") in given and all(h["value"] for h in given)
     nothing = json.dumps(model_card(partial, CONTRACT, DATASET, LINEAGE))
@@ -231,12 +234,17 @@ def test_the_files_agree_with_each_other(evaluated, tmp_path):
     write_evaluation(tmp_path, e, rows, CONTRACT, DATASET, LINEAGE)
     found, t = read_json(tmp_path / Files.EVALUATION), pd.read_csv(tmp_path / Files.PREDICTIONS)
     assert json.loads(found["model_card_content"]) == read_json(tmp_path / Files.MODEL_CARD)
-    names = ["image_id", "lesion_id", "dx", "predicted", *(f"p_{c}" for c in CLASSES), "malignant_probability"]
+    names = ["image_id", "lesion_id", "dx", "dx_type", "predicted", "balanced", *(f"p_{c}" for c in CLASSES)]
+    names += ["malignant_probability"]
     assert list(t.columns) == names and len(t) == found["dataset"]["item_count"]
     assert np.allclose(t[[f"p_{c}" for c in CLASSES]].sum(axis=1), 1, atol=1e-5)
     assert (t.dx == t.predicted).mean() == pytest.approx(
         found["multiclass_classification_metrics"]["accuracy"]["value"]
     )
+    recalls = (t.dx == t.balanced).groupby(t.dx).mean()
+    measured = found["multiclass_classification_metrics"]["balanced_accuracy"]["value"]
+    assert recalls.mean() == pytest.approx(measured) and (t.dx == t.predicted).groupby(t.dx).mean().mean() < measured
+    assert set(found["decisions"]["rules"]) == {"likeliest", "balanced", "malignant"}
     flagged = t.malignant_probability >= found["operating_points"]["threshold"]
     sensitivity = flagged[t.dx.isin(["akiec", "bcc", "mel"])].mean()
     assert sensitivity == pytest.approx(found["operating_points"]["malignant_sensitivity"]["value"])

@@ -30,8 +30,12 @@ def test_lint(dockerfile):
 
 
 def test_the_base_image_is_an_argument(dockerfile):
-    found = instructions(dockerfile)
-    assert found[0] == ("ARG", "BASE_IMAGE") and found[1] == ("FROM", "${BASE_IMAGE}")
+    "Its registry differs by region and is given; which image of it, and which version, stands here."
+    registry, image, base = instructions(dockerfile)[:3]
+    assert registry == ("ARG", "BASE_REGISTRY") and base == ("FROM", "${BASE_IMAGE}")
+    versions = dict(training="pytorch-training:2.1.0-gpu", inference="pytorch-inference:2.1.0-cpu")
+    wanted = versions.get(dockerfile.parent.name, "sagemaker-scikit-learn:1.2-1-cpu")
+    assert image[1].startswith("BASE_IMAGE=${BASE_REGISTRY}/" + wanted)
 
 
 def test_copies_what_exists(dockerfile):

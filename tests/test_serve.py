@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from skin_lesion_mlops.core import CLASSES
+from skin_lesion_mlops.core import CLASSES, Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.pictures import open_image, read_pixels
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.model.bundle import ARCHITECTURES
@@ -34,11 +34,15 @@ from skin_lesion_mlops.serve.predictor import create_predictor, decode
 JPEG = {"Content-Type": "image/jpeg"}
 
 
-def bundle(folder, arch="tiny"):
+PRIOR = [0.2, 0.1, 0.1, 0.05, 0.05, 0.48, 0.02]
+
+
+def bundle(folder, arch="tiny", **facts):
     "A bundle whose untrained network at least has opinions."
     model = create_model(arch).eval()
     model.head.weight.data *= 5
-    return save_bundle(folder, model, create_contract(model, 64, temperature=1.3, thresholds=dict(malignant=0.4)))
+    facts = {**dict(temperature=1.3, thresholds=dict(malignant=0.4, cautious=0.1), prior=PRIOR), **facts}
+    return save_bundle(folder, model, create_contract(model, 64, **facts))
 
 
 def image_bytes(image, kind, **options):
@@ -131,7 +135,46 @@ def test_one_picture(client, jpeg):
     risk = sum(p["probabilities"][c] for c in ("akiec", "bcc", "mel"))
     assert abs(risk - p["malignant_probability"]) < 1e-5 and p["malignant"] == (risk >= 0.4)
     assert p["predicted"] == max(p["probabilities"], key=p["probabilities"].get)
+    said = p["decisions"]
+    alone = {c: v / q for (c, v), q in zip(p["probabilities"].items(), PRIOR)}
+    assert said["likeliest"] == dict(
+        answer=p["predicted"], probability=max(p["probabilities"].values()), mixture="training"
+    )
+    assert said["balanced"] == dict(answer=max(alone, key=alone.get)) and said["malignant"]["answer"] == p["malignant"]
+    assert answer["model"]["prior"] == answer["model"]["prevalence"] == dict(zip(CLASSES, PRIOR))
     assert answer["model"]["version"] == "7" and answer["model"]["engine"] == "torch" and "notice" in answer
+
+
+def test_a_bundle_from_before_the_rules_still_answers(folder, jpeg, tmp_path):
+    where = bundle(folder / "old", prior=None, thresholds=dict(malignant=0.4))
+    contract = {k: v for k, v in read_json(where / Files.BUNDLE).items() if k != "prior"}
+    write_json(where / Files.BUNDLE, contract)
+    with TestClient(create_app(create_predictor(where))) as client:
+        answer = post(client, jpeg).json()
+        row = post(client, jpeg, Accept="text/csv").text.splitlines()[1]
+    assert list(answer["predictions"][0]["decisions"]) == ["likeliest", "malignant"] and row.endswith(",")
+    assert answer["model"]["prior"] is None and answer["predictions"][0]["predicted"]
+    (tmp_path / "clinic.json").write_text(json.dumps(dict(zip(CLASSES, PRIOR))))
+    for how, why in (
+        (dict(prevalence=tmp_path / "clinic.json"), "records no prior"),
+        (dict(cautious=True), "cautious"),
+    ):
+        with pytest.raises(SkinLesionError, match=why):
+            create_predictor(where, **how)
+
+
+def test_a_stated_prevalence_moves_the_likeliest_class_alone(folder, files, tmp_path):
+    clinic = [0.001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.994]
+    (tmp_path / "clinic.csv").write_text("".join(f"{c},{v}\n" for c, v in zip(CLASSES, clinic)))
+    pictures = [decode(f.read_bytes(), 64) for f in files[:6]]
+    usual, here = (create_predictor(folder / "bundle", prevalence=f) for f in (None, tmp_path / "clinic.csv"))
+    assert here.facts["mixture"] == "stated" and here.facts["prevalence"]["vasc"] == 0.994
+    for a, b in zip(usual.predict(pictures), here.predict(pictures)):
+        moved = np.array(list(a.probabilities.values())) * np.array(clinic) / PRIOR
+        assert np.allclose(list(b.stated.values()), moved / moved.sum(), atol=1e-6)
+        assert b.likeliest == CLASSES[moved.argmax()] and b.probabilities == a.probabilities
+        assert (b.balanced, b.malignant, b.threshold) == (a.balanced, a.malignant, a.threshold)
+    assert create_predictor(folder / "bundle", cautious=True).predict(pictures)[0].threshold == 0.1
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
@@ -188,7 +231,7 @@ def test_base64_is_read_however_it_is_wrapped(data, width, end, cut):
 def test_every_way_out(client, jpeg):
     body = in_json(jpeg, jpeg)
     rows = post(client, body, "application/json", Accept="text/csv").text.splitlines()
-    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 16
+    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 17
     bare = post(client, body, "application/json", Accept="text/csv; header=absent").text.splitlines()
     assert len(bare) == 2
     lines = post(client, body, "application/json", Accept="application/jsonlines").text.splitlines()
@@ -486,6 +529,8 @@ def test_the_page_in_a_browser(server, files, jpeg, tmp_path):
         page.get_by_text("3 of 3 analysed").wait_for(timeout=60_000)
         good, half, noise = page.locator("article").all()
         assert good.locator("tbody tr").count() == 7 and "operating point of 40.0 %" in good.inner_text()
+        assert good.locator(".rules dt").count() == 3 and not noise.locator(".rules dt").count()
+        assert "What does the picture alone speak for?" in good.inner_text()
         assert good.locator("img.heat").is_visible() and not noise.locator("tbody tr").count()
         assert "breaks off" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone

@@ -19,8 +19,11 @@ import torch
 from skin_lesion_mlops.core import CLASSES, METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.model import hyperparameters as T_hyperparameters
 from skin_lesion_mlops.model import job, train, world
+from skin_lesion_mlops.model.bundle import posterior, softmax
+from skin_lesion_mlops.model.calibration import undo_weights
 from skin_lesion_mlops.model.hyperparameters import Hyperparameters
-from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.model.job import save_fitted
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, predict, save_bundle
 from skin_lesion_mlops.model.train import fit, open_split
 
 TINY = Hyperparameters(arch="tiny", weights="none", epochs=3, batch_size=16, learning_rate=0.01)
@@ -356,6 +359,25 @@ def test_class_weights_reach_the_loss(how: str, favours_rare: bool, splits: tupl
     p = replace(TINY, freeze="backbone", class_weights=how, epochs=20, patience=0, seed=0)
     answers = np.bincount(fit(*splits, p).logits.argmax(1), minlength=7)
     assert (answers[5] < 25) == favours_rare, answers
+
+
+@pytest.mark.parametrize("how", ["inverse", "none"])
+def test_class_weights_do_not_reach_the_bundle(how: str, splits: tuple, tmp_path: Path) -> None:
+    "A network that was trained with weights estimates weight x probability: the bundle's divides by the weight."
+    fitted = fit(*splits, replace(TINY, freeze="backbone", class_weights=how))
+    before = predict(fitted.model, splits[1][:])[0]
+    contract = save_fitted(fitted, tmp_path)
+    assert np.array_equal(
+        predict(fitted.model, splits[1][:])[0], before
+    ), "a second call would undo the weights once more"
+    counts = np.bincount(splits[0].labels)
+    assert np.allclose(contract["prior"], counts / counts.sum())
+    divided = softmax(before) * (counts if how == "inverse" else 1)
+    bundle = load_bundle(tmp_path)
+    saved = softmax(predict(bundle.model, splits[1][:])[0])
+    assert np.allclose(saved, divided / divided.sum(1, keepdims=True), atol=1e-5)
+    fitted_on = posterior(undo_weights(fitted.logits, fitted.trainer.weights.numpy()), contract)
+    assert np.allclose(fitted_on, bundle.probabilities(splits[1][:]), atol=1e-4)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])

@@ -1,4 +1,5 @@
-# The bucket that holds the platform's state. Applied once, by hand, with its own small state kept beside it.
+# What has to be there before the platform: the bucket of its state and, in github.tf, the roles that deploy it. Applied by hand,
+# with its own small state kept beside it.
 
 data "aws_caller_identity" "this" {}
 data "aws_partition" "this" {}
@@ -6,6 +7,16 @@ data "aws_partition" "this" {}
 locals {
   account_id = data.aws_caller_identity.this.account_id
   partition  = data.aws_partition.this.partition
+
+  # The provider knows the account of each region's registry.
+  registries = { for framework, image in data.aws_sagemaker_prebuilt_ecr_image.base : framework => split("/", image.registry_path)[0] }
+}
+
+data "aws_sagemaker_prebuilt_ecr_image" "base" {
+  for_each = { pytorch = "pytorch-training", sklearn = "sagemaker-scikit-learn" }
+
+  repository_name = each.value
+  image_tag       = "any"
 }
 
 data "aws_iam_policy_document" "key" {

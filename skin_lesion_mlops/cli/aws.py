@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import AbstractContextManager
@@ -45,11 +46,12 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
-           'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'MONITORS',
-           'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'MONITOR', 'Plan', 'Example',
-           'Assumed', 'COST', 'connect', 'find_platform', 'pipeline_definition', 'pipeline_parameters',
+           'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
+           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'MONITOR', 'Plan',
+           'Example', 'Assumed', 'COST', 'connect', 'find_platform', 'pipeline_definition', 'pipeline_parameters',
            'pipeline_upsert', 'pipeline_start', 'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload',
-           'deploy_model', 'deploy_rollback', 'monitor_verb', 'print_finding', 'read_workload', 'cost_verb']
+           'deploy_model', 'deploy_rollback', 'NoEndpoint', 'deploy_test', 'monitor_verb', 'print_finding',
+           'read_workload', 'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -74,7 +76,7 @@ def connect(
         import boto3
     except ImportError:
         raise SkinLesionError("boto3 is not installed", "pip install 'skin_lesion_mlops[aws]'") from None
-    return boto3.session.Session(region_name=region).client
+    return boto3.session.Session(region_name=region or os.environ.get("AWS_REGION")).client
 
 
 def find_platform(
@@ -367,6 +369,41 @@ def deploy_rollback(
     with _goes_on(endpoint):
         rollout = rollback(aws("sagemaker"), endpoint, every, _progress())
     print_json(dict(asdict(rollout), endpoint=endpoint)) if as_json else print(f"{endpoint}: {rollout.serving} serves")
+
+# %% ../../nbs/cli/06_aws.ipynb #6f99609c
+ANSWERS = "Exit status: 0 it answers, 1 error, 3 there is no endpoint, 5 the answer is wrong."
+
+
+class NoEndpoint(SkinLesionError):
+    "Nothing is deployed yet."
+
+    status = 3
+
+
+@deploy.command(
+    "test", epilog=f"{ANSWERS}\n\n{example('skin-lesion deploy test', 'skin-lesion deploy test --image LESION.jpg')}"
+)
+def deploy_test(
+    image: Picture = None,
+    region: Region = None,
+    platform: Where = PLATFORM,
+    as_json: Json = False,
+) -> None:
+    "Ask the endpoint that serves about one picture."
+    from skin_lesion_mlops.aws.deploy import NotServing, create_smoke_test, describe_endpoint
+
+    aws = connect(region)
+    endpoint = find_platform(aws, platform)["endpoint"]
+    now = describe_endpoint(aws("sagemaker"), endpoint)
+    if not now:
+        raise NoEndpoint(f"there is no endpoint {endpoint} yet", "approve a model, then `skin-lesion deploy`")
+    wrong = create_smoke_test(aws("sagemaker-runtime"), image.read_bytes() if image else b"")(endpoint)
+    if wrong:
+        raise NotServing(
+            f"{endpoint}: {wrong}", "its log is /aws/sagemaker/Endpoints/ in CloudWatch; `skin-lesion deploy rollback`"
+        )
+    answer = dict(endpoint=endpoint, config=now["EndpointConfigName"])
+    print_json(answer) if as_json else print(f"{endpoint}: {answer['config']} answers")
 
 # %% ../../nbs/cli/06_aws.ipynb #741b8d5f
 MONITORS = dict(data="data_quality", model="model_quality", bias="bias")  # what one types -> what the step is told

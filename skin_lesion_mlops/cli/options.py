@@ -28,9 +28,10 @@ __all__ = ['ERROR', 'NOT_REGISTERED', 'UNFINISHED', 'INTERRUPTED', 'EXIT_STATUS'
            'Verbs', 'create_verbs', 'example', 'on_interrupt', 'read_pairs']
 
 # %% ../../nbs/cli/00_options.ipynb #d693294f
-_STYLES = dict.fromkeys(("Succeeded", "Approved", "passed"), "green")
-_STYLES.update(dict.fromkeys(("Failed", "Rejected", "Stopped", "not passed"), "red"))
-_STYLES.update(dict.fromkeys(("PendingManualApproval", "NotRegistered", "Executing", "Running", "cached"), "yellow"))
+_STYLES = dict.fromkeys(("Succeeded", "Approved", "passed", "ok"), "green")
+_STYLES.update(dict.fromkeys(("Failed", "Rejected", "Stopped", "not passed", "error"), "red"))
+_YELLOW = ("PendingManualApproval", "NotRegistered", "Executing", "Running", "cached", "warning")
+_STYLES.update(dict.fromkeys(_YELLOW, "yellow"))
 
 
 def has_colour() -> bool:

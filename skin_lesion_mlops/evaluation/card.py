@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 
 from ..core import HEADLINE, Files, without_nan, write_json
+from .clinic import at_coverages
 from .conclusion import Evaluation
-from .metrics import confusion, ece_floor, reliability, roc
+from .decisions import RULES
+from .metrics import SKIN, confusion, ece_floor, reliability, roc
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['model_quality', 'model_card', 'card_content', 'evaluation_json', 'predictions_table', 'write_evaluation']
+__all__ = ['model_quality', 'decision_rules', 'on_skin', 'model_card', 'card_content', 'evaluation_json', 'predictions_table',
+           'write_evaluation']
 
 # %% ../../nbs/evaluation/06_card.ipynb #11cc6197
 _QUALITY = [*(f.name for f in HEADLINE), "auc_malignant", "macro_recall", "macro_precision", "brier"]
@@ -59,9 +62,8 @@ _RISK = (
     "rates stated under evaluation."
 )
 _ETHICS = (
-    "Public dermoscopy collections, HAM10000 among them, come mostly from fair-skinned patients of a few clinics and do not "
-    "record skin tone: performance on dark skin is unknown, and must be shown before use there. Images are stripped of "
-    "metadata; identifiers of lesions are pseudonymous."
+    "Public dermoscopy collections, HAM10000 among them, come mostly from fair-skinned patients of a few clinics. {skin} "
+    "Skin tone was not estimated from pixels. Images are stripped of metadata; identifiers of lesions are pseudonymous."
 )
 _CAVEATS = (
     "Test images come from the same sources as the training images: expect lower figures elsewhere and validate on local images first. "
@@ -172,6 +174,69 @@ def _terms(
     "A guard in words."
     return f"{g['value']:.3f}, {g['direction']} {g['threshold']:g}, {'blocks' if g['blocks'] else 'off'}"
 
+# %% ../../nbs/evaluation/06_card.ipynb #e74fe0f6
+def decision_rules(
+    e: Evaluation,
+) -> dict[str, Any]:  # prior by class, or None; per rule: question, how, judged_by; confusion of the balanced rule
+    "By which rules the figures are."
+    p = e.predictions
+    matrix = confusion(p.labels, p.balanced, len(p.classes))[0].astype(int)
+    prior = None if p.prior is None else dict(zip(p.classes, p.prior.round(6).tolist()))
+    rules = {n: dict(question=r.question, how=r.how, judged_by=r.judged_by) for n, r in RULES.items()}
+    if prior is None:
+        del rules["balanced"]
+    return dict(
+        prior=prior, rules=rules, confusion_balanced={c: dict(zip(p.classes, r)) for c, r in zip(p.classes, matrix)}
+    )
+
+# %% ../../nbs/evaluation/06_card.ipynb #6f00426e
+def _matrices(
+    p: Predictions,
+) -> list[dict[str, Any]]:  # one, or two where there is a balanced rule
+    "Confusion matrices, one for each rule that names a diagnosis."
+    names = list(p.classes)
+    said = dict(likeliest=p.predicted, **({} if p.prior is None else dict(balanced=p.balanced)))
+    axes = dict(x_axis_name=names, y_axis_name=names)
+    return [
+        dict(
+            name=f"confusion matrix, {n}",
+            type="matrix",
+            value=confusion(p.labels, a, len(names))[0].astype(int).tolist(),
+            **axes,
+        )
+        for n, a in said.items()
+    ]
+
+
+def _rules(
+    e: Evaluation,
+) -> list[dict[str, Any]]:
+    "The rules, in words, and the share of each diagnosis that they reckon with."
+    told = decision_rules(e)
+    found = [
+        dict(name=n, type="string", value=r["judged_by"], notes=f"{r['question']} {r['how']}"[:1024])
+        for n, r in told["rules"].items()
+    ]
+    prior = told["prior"] or {}
+    return found + _bars("share in the training images", list(prior), list(prior.values()), "share")
+
+
+def _for_a_clinic(
+    e: Evaluation,
+) -> list[dict[str, Any]]:
+    "Net benefit, errors among the surest answers, and the work per thousand lesions."
+    if not e.clinic:
+        return []
+    curve, covered, work = (e.clinic[n] for n in ("benefit", "coverage", "workload"))
+    shares = [f"{s:.1%} malignant" for s in work.share]
+    return [
+        _line("net benefit", curve.risk.to_numpy(), curve.model.to_numpy(), ("risk", "net benefit")),
+        _line("net benefit of acting on all", curve.risk.to_numpy(), curve["all"].to_numpy(), ("risk", "net benefit")),
+        _line("errors by coverage", covered.coverage.to_numpy(), covered.errors.to_numpy(), ("answered", "errors")),
+        *_bars("flagged of 1,000 lesions", shares, work.flagged, "lesions"),
+        *_bars("missed of 1,000 lesions", shares, work.missed, "lesions"),
+    ]
+
 # %% ../../nbs/evaluation/06_card.ipynb #2b7908d4
 def _evaluation_details(
     e: Evaluation,
@@ -179,16 +244,17 @@ def _evaluation_details(
 ) -> dict[str, Any]:  # one item of `evaluation_details`
     "What was measured, in the card's kinds of metric."
     p, t, names = e.predictions, e.figures, list(e.predictions.classes)
-    matrix = confusion(p.labels, p.predicted, len(names))[0].astype(int).tolist()
     points = [n for n in t.index if n.startswith(("sensitivity_", "specificity_", "malignant_"))]
     r = reliability(p)
     groups = {
         "Headline": [_number(t, n) for n in (*(f.name for f in HEADLINE), "auc_malignant")],
         "Malignant against benign": [_number(t, n) for n in points] + _curve(p),
         "By diagnosis": [b for n in _PER_CLASS for b in _bars(n, names, [t.value[f"{n}.{c}"] for c in names], n)],
-        "Confusion": [dict(name="confusion matrix", type="matrix", value=matrix, x_axis_name=names, y_axis_name=names)],
+        "Confusion": _matrices(p),
         "Calibration": [_number(t, "ece"), _number(t, "brier")]
         + [_line("reliability", r.confidence.to_numpy(), r.accuracy.to_numpy(), ("confidence", "accuracy"))],
+        "Decision rules": _rules(e),
+        "For a clinic": _for_a_clinic(e),
         "Subgroups": [b for a, g in e.groups.groupby("attribute") for b in _group_bars(str(a), g)],
         "Gate": _decided(e),
     }
@@ -201,6 +267,17 @@ def _evaluation_details(
         ),
         metric_groups=[dict(name=n, metric_data=m) for n, m in groups.items() if m],
     )
+
+# %% ../../nbs/evaluation/06_card.ipynb #c39da67a
+def on_skin(
+    groups: pd.DataFrame,  # from `subgroups`
+) -> str:
+    "What is known about skin types."
+    known = groups[(groups.attribute == SKIN) & (groups.group != "unknown")]
+    if known.empty:
+        return "Skin type is not recorded in the test data: performance on dark skin is unknown, and must be shown before use there."
+    counts = ", ".join(f"{g.group}: {g.images} images" for _, g in known.iterrows())
+    return f"Skin type is recorded ({counts}); the figures by it are among the subgroups, withheld where there are too few."
 
 # %% ../../nbs/evaluation/06_card.ipynb #8e5b5ea7
 def model_card(
@@ -231,7 +308,9 @@ def model_card(
         training_details=_training(contract),
         evaluation_details=[_evaluation_details(e, dataset)],
         additional_information=dict(
-            ethical_considerations=_ETHICS, caveats_and_recommendations=caveat + _CAVEATS, custom_details=details
+            ethical_considerations=_ETHICS.format(skin=on_skin(e.groups)),
+            caveats_and_recommendations=caveat + _CAVEATS,
+            custom_details=details,
         ),
     )
 
@@ -267,6 +346,8 @@ def evaluation_json(
                 brier=bounded["brier"],
                 bins=reliability(p).to_dict("records"),
             ),
+            decisions=decision_rules(e),
+            clinic={n: (at_coverages(t) if n == "coverage" else t).to_dict("records") for n, t in e.clinic.items()},
             subgroups=e.groups.to_dict("records"),
             gate=e.guards,
             decision=e.decision,
@@ -280,12 +361,13 @@ def evaluation_json(
 # %% ../../nbs/evaluation/06_card.ipynb #c078f6f6
 def predictions_table(
     p: Predictions,
-    rows: pd.DataFrame,  # one row per image, same order: image_id, lesion_id
-) -> pd.DataFrame:  # image_id, lesion_id, dx, predicted, p_akiec ... p_vasc, malignant_probability
+    rows: pd.DataFrame,  # one row per image, same order: image_id, lesion_id; dx_type where it is recorded
+) -> pd.DataFrame:  # image_id, lesion_id, dx, dx_type, predicted, balanced, p_akiec ... p_vasc, malignant_probability
     "`predictions.csv`."
     names = np.array(p.classes)
     t = pd.DataFrame(dict(image_id=rows.image_id.to_numpy(), lesion_id=rows.lesion_id.to_numpy()))
-    t["dx"], t["predicted"] = names[p.labels], names[p.predicted]
+    t["dx"], t["dx_type"] = names[p.labels], rows["dx_type"].to_numpy() if "dx_type" in rows else "unknown"
+    t["predicted"], t["balanced"] = names[p.predicted], names[p.balanced]
     t[[f"p_{c}" for c in p.classes]] = p.probabilities.round(6)
     return t.assign(malignant_probability=p.score.round(6))
 

@@ -5,19 +5,20 @@
 # %% ../../nbs/evaluation/05_conclusion.ipynb #a993f2c9
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core import DEFAULT_SEED
+from .clinic import SHARES, decision_curve, on_benefit, on_workload, risk_coverage, workload
 from .gate import Champion, decide, gate
-from .metrics import constant, ece_floor, measure, subgroups
+from .metrics import MADE_BY, constant, ece_floor, measure, subgroups
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['conclusion', 'Evaluation', 'evaluate']
+__all__ = ['on_rules', 'conclusion', 'Evaluation', 'evaluate']
 
 # %% ../../nbs/evaluation/05_conclusion.ipynb #0f204899
 def _on_malignancy(
@@ -50,12 +51,31 @@ def _on_classes(
     absent = [c for c in p.classes if np.isnan(recall[c].value)]
     return said + ([f"The test set has no image of {', '.join(absent)}: nothing is known about it."] if absent else [])
 
+# %% ../../nbs/evaluation/05_conclusion.ipynb #0dad9d11
+def on_rules(
+    p: Predictions,
+    table: pd.DataFrame,  # from `measure`
+) -> str:
+    "Why there are two confusion matrices."
+    if p.prior is None:
+        return (
+            "The model does not record how common each diagnosis was in its training images, so there is no balanced rule: "
+            "balanced accuracy is that of the likeliest class."
+        )
+    v, common = table.value, int(p.prior.argmax())
+    return (
+        f"The likeliest class takes into account how common a diagnosis is ({p.classes[common]}: {p.prior[common]:.0%} of the training "
+        f"images), the balanced rule counts all alike, so {(p.predicted != p.balanced).sum()} of {len(p)} images get another answer: "
+        f"accuracy {v['accuracy']:.2f} and balanced accuracy {v['macro_recall']:.2f} by the first, {v['accuracy_balanced_rule']:.2f} and "
+        f"{v['balanced_accuracy']:.2f} by the second."
+    )
+
 # %% ../../nbs/evaluation/05_conclusion.ipynb #e81c30f7
 def _on_groups(
     groups: pd.DataFrame,  # from `subgroups`
 ) -> list[str]:
     "The two groups that differ most in accuracy, and whether that is more than noise."
-    known = groups[(groups.group != "unknown") & groups.accuracy.notna()]
+    known = groups[(groups.group != "unknown") & groups.accuracy.notna() & (groups.attribute != MADE_BY)]
     ranked = [g.sort_values("accuracy") for _, g in known.groupby("attribute") if len(g) > 1]
     if not ranked:
         return ["No two subgroups are large enough to be compared."]
@@ -66,6 +86,15 @@ def _on_groups(
         f"The widest gap between subgroups is by {g.attribute.iloc[0]}: accuracy {worst.accuracy:.2f} for {worst.group} "
         f"({worst.lesions} lesions) against {best.accuracy:.2f} for {best.group} ({noise})."
     ]
+
+
+def _on_origin(
+    groups: pd.DataFrame,  # from `subgroups`
+) -> list[str]:  # a sentence, or none where it is not recorded
+    "Accuracy by how the diagnosis was made."
+    known = groups[(groups.attribute == MADE_BY) & groups.accuracy.notna()].sort_values("accuracy")
+    told = [f"{g.accuracy:.2f} where it is by {g.group} ({g.images} images)" for _, g in known.iterrows()]
+    return [f"By how the diagnosis was made, accuracy is {', '.join(told)}."] if len(told) > 1 else []
 
 # %% ../../nbs/evaluation/05_conclusion.ipynb #c8d0fbe1
 def conclusion(
@@ -93,7 +122,8 @@ def conclusion(
         f"Its confidence is off by {100 * v['ece']:.1f} points on average; on {len(p)} images a perfectly calibrated "
         f"model would show {100 * ece_floor(p):.1f}."
     )
-    return said + (_on_groups(groups) if groups is not None else [])
+    said.append(on_rules(p, table))
+    return said + (_on_groups(groups) + _on_origin(groups) if groups is not None else [])
 
 # %% ../../nbs/evaluation/05_conclusion.ipynb #25025d28
 @dataclass(frozen=True)
@@ -107,6 +137,7 @@ class Evaluation:
     decision: dict[str, Any]  # from `decide`
     said: list[str]  # from `conclusion`
     baseline: pd.DataFrame  # `measure` of the best constant answer: value and standard error
+    clinic: dict[str, pd.DataFrame] = field(default_factory=dict)  # benefit, coverage, workload
 
     @property
     def passed(self) -> bool:
@@ -121,11 +152,15 @@ def evaluate(
     champion: Champion = Champion(),  # the approved model, if there is one
     bootstrap: int = 1000,  # resamples behind every interval
     seed: int = DEFAULT_SEED,  # of the resamples
+    share: float = 0.0,  # of malignant lesions where it is to be used, for the workload; 0: the test set's
 ) -> Evaluation:  # figures, intervals, subgroups, gate and conclusion
     "Evaluate a model."
     table = measure(p, bootstrap, seed)
     groups = subgroups(p, rows, max(100, bootstrap // 3), seed)
     guards = gate(table, thresholds, champion)
     decision = decide(guards)
-    said = conclusion(p, table, decision, groups)
-    return Evaluation(p, table, groups, guards, decision, said, constant(p, seed))
+    curve = decision_curve(p, bootstrap=max(100, bootstrap // 5), seed=seed)
+    work = workload(table, [share or float(p.malignant.mean()), *SHARES])
+    said = conclusion(p, table, decision, groups) + [on_benefit(curve), on_workload(work.iloc[0])]
+    clinic = dict(benefit=curve, coverage=risk_coverage(p), workload=work)
+    return Evaluation(p, table, groups, guards, decision, said, constant(p, seed), clinic)

@@ -14,9 +14,10 @@ from ..core import DEFAULT_SEED
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['SPECIFICITIES', 'BINS', 'FEW_LESIONS', 'AGE_BANDS', 'MINIMUM_LESIONS', 'confusion', 'from_confusion', 'roc', 'area',
-           'discrimination', 'operating_points', 'calibration', 'reliability', 'wilson', 'ece_floor', 'resamples',
-           'figures', 'measure', 'age_band', 'subgroups', 'constant']
+__all__ = ['SPECIFICITIES', 'BINS', 'FEW_LESIONS', 'AGE_BANDS', 'MINIMUM_LESIONS', 'MADE_BY', 'SKIN', 'confusion',
+           'from_confusion', 'roc', 'area', 'discrimination', 'operating_points', 'calibration', 'reliability',
+           'wilson', 'ece_floor', 'resamples', 'figures', 'by_balanced_rule', 'measure', 'age_band', 'subgroups',
+           'constant']
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #118c9071
 def confusion(
@@ -218,9 +219,22 @@ def figures(
     weights: np.ndarray | None = None,  # (b, n); None: every image counts once
 ) -> dict[str, np.ndarray]:  # every figure of this chapter, (b,) each
     "All figures at once."
-    matrix = confusion(p.labels, p.predicted, len(p.classes), weights)
-    found = {**from_confusion(matrix, p.classes), **discrimination(p, weights)}
-    return {**found, **operating_points(p, weights), **calibration(p, weights)}
+    first, second = (
+        from_confusion(confusion(p.labels, said, len(p.classes), weights), p.classes)
+        for said in (p.predicted, p.balanced)
+    )
+    found = {**first, "balanced_accuracy": second["balanced_accuracy"]}
+    for n in ("accuracy", *(f"recall.{c}" for c in p.classes)):
+        found[by_balanced_rule(n)] = second[n]
+    return {**found, **discrimination(p, weights), **operating_points(p, weights), **calibration(p, weights)}
+
+
+def by_balanced_rule(
+    name: str,  # "accuracy" or e.g. "recall.mel"
+) -> str:  # e.g. "recall_balanced_rule.mel"
+    "What a figure is called that the second rule's answers give."
+    kind, dot, code = name.partition(".")
+    return f"{kind}_balanced_rule{dot}{code}"
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #c3c5cbf0
 def _lesions_behind(
@@ -234,6 +248,7 @@ def _lesions_behind(
     behind = {"accuracy": _count(np.ones(len(p), bool))}
     for i, c in enumerate(p.classes):
         behind[f"recall.{c}"] = behind[f"f1.{c}"] = behind[f"auc.{c}"] = _count(p.labels == i)
+        behind[by_balanced_rule(f"recall.{c}")] = behind[f"recall.{c}"]
         behind[f"precision.{c}"] = _count(p.predicted == i)
     bad, hit = _count(p.malignant), p.flagged
     behind.update({f"sensitivity_at_specificity_{s}": bad for s in SPECIFICITIES}, malignant_sensitivity=bad)
@@ -248,9 +263,7 @@ def _is_proportion(
     name: str,
 ) -> bool:  # Wilson's interval makes sense
     "Is this figure a share of lesions?"
-    return name == "accuracy" or name.startswith(
-        ("recall.", "precision.", "malignant_", "sensitivity_", "specificity_")
-    )
+    return name.startswith(("accuracy", "recall", "precision.", "malignant_", "sensitivity_", "specificity_"))
 
 
 def _interval(
@@ -277,15 +290,17 @@ def _widen_macro(
     t: pd.DataFrame,  # from `measure`, changed in place
     classes: Sequence[str],
 ) -> None:
-    "Balanced accuracy is a mean of recalls: its error is at least that of a mean of independent figures."
-    recalls = t.loc[[f"recall.{c}" for c in classes]].dropna()
-    if recalls.lesions.min() >= FEW_LESIONS:
-        return
-    likely = (recalls.value * recalls.lesions + 2) / (recalls.lesions + 4)  # 1 of 1 does not mean always
-    spread = np.sqrt(likely * (1 - likely) / recalls.lesions)
-    per_class = recalls.standard_error.where(recalls.lesions >= FEW_LESIONS, np.maximum(recalls.standard_error, spread))
-    error = float(np.sqrt((per_class**2).sum()) / len(recalls))
-    for name in ("balanced_accuracy", "macro_recall"):
+    "A mean of recalls: its error is at least that of a mean of independent figures."
+    for name, recall in (("macro_recall", "recall"), ("balanced_accuracy", by_balanced_rule("recall"))):
+        recalls = t.loc[[f"{recall}.{c}" for c in classes]].dropna()
+        if recalls.lesions.min() >= FEW_LESIONS:
+            continue
+        likely = (recalls.value * recalls.lesions + 2) / (recalls.lesions + 4)  # 1 of 1 does not mean always
+        spread = np.sqrt(likely * (1 - likely) / recalls.lesions)
+        per_class = recalls.standard_error.where(
+            recalls.lesions >= FEW_LESIONS, np.maximum(recalls.standard_error, spread)
+        )
+        error = float(np.sqrt((per_class**2).sum()) / len(recalls))
         value = float(t.value[name])
         t.loc[name, "low"] = min(float(t.low[name]), max(0.0, value - 1.96 * error))
         t.loc[name, "high"] = max(float(t.high[name]), min(1.0, value + 1.96 * error))
@@ -342,16 +357,30 @@ def _group_figures(
     return {**empty, **{f + x: t[c][f] for f in shown for x, c in (("", "value"), ("_low", "low"), ("_high", "high"))}}
 
 
+MADE_BY, SKIN = "diagnosis by", "skin type"  # attributes that only some data sets record
+
+
+def _attributes(
+    rows: pd.DataFrame,  # sex, age, localization; dx_type and skin_type where they are recorded
+) -> dict[str, pd.Series]:  # attribute -> group of each image
+    "What the images are grouped by."
+    by = {"sex": rows.sex.fillna("unknown"), "age": rows.age.map(age_band), "site": rows.localization.fillna("unknown")}
+    for name, column in ((SKIN, "skin_type"), (MADE_BY, "dx_type")):
+        values = rows[column].fillna("unknown").astype(str) if column in rows else pd.Series(dtype=str)
+        if (values != "unknown").any():
+            by[name] = values
+    return by
+
+
 def subgroups(
     p: Predictions,
-    rows: pd.DataFrame,  # the same images, in the same order: sex, age, localization
+    rows: pd.DataFrame,  # the same images, in the same order: sex, age, localization; dx_type, skin_type if recorded
     bootstrap: int = 300,  # resamples per group
     seed: int = DEFAULT_SEED,  # of the bootstrap
 ) -> pd.DataFrame:  # attribute, group, images, lesions, malignant; then <figure>, <figure>_low, <figure>_high
-    "The main figures by sex, age band and site; NaN where a figure is withheld."
-    by = {"sex": rows.sex.fillna("unknown"), "age": rows.age.map(age_band), "site": rows.localization.fillna("unknown")}
+    "The main figures by sex, age band, site and whatever else is recorded; NaN where a figure is withheld."
     found = []
-    for attribute, values in by.items():
+    for attribute, values in _attributes(rows).items():
         for group in sorted(set(values)):
             q = p[(values == group).to_numpy()]
             counts = dict(images=len(q), lesions=len(np.unique(q.lesions)), malignant=int(q.malignant.sum()))

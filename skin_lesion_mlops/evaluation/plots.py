@@ -15,13 +15,20 @@ from matplotlib.figure import Figure
 
 from ..core import HEADLINE, guard_label, BY_CODE, interval, number
 from .conclusion import Evaluation
-from .metrics import MINIMUM_LESIONS, SPECIFICITIES, confusion, reliability, roc
+from skin_lesion_mlops.evaluation.metrics import (
+    MINIMUM_LESIONS,
+    SPECIFICITIES,
+    by_balanced_rule,
+    confusion,
+    reliability,
+    roc,
+)
 from .predictions import Predictions
 
 # %% auto #0
 __all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'in_style', 'create_figure', 'banner', 'verdict', 'tiles',
-           'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table', 'plot_confusion', 'plot_roc',
-           'plot_reliability', 'plot_subgroups']
+           'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table', 'plot_confusion', 'plot_classes',
+           'plot_roc', 'plot_reliability', 'plot_benefit', 'workload_table', 'plot_subgroups']
 
 # %% ../../nbs/evaluation/07_plots.ipynb #f118ce7f
 INK, BLUE, RED, GREEN, GREY, PALE = "#1c2733", "#1f5f8b", "#b3261e", "#2e6b34", "#8a949e", "#eef2f5"
@@ -163,16 +170,19 @@ def gate_table(
 def class_table(
     e: Evaluation,
 ) -> Any:  # a pandas Styler
-    "Recall, precision, F1 and AUC of every diagnosis; malignant ones in red."
+    "Recall by both rules, precision, F1 and AUC of every diagnosis; malignant ones in red."
     p, t, made = e.predictions, e.figures, []
+    known = {n: n for n in ("recall", "precision", "auc")}
+    if p.prior is not None:
+        known["recall, balanced rule"] = by_balanced_rule("recall")
     for i, c in enumerate(p.classes):
         counts = {"images": int((p.labels == i).sum()), "lesions": int(t.lesions[f"recall.{c}"])}
         row = {"diagnosis": f"{BY_CODE[c].name} ({c})" if c in BY_CODE else c, **counts}
-        for n in ("recall", "precision", "auc"):
-            row[n] = number(t.value[f"{n}.{c}"])
-            row[f"{n}, 95 %"] = interval(t.low[f"{n}.{c}"], t.high[f"{n}.{c}"])
+        for title, n in known.items():
+            row[title] = number(t.value[f"{n}.{c}"])
+            row[f"{title}, 95 %"] = interval(t.low[f"{n}.{c}"], t.high[f"{n}.{c}"])
         made.append({**row, "F1": number(t.value[f"f1.{c}"])})
-    look = styled(pd.DataFrame(made), text=["diagnosis"], bold=["recall", "precision", "auc"])
+    look = styled(pd.DataFrame(made), text=["diagnosis"], bold=list(known))
     malignant = [c in BY_CODE and BY_CODE[c].malignant for c in p.classes]
     return look.apply(lambda s: [f"color:{RED}" if m else "" for m in malignant], subset=["diagnosis"])
 
@@ -221,26 +231,27 @@ def _dots(
 ) -> None:
     "Dots with intervals, one row per class."
     t, classes = e.figures, e.predictions.classes
-    for name, color, shift in zip(names, (BLUE, "#d1822b"), (-0.12, 0.12)):
+    for name, color, shift in zip(names, (BLUE, GREEN, "#d1822b"), (-0.2, 0.0, 0.2)):
         rows = t.loc[[f"{name}.{c}" for c in classes]]
         value, low, high = (rows[k].to_numpy() for k in ("value", "low", "high"))
         error = np.stack([value - low, high - value]).clip(0)
         at = np.arange(len(classes)) + shift
-        ax.errorbar(value, at, xerr=error, fmt="o", color=color, ms=5, lw=1.6, label=name)
+        ax.errorbar(value, at, xerr=error, fmt="o", color=color, ms=5, lw=1.6, label=name.replace("_", " "))
     ax.set_yticks(range(len(classes)), [])
     ax.set(xlim=(0, 1.02), ylim=(len(classes) - 0.5, -0.5), title="Per diagnosis, 95 % intervals")
     ax.grid(axis="x", color="#edf0f3")
     ax.set_axisbelow(True)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0)
 
 # %% ../../nbs/evaluation/07_plots.ipynb #abeff175
-@in_style
-def plot_confusion(e: Evaluation) -> Figure:
-    "Row-normalised confusion matrix with counts; recall and precision of each diagnosis beside it."
-    p = e.predictions
-    counts = confusion(p.labels, p.predicted, len(p.classes))[0].astype(int)
+def _matrix(
+    ax: Any,  # axes to draw on
+    p: Predictions,
+    said: np.ndarray,  # (n,) int, answers of a rule
+) -> None:
+    "One row-normalised confusion matrix with counts."
+    counts = confusion(p.labels, said, len(p.classes))[0].astype(int)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    fig, (ax, beside) = create_figure(13.6, 5.4, 2)
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for (i, j), n in np.ndenumerate(counts):
         if n:
@@ -250,11 +261,37 @@ def plot_confusion(e: Evaluation) -> Figure:
     ax.set_yticks(range(len(p.classes)), [f"{c} (n={n})" for c, n in zip(p.classes, counts.sum(1))])
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
-    ax.set(title="What it is (rows) and what the model said (columns)", xlabel="predicted", ylabel="true")
-    _dots(beside, e, ("recall", "precision"))
+    ax.set(xlabel="answered", ylabel="true")
     for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
         for c, label in zip(p.classes, labels):
             label.set_color(RED if c in BY_CODE and BY_CODE[c].malignant else INK)
+
+
+@in_style
+def plot_confusion(e: Evaluation) -> Figure:
+    "Confusion matrices of the likeliest class and, where the training prior is known, of the balanced rule."
+    p, v = e.predictions, e.figures.value
+    told = f"Likeliest: accuracy {v['accuracy']:.3f}, mean recall {v['macro_recall']:.3f}"
+    said = [(p.predicted, told)]
+    if p.prior is not None:
+        told = f"Balanced: accuracy {v['accuracy_balanced_rule']:.3f}, mean recall {v['balanced_accuracy']:.3f}"
+        said.append((p.balanced, told))
+    fig, axes = create_figure(6.8 * len(said), 5.2, len(said))
+    for ax, (answers, title) in zip(axes, said):
+        _matrix(ax, p, answers)
+        ax.set_title(title)
+    return fig
+
+# %% ../../nbs/evaluation/07_plots.ipynb #4555f363
+@in_style
+def plot_classes(e: Evaluation) -> Figure:
+    "Recall by both rules and precision of each diagnosis, with intervals."
+    fig, (ax,) = create_figure(13.6, 3.6)
+    rules = (
+        ("recall", "precision") if e.predictions.prior is None else ("recall", "precision", by_balanced_rule("recall"))
+    )
+    _dots(ax, e, rules)
+    ax.set_yticks(range(len(e.predictions.classes)), e.predictions.classes)
     return fig
 
 # %% ../../nbs/evaluation/07_plots.ipynb #831c1421
@@ -304,6 +341,44 @@ def plot_reliability(p: Predictions) -> Figure:
     right.set(xlabel="confidence claimed", ylabel="images", xlim=(0, 1.02))
     right.set_title("How often it says so")
     return fig
+
+# %% ../../nbs/evaluation/07_plots.ipynb #b7814db0
+@in_style
+def plot_benefit(e: Evaluation) -> Figure:
+    "The decision curve, and errors among the surest answers."
+    curve, covered = e.clinic["benefit"], e.clinic["coverage"]
+    fig, (left, right) = create_figure(13.6, 4.2, 2)
+    left.fill_between(curve.risk, curve.low, curve.high, color=BLUE, alpha=0.15, lw=0)
+    left.plot(curve.risk, curve.model, color=BLUE, lw=2, label="by the model")
+    left.plot(curve.risk, curve["all"], color="#d1822b", label="everybody")
+    left.axhline(0, color=GREY, ls=":", label="nobody")
+    top = max(float(curve.high.max()), 0.02)
+    left.set(xlabel="risk from which one would act", ylabel="net benefit", ylim=(-0.25 * top, 1.1 * top))
+    left.xaxis.set_major_formatter("{x:.0%}")
+    left.set_title("Is acting on it worth it?")
+    left.legend(loc="upper right")
+    shown = covered[covered.coverage >= 0.05]
+    right.fill_between(shown.coverage, shown.low, shown.high, color=BLUE, alpha=0.15, lw=0)
+    right.plot(shown.coverage, shown.errors, color=BLUE, lw=2)
+    right.set(xlabel="share answered, the surest first", ylabel="share of errors", xlim=(0, 1.01), ylim=(0, None))
+    right.xaxis.set_major_formatter("{x:.0%}")
+    right.set_title("What if it may pass when unsure?")
+    return fig
+
+
+def workload_table(
+    e: Evaluation,
+) -> Any:  # a pandas Styler
+    "Per 1,000 lesions: flagged, found, in vain, missed."
+    made = []
+    for _, w in e.clinic["workload"].iterrows():
+        row = {"malignant of 1,000": f"{w.malignant:.0f}"}
+        for title, n in (("flagged: to be seen", "flagged"), ("malignant found", "found"), ("in vain", "in_vain")):
+            row[title] = number(w[n], 0)
+            row[f"{title}, 95 %"] = interval(w[f"{n}_low"], w[f"{n}_high"], 0)
+        row.update({"missed": number(w.missed, 1), "missed, 95 %": interval(w.missed_low, w.missed_high, 1)})
+        made.append({**row, "seen per one found": number(w.per_found, 1)})
+    return styled(pd.DataFrame(made), bold=["flagged: to be seen", "malignant found", "missed"])
 
 # %% ../../nbs/evaluation/07_plots.ipynb #de2c3f6d
 @in_style

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import CLASSES, SkinLesionError, is_malignant, malignant_probability
+from .decisions import balanced, check_shares, flagged, likeliest
 
 # %% auto #0
 __all__ = ['Predictions', 'create_predictions', 'simulate']
@@ -26,6 +27,7 @@ class Predictions:
     lesions: np.ndarray  # (n,) int: equal numbers are photographs of one lesion
     classes: tuple[str, ...] = CLASSES
     threshold: float = 0.5  # malignant probability from which an image is flagged
+    prior: np.ndarray | None = None  # (k,): share of each class that the probabilities hold for; None: not recorded
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -38,8 +40,13 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:  # (n,) int
-        "The most probable class of each image."
-        return self.probabilities.argmax(1)
+        "The answer of the first rule: the likeliest class of each image."
+        return likeliest(self.probabilities)
+
+    @property
+    def balanced(self) -> np.ndarray:  # (n,) int
+        "The answer of the second rule; where no prior was recorded there is only the first."
+        return self.predicted if self.prior is None else balanced(self.probabilities, self.prior)
 
     @property
     def malignant(self) -> np.ndarray:  # (n,) bool
@@ -53,8 +60,8 @@ class Predictions:
 
     @property
     def flagged(self) -> np.ndarray:  # (n,) bool
-        "Which images the model calls malignant at its operating threshold?"
-        return self.score >= self.threshold
+        "The answer of the third rule: which images are flagged as malignant?"
+        return flagged(self.score, self.threshold)
 
 # %% ../../nbs/evaluation/01_predictions.ipynb #ec2ed354
 def _as_labels(
@@ -91,6 +98,7 @@ def create_predictions(
     lesion_ids: Iterable | None = None,  # (n,) which lesion each image shows; missing or "unknown": one of its own
     threshold: float = 0.5,  # malignant probability from which an image is flagged
     classes: Sequence[str] = CLASSES,  # what the columns of `probabilities` mean
+    prior: Any = None,  # (k,), `prior` of the bundle's contract; None where it has none
 ) -> Predictions:  # raises `SkinLesionError` naming what is wrong with them
     "Check and bundle a model's predictions."
     y, p = _as_labels(labels, classes), np.asarray(probabilities, float)
@@ -108,7 +116,9 @@ def create_predictions(
         raise SkinLesionError(
             f"the test set holds {found} alone", "give it images of at least two classes: nothing can be told apart"
         )
-    return Predictions(y, p / p.sum(1, keepdims=True), _as_lesions(lesion_ids, len(y)), tuple(classes), threshold)
+    prior = None if prior is None else check_shares(prior, classes, "the prior")
+    p = p / p.sum(1, keepdims=True)
+    return Predictions(y, p, _as_lesions(lesion_ids, len(y)), tuple(classes), threshold, prior)
 
 # %% ../../nbs/evaluation/01_predictions.ipynb #a6fa0646
 def simulate(
@@ -125,4 +135,4 @@ def simulate(
     seen = skill * np.eye(len(CLASSES))[truth] + 0.95 * rng.normal(size=(n, len(CLASSES)))  # what a lesion shows
     seen = seen[lesions] + 0.31 * rng.normal(size=(len(lesions), len(CLASSES)))  # its photographs differ a little
     e = np.exp(temper * (np.log(share) + skill * seen))
-    return create_predictions(truth[lesions], e / e.sum(1, keepdims=True), lesions, threshold=0.2)
+    return create_predictions(truth[lesions], e / e.sum(1, keepdims=True), lesions, threshold=0.2, prior=share)

@@ -17,8 +17,8 @@ from typing import Any, Iterator
 from ..core import CLASSES, Files, SkinLesionError, read_json
 
 # %% auto #0
-__all__ = ['ARCHITECTURES', 'CONTRACT', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
-           'check_contract', 'softmax', 'open_bundle', 'read_contract', 'unpack']
+__all__ = ['ARCHITECTURES', 'CONTRACT', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
+           'check_contract', 'softmax', 'posterior', 'with_profile', 'open_bundle', 'read_contract', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ CONTRACT = dict(
     mean="of RGB in [0, 1]; the model subtracts it itself",
     std="of RGB in [0, 1]",
     temperature="logits are divided by it before the softmax; fitted on validation",
-    thresholds="malignant: probability from which on a lesion is called malignant; fitted on validation",
+    prior="share of each class in the training images, at which the probabilities hold; decides the rules `balanced` and, where a prevalence is stated, `likeliest`",
+    thresholds="malignant: probability from which on a lesion is flagged, fitted on validation; its interval low, high; cautious: finds 95 % with 95 % confidence",
     validation="metrics on the validation images",
     data_hash="fingerprint of the dataset that trained it",
     parameters="the training job's hyperparameters",
@@ -91,7 +92,7 @@ def complete_contract(
     contract: dict[str, Any],  # as read from `bundle.json`, of this release or an earlier one
 ) -> dict[str, Any]:  # a copy with what earlier releases left unsaid
     "A contract in the words of this release."
-    return {**dict(members=[contract.get("arch")], views=1, metadata={}), **contract}
+    return {**dict(members=[contract.get("arch")], views=1, metadata={}, prior=None), **contract}
 
 # %% ../../nbs/model/00_bundle.ipynb #5eb9fa31
 def check_contract(
@@ -118,18 +119,65 @@ def check_contract(
         refuse(f"temperature {contract['temperature']} is not a positive number", "train again")
     if not 0 <= contract["thresholds"].get("malignant", -1) <= 1:
         refuse(f"thresholds {contract['thresholds']} hold no malignant probability", "train again")
+    if contract["prior"] is not None:
+        from skin_lesion_mlops.evaluation.decisions import check_shares
+
+        check_shares(contract["prior"], contract["classes"], f"{where}: the prior")
 
 # %% ../../nbs/model/00_bundle.ipynb #29076aed
 def softmax(
     logits: Any,  # numpy array, (n, classes)
     temperature: float = 1.0,  # of the bundle's contract
+    shift: Any = 0.0,  # (classes,), added to the logits after the temperature; of a site's profile
 ) -> Any:  # numpy array, (n, classes), float32; rows add up to one
     "Calibrated probabilities."
     import numpy as np
 
-    z = np.asarray(logits, np.float64) / temperature
+    z = np.asarray(logits, np.float64) / temperature + np.asarray(shift, np.float64)
     e = np.exp(z - z.max(1, keepdims=True))
     return (e / e.sum(1, keepdims=True)).astype(np.float32)
+
+
+def posterior(
+    logits: Any,  # numpy array, (n, classes)
+    contract: dict[str, Any],  # of the bundle
+) -> Any:  # numpy array, (n, classes), float32; at the mixture `prior`
+    "Calibrated probabilities, as the contract has it."
+    return softmax(logits, contract["temperature"], contract.get("shift", 0.0))
+
+# %% ../../nbs/model/00_bundle.ipynb #e848cae3
+PROFILE = dict(
+    version="layout of this file: 1",
+    site="what the place is called",
+    weights_hash="of the model that it was fitted for",
+    temperature="as in the contract, fitted on the site's images",
+    prior="share of each class at the site; null where the model records none to move from",
+    thresholds="as in the contract, fitted on the site's images",
+    images="images that it was fitted on",
+    lesions="lesions that these show",
+    data_hash="fingerprint of the site's data set",
+)
+
+
+def with_profile(
+    contract: dict[str, Any],  # of a bundle
+    profile: dict[str, Any],  # see `PROFILE`
+) -> dict[str, Any]:  # the contract at the site; raises `SkinLesionError`
+    "Lay a site's profile over a contract."
+    missing = [k for k in PROFILE if k not in profile]
+    if missing or profile["version"] != 1:
+        raise SkinLesionError(f"the profile lacks {', '.join(missing) or 'version 1'}", "make it again with `validate`")
+    if profile["weights_hash"] != contract["weights_hash"]:
+        raise SkinLesionError(
+            f"the profile of {profile['site']} was fitted for another model",
+            "validate this model there, or serve that one",
+        )
+    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "site")}}
+    if profile["prior"] is not None and contract.get("prior") is not None:
+        import numpy as np
+
+        found.update(prior=profile["prior"], shift=np.log(np.divide(profile["prior"], contract["prior"])).tolist())
+    return found
 
 # %% ../../nbs/model/00_bundle.ipynb #fdda48b0
 MAX_BUNDLE = 8 << 30  # bytes, unpacked

@@ -5,6 +5,7 @@
 # %% ../../nbs/model/13_job.ipynb #f57eb53d
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import re
@@ -22,7 +23,8 @@ import torch.distributed as dist
 
 from ..core import Files, SkinLesionError, ml_dir, read_json, receipt
 from ..data.shards import Shards
-from .calibration import calibrate
+from ..evaluation.decisions import class_shares
+from .calibration import calibrate, undo_weights
 from .engines import choose_engine, export_engines, missing_packages, torch_engine
 from .familiarity import learn_familiarity, save_familiarity
 from .hyperparameters import Hyperparameters, read_hyperparameters
@@ -80,12 +82,19 @@ def only_file(
 def save_fitted(
     fitted: Fitted,  # from `fit`
     out: Path,
+    lesions: Any = None,  # (m,), of the validation images; None: each its own
 ) -> dict[str, Any]:
-    "Calibrate on the validation images and write the bundle."
-    trainer = fitted.trainer
-    calibrated = calibrate(fitted.logits, trainer.validation_labels)
+    "Undo class weights, calibrate on the validation images and write the bundle."
+    trainer, model = fitted.trainer, copy.deepcopy(fitted.model)
+    weights = trainer.weights.cpu().numpy()
+    with torch.no_grad():  # once and for all: every engine made of this network estimates the posterior
+        for member in getattr(model, "members", [model]):
+            member.head.bias -= torch.log(trainer.weights).to(member.head.bias)
+    prior = class_shares(trainer.labels.cpu().numpy(), len(weights))
+    logits = undo_weights(fitted.logits, weights)
+    calibrated = calibrate(logits, trainer.validation_labels, prior, lesions)
     contract = create_contract(
-        fitted.model,
+        model,
         trainer.image_size,
         data_hash=trainer.data_hash,
         parameters=asdict(trainer.parameters),
@@ -93,7 +102,7 @@ def save_fitted(
     )
     out.mkdir(parents=True, exist_ok=True)
     fitted.history.to_csv(out / Files.HISTORY, index=False)
-    save_bundle(out, fitted.model, contract)
+    save_bundle(out, model, contract)
     score = calibrated["validation"]["balanced_accuracy"]
     log(trainer, f"kept epoch {fitted.best_epoch}: balanced accuracy {score:.3f} on validation, bundle in {out}")
     return read_json(out / Files.BUNDLE)
@@ -153,7 +162,7 @@ def run_job(
     fitted = fit(train, validation, p, ml_dir("checkpoints"), world, stop)
     if world.rank:
         return
-    contract = save_fitted(fitted, out)
+    contract = save_fitted(fitted, out, validation.index.get("group"))
     add_engines(fitted.trainer, out, train, validation)
     add_familiarity(fitted.trainer, out, contract, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])

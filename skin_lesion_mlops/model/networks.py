@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..core import CLASSES, Files, SkinLesionError, atomic, hash_file, versions, write_json
-from .bundle import CONTRACT, architecture, check_contract, open_bundle, read_contract, softmax
+from .bundle import CONTRACT, architecture, check_contract, open_bundle, posterior, read_contract
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
 from .ensemble import Ensemble
 from .metadata import encode_metadata, metadata_width
@@ -191,7 +191,7 @@ def create_contract(
     mean, std = ([round(float(v), 6) for v in t.flatten()] for t in (members[0].mean, members[0].std))
     contract: dict[str, Any] = dict(version=1, arch=members[0].arch, members=[m.arch for m in members], views=views)
     contract.update(metadata={}, classes=list(CLASSES), image_size=image_size, mean=mean, std=std)
-    contract.update(temperature=1.0, thresholds=dict(malignant=0.5), validation={}, data_hash="unknown")
+    contract.update(temperature=1.0, prior=None, thresholds=dict(malignant=0.5), validation={}, data_hash="unknown")
     contract.update(parameters={}, versions=versions(), parent=model.parent)
     return {**contract, **facts}
 
@@ -302,7 +302,7 @@ class Bundle:
     ) -> np.ndarray:  # (n, classes), float32, rows add up to one, in the order of the contract's classes
         "Calibrated probabilities."
         logits, _ = predict(self.model, check_images(images, self.image_size), patients, batch_size)
-        return softmax(logits, self.contract["temperature"])
+        return posterior(logits, self.contract)
 
     def embeddings(
         self,

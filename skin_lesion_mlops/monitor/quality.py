@@ -31,12 +31,14 @@ FIGURES = ("accuracy", "macro_precision", "macro_recall", "malignant_sensitivity
 # %% ../../nbs/monitor/02_quality.ipynb #6fef701d
 def labelled_predictions(
     joined: pd.DataFrame,  # of `join_labels`
+    prior: dict[str, float] | None = None,  # diagnosis -> its share in the training images; None where not recorded
 ) -> Predictions | None:  # None where fewer than two diagnoses occur
     "The answers whose truth is known, as evaluation takes them."
     if joined.dx.nunique() < 2:
         return None
     p = joined[[f"p_{c}" for c in CLASSES]].to_numpy(float)
-    return create_predictions(joined.dx, p, lesion_ids(joined), float(joined.threshold.iloc[-1]))
+    shares = None if prior is None else [prior[c] for c in CLASSES]
+    return create_predictions(joined.dx, p, lesion_ids(joined), float(joined.threshold.iloc[-1]), prior=shares)
 
 # %% ../../nbs/monitor/02_quality.ipynb #4afc0b1c
 def approved_figures(
@@ -152,7 +154,8 @@ def check_quality(
     bootstrap: int = 300,  # resamples behind every interval
 ) -> Finding:
     "The model-quality monitor."
-    then, p = approved_figures(baseline.evaluation), labelled_predictions(joined)
+    then = approved_figures(baseline.evaluation)
+    p = labelled_predictions(joined, baseline.evaluation.get("decisions", {}).get("prior"))
     lesions = len(np.unique(p.lesions)) if p else 0
     if not p or lesions < min_lesions:
         counts = f"{len(joined)} of {captured or len(joined)} answers have a diagnosis, {lesions} lesions to compare; {min_lesions} are needed."

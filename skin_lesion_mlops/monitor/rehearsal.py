@@ -52,9 +52,8 @@ def create_approved(
     bundle, base = load_bundle(folder / "model"), folder / "baseline"
     write_baseline(train.index, base)
     at = bundle.contract["thresholds"]["malignant"]
-    p = create_predictions(
-        test.labels, bundle.probabilities(test[:], bundle.patients(test.index)), test.index["group"], at
-    )
+    found = bundle.probabilities(test[:], bundle.patients(test.index))
+    p = create_predictions(test.labels, found, test.index["group"], at, prior=bundle.contract["prior"])
     e = evaluate(p, test.index, dict(accuracy=0.0), bootstrap=200, seed=seed)
     write_evaluation(base, e, test.index, bundle.contract, dataset, {})
     return folder / "model", base

@@ -5,6 +5,7 @@ const $ = (id) => document.getElementById(id);
 const percent = (p) => (p > 0 && p < 0.001 ? "< 0.1 %" : p < 1 && p > 0.999 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`);
 let classes = {};
 let features = {};
+let rules = {};
 let readable = true;
 let limit = 25 << 20;
 let token = "";
@@ -18,11 +19,13 @@ async function about() {
   classes = Object.fromEntries(facts.classes.map((c) => [c.code, c]));
   limit = facts.limits.bytes;
   features = facts.features;
+  rules = facts.rules;
   readable = facts.model.readable_overlays;
   $("notice").textContent = facts.notice;
   $("access").hidden = !facts.limits.token;
   const m = facts.model;
   const rows = { Model: `version ${m.version}`, Network: m.arch, Engine: m.engine, "Malignant from": percent(m.threshold) };
+  rows["Likeliest for"] = mixtures(m.mixture);
   $("model").replaceChildren(...Object.entries(rows).map(([k, v]) => {
     const row = document.createElement("div");
     row.append(Object.assign(document.createElement("dt"), { textContent: k }));
@@ -31,6 +34,11 @@ async function about() {
   }));
 }
 const ready = about().catch(() => say("The service does not answer. Reload this page when it runs again."));
+
+function mixtures(word) {
+  if (word === "training") return "the mixture of its training images";
+  return word === "stated" ? "this clinic's stated mixture" : `the mixture at ${word}`;
+}
 
 function say(text) { $("status").textContent = text; }
 
@@ -108,9 +116,23 @@ function show(card, file, p) {
   const best = classes[p.predicted];
   heading.textContent = `Likeliest: ${best.name} (${best.plain})`;
   verdict.textContent = file.name;
+  showRules(card.querySelector(".rules"), p.decisions);
   showRisk(card.querySelector(".scale"), p);
   showBars(card.querySelector(".bars"), p);
   if (p.overlay_png) showHeat(card, p.overlay_png);
+}
+
+function showRules(list, decisions) {
+  list.hidden = false;
+  const words = {
+    likeliest: (d) => `${classes[d.answer].name}, ${percent(d.probability)} in ${mixtures(d.mixture)}`,
+    balanced: (d) => classes[d.answer].name,
+    malignant: (d) => (d.answer ? "yes, flagged as malignant" : "not flagged as malignant"),
+  };
+  list.replaceChildren(...Object.entries(decisions).flatMap(([name, d]) => {
+    const term = Object.assign(document.createElement("dt"), { textContent: rules[name].question, title: `${name}: ${rules[name].how}` });
+    return [term, Object.assign(document.createElement("dd"), { textContent: words[name](d) })];
+  }));
 }
 
 function showRisk(scale, p) {

@@ -43,7 +43,7 @@ from skin_lesion_mlops.serve.messages import (
     to_json,
     to_lines,
 )
-from .predictor import NOTICE, Picture, Prediction, Predictor
+from .predictor import NOTICE, Picture, Prediction, Predictor, rules_of
 from .protocol import create_protocol
 from .telemetry import Metrics, log, start_logs
 
@@ -374,7 +374,8 @@ def _people_routes(app: FastAPI, service: Service) -> None:
     async def about() -> dict[str, Any]:
         classes = [dict(code=d.code, name=d.name, plain=d.plain, malignant=d.malignant) for d in DIAGNOSES]
         limits = dict(images=MAX_IMAGES, bytes=service.admission.limits.body, token=bool(service.token))
-        return dict(model=service.predictor.facts, classes=classes, features=REASONS, notice=NOTICE, limits=limits)
+        told = dict(classes=classes, features=REASONS, notice=NOTICE, limits=limits)
+        return dict(model=service.predictor.facts, rules=rules_of(service.predictor), **told)
 
 # %% ../../nbs/serve/06_app.ipynb #311f8dd0
 @asynccontextmanager

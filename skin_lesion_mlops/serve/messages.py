@@ -315,7 +315,7 @@ def to_lines(
 COLUMNS = (
     *("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score"),
     *(f"p_{c}" for c in CLASSES),
-    *("model_version", "request_id"),
+    *("model_version", "request_id", "balanced"),
 )
 
 
@@ -335,6 +335,7 @@ def to_csv(
         malignant = "" if p.malignant is None else str(p.malignant).lower()
         row = [_escape_formula(name), p.predicted or "", malignant, round(p.malignant_probability, 6), p.threshold]
         row += [str(not p.familiar).lower(), p.unfamiliarity, *shares, facts["version"], request_id]
+        row.append((p.balanced or "") if p.familiar else "")
         writer.writerow(row)
     return out.getvalue()
 

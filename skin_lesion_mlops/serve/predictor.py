@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from PIL import Image
 
 from ..core import BY_CODE, SkinLesionError, malignant_probability
 from ..data.pictures import BadImage, read_pixels, resize
-from ..model.bundle import open_bundle, read_contract, softmax
+from ..evaluation.decisions import RULES, at_prevalence, balanced, flagged, likeliest, read_prevalence
+from ..model.bundle import open_bundle, posterior, read_contract, with_profile
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'create_predictor', 'heat_png',
-           'overlay']
+__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'rules_of', 'create_predictor',
+           'heat_png', 'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ NOTICE = "Decision support for research, not a diagnosis."
 class Prediction:
     "The answer for one picture."
 
-    probabilities: dict[str, float]  # calibrated; code -> probability, in the order of `core.CLASSES`
+    probabilities: dict[str, float]  # calibrated; code -> probability, in the order of the contract's classes
+    likeliest: str  # the first rule's answer
+    balanced: str | None  # the second rule's; None where the bundle records no prior
     malignant_probability: float  # the malignant classes, added up
     threshold: float  # malignant from here on
     familiar: bool  # does it look like dermoscopy?
@@ -86,32 +89,59 @@ class Prediction:
     heat: np.ndarray | None = None  # (size, size), 0 to 1: where the evidence was
     embedding: np.ndarray | None = None  # (d,), what the network's last layer saw
     image: dict[str, Any] | None = None  # what the picture is like, without showing it
+    mixture: str = "training"  # where the likeliest class is the likeliest: "training", "site NAME" or "stated"
+    stated: dict[str, float] | None = None  # the probabilities at the stated prevalence; None where none is stated
 
     @property
     def predicted(self) -> str | None:  # a code; None for an unfamiliar picture
         "The likeliest class."
-        return max(self.probabilities, key=self.probabilities.__getitem__) if self.familiar else None
+        return self.likeliest if self.familiar else None
 
     @property
     def malignant(self) -> bool | None:  # None for an unfamiliar picture
         "At or above the operating threshold?"
-        return self.malignant_probability >= self.threshold if self.familiar else None
+        return flagged(self.malignant_probability, self.threshold) if self.familiar else None
+
+    @property
+    def decisions(self) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on
+        "What each rule says; an answer is None for an unfamiliar picture."
+        return _decisions(self)
 
     def to_dict(self) -> dict[str, Any]:  # plain JSON, without the heat map
         "The answer as its reader gets it."
-        name = BY_CODE[self.predicted].name if self.predicted else None
-        plain = BY_CODE[self.predicted].plain if self.predicted else None
-        odd = dict(flag=not self.familiar, score=self.unfamiliarity, reasons=self.odd)
-        return dict(
-            predicted=self.predicted,
-            name=name,
-            plain=plain,
-            malignant=self.malignant,
-            malignant_probability=round(self.malignant_probability, 6),
-            threshold=self.threshold,
-            probabilities={k: round(v, 6) for k, v in self.probabilities.items()},
-            out_of_distribution=odd,
-        )
+        return _plain(self)
+
+# %% ../../nbs/serve/01_predictor.ipynb #abf13e3f
+def _decisions(
+    p: Prediction,
+) -> dict[str, dict[str, Any]]:  # rule -> answer, and what it rests on
+    "What each rule says."
+    here = p.stated or p.probabilities
+    first: dict[str, Any] = dict(answer=p.predicted, probability=round(here[p.likeliest], 6), mixture=p.mixture)
+    if p.stated:
+        first["probabilities"] = {k: round(v, 6) for k, v in p.stated.items()}
+    third = dict(answer=p.malignant, probability=round(p.malignant_probability, 6), threshold=p.threshold)
+    second = {} if p.balanced is None else dict(balanced=dict(answer=p.balanced if p.familiar else None))
+    return dict(likeliest=first, **second, malignant=third)
+
+
+def _plain(
+    p: Prediction,
+) -> dict[str, Any]:
+    "An answer as JSON."
+    name = BY_CODE[p.predicted].name if p.predicted else None
+    plain = BY_CODE[p.predicted].plain if p.predicted else None
+    return dict(
+        predicted=p.predicted,
+        name=name,
+        plain=plain,
+        malignant=p.malignant,
+        malignant_probability=round(p.malignant_probability, 6),
+        threshold=p.threshold,
+        decisions=p.decisions,
+        probabilities={k: round(v, 6) for k, v in p.probabilities.items()},
+        out_of_distribution=dict(flag=not p.familiar, score=p.unfamiliarity, reasons=p.odd),
+    )
 
 # %% ../../nbs/serve/01_predictor.ipynb #fcf3b8e5
 @dataclass
@@ -171,6 +201,7 @@ class Predictor:
     version: str  # of the model: its number in the registry, or the beginning of its hash
     explainer: Explainer  # draws the heat maps
     passed_over: dict[str, str] = field(default_factory=dict)  # engines that could not be used, and why
+    prevalence: np.ndarray | None = None  # (classes,), stated for the likeliest class; None: the contract's prior
 
     @property
     def size(self) -> int:  # pixels
@@ -178,13 +209,16 @@ class Predictor:
         return self.contract["image_size"]
 
     @property
-    def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold ...
+    def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold, mixture ...
         "What a reader of its answers must know about it."
-        named = {k: self.contract[k] for k in ("arch", "image_size", "temperature", "data_hash")}
-        sha = self.contract["weights_hash"]
-        threshold = self.contract["thresholds"]["malignant"]
-        more = dict(threshold=threshold, weights_hash=sha, readable_overlays=self.explainer.readable)
-        return dict(version=self.version, engine=self.engine_name, precision=self.precision, **more, **named)
+        return _facts(self)
+
+    @property
+    def mixture(self) -> str:  # "training", "site NAME" or "stated"
+        "Where the likeliest class is the likeliest."
+        if self.prevalence is not None:
+            return "stated"
+        return f"site {self.contract['site']}" if "site" in self.contract else "training"
 
     def predict(
         self,
@@ -200,27 +234,56 @@ class Predictor:
         if abs(sum(p.probabilities.values()) - 1) > 1e-3:
             raise FloatingPointError("the probabilities of the warm-up picture do not add up to one")
 
+# %% ../../nbs/serve/01_predictor.ipynb #b7ea72a8
+def _facts(
+    p: Predictor,
+) -> dict[str, Any]:
+    "What a reader of its answers must know."
+    named = {k: p.contract[k] for k in ("arch", "image_size", "temperature", "data_hash", "weights_hash")}
+    prior = p.contract.get("prior")
+    shares = dict(prior=prior, prevalence=prior if p.prevalence is None else p.prevalence)
+    more: dict[str, Any] = {
+        k: v if v is None else {c: round(float(x), 6) for c, x in zip(p.contract["classes"], v)}
+        for k, v in shares.items()
+    }
+    more.update(threshold=p.contract["thresholds"]["malignant"], mixture=p.mixture)
+    more.update(site=p.contract.get("site", ""), readable_overlays=p.explainer.readable)
+    return dict(version=p.version, engine=p.engine_name, precision=p.precision, **more, **named)
+
+
+def rules_of(
+    p: Predictor,
+) -> dict[str, dict[str, str]]:  # rule -> question, how
+    "The rules that a model can answer by, in words; without a prior there is no balanced one."
+    known = {n: dict(question=r.question, how=r.how) for n, r in RULES.items()}
+    return known if p.contract.get("prior") is not None else {n: r for n, r in known.items() if n != "balanced"}
+
 # %% ../../nbs/serve/01_predictor.ipynb #ace24c34
 def _answers(
     predictor: Predictor,
     pictures: list[Picture],  # at least one
     explain: bool,  # with heat maps?
 ) -> list[Prediction]:
-    "From pictures to answers: engine, calibration, threshold and familiarity."
-    pixels = np.stack([p.pixels for p in pictures])
+    "From pictures to answers: engine, calibration, rules and familiarity."
+    pixels, contract = np.stack([p.pixels for p in pictures]), predictor.contract
     logits, vectors = predictor.engine(pixels)
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network gave numbers that are not finite")
-    heat = predictor.explainer.heat(pixels, logits.argmax(1)) if explain else [None] * len(pixels)
+    rows, prior, classes = posterior(logits, contract), contract.get("prior"), contract["classes"]
+    first = likeliest(rows, prior, predictor.prevalence)
+    second = [None] * len(rows) if prior is None else [classes[i] for i in balanced(rows, prior)]
+    stated = [None] * len(rows) if predictor.prevalence is None else at_prevalence(rows, prior, predictor.prevalence)
+    heat = predictor.explainer.heat(pixels, first) if explain else [None] * len(pixels)
     verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
-    contract = predictor.contract
-    classes, threshold = contract["classes"], contract["thresholds"]["malignant"]
-    rows = softmax(logits, contract["temperature"])
-    risks = malignant_probability(rows, classes).tolist()
-    return [
-        Prediction(dict(zip(classes, row)), risk, threshold, not v.unfamiliar, v.score, v.odd, h, x)
-        for row, risk, v, h, x in zip(rows.tolist(), risks, verdicts, heat, vectors)
-    ]
+    risks, threshold = malignant_probability(rows, classes).tolist(), contract["thresholds"]["malignant"]
+    found = []
+    for row, i, even, risk, v, h, x, here in zip(rows.tolist(), first, second, risks, verdicts, heat, vectors, stated):
+        p = Prediction(
+            dict(zip(classes, row)), classes[i], even, risk, threshold, not v.unfamiliar, v.score, v.odd, h, x
+        )
+        there = None if here is None else dict(zip(classes, here.tolist()))
+        found.append(replace(p, mixture=predictor.mixture, stated=there))
+    return found
 
 
 def _painted_skin() -> bytes:  # a JPEG file
@@ -237,6 +300,9 @@ def create_predictor(
     model: str | Path,  # a bundle folder, a model.tar.gz, or a folder that holds one
     version: str = "",  # what to call it; empty for the beginning of its hash
     engine: str = AUTO,  # one of `engines.ENGINES`, or "auto" for the best that can be trusted here
+    profile: dict[str, Any] | None = None,  # of a site, see `bundle.PROFILE`
+    prevalence: str | Path | None = None,  # file with the share of each diagnosis, for the likeliest class
+    cautious: bool = False,  # flag from the threshold that is sure to find 95 %
 ) -> Predictor:  # not yet warm; raises `SkinLesionError`
     "Open a bundle for answering."
     check_engine(engine)
@@ -247,7 +313,28 @@ def create_predictor(
         if run is None:
             explainer.bundle = _network(folder, contract)
             run = torch_engine(explainer.bundle, explainer.lock)
-    return Predictor(run, name, precision, contract, known, version or contract["weights_hash"][:12], explainer, why)
+    contract = _adapted(contract if profile is None else with_profile(contract, profile), cautious)
+    stated = None if prevalence is None else read_prevalence(prevalence, contract["classes"])
+    if stated is not None and contract.get("prior") is None:
+        raise SkinLesionError("this bundle records no prior to move from", "train again, or leave the prevalence out")
+    version = version or contract["weights_hash"][:12]
+    return Predictor(run, name, precision, contract, known, version, explainer, why, stated)
+
+
+def _adapted(
+    contract: dict[str, Any],
+    cautious: bool,
+) -> dict[str, Any]:  # raises `SkinLesionError`
+    "The contract with the threshold that is asked for."
+    if not cautious:
+        return contract
+    sure = contract["thresholds"].get("cautious")
+    if sure is None:
+        raise SkinLesionError(
+            "this bundle has no cautious threshold",
+            "it takes 59 malignant validation lesions to fit one: train on more, or leave `cautious` out",
+        )
+    return {**contract, "thresholds": {**contract["thresholds"], "malignant": sure}}
 
 # %% ../../nbs/serve/01_predictor.ipynb #4cf9b210
 def heat_png(

@@ -8,10 +8,12 @@ to moto has a comment that says what it replaces:
     states.py       Step Functions: executes the real state machine, minutes in milliseconds
     events.py       EventBridge: a rule's event reaches functions, state machines and topics; schedules tick on request
     sagemaker.py    pipelines run, endpoints update and roll back, the registry reports approvals
+    account.py      quotas, cost tags, unconfirmed addresses: what an account answers of itself
     alarms.py       CloudWatch: an alarm that goes off acts and is reported
     gateway.py      the HTTP API's front door
     provider.py     what the AWS provider for Terraform sets and reads back
     terraform.py    Terraform itself, on a copy of infra/
+    recorded.py     which calls Terraform makes, as IAM's actions
     faults.py       makes a chosen call fail, and remembers every call that was made
     server.py       all of the above on one loopback port
     platform.py     the platform without Terraform, for tests of the parts

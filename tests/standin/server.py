@@ -10,7 +10,19 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.standin import alarms, events, faults, functions, gateway, pipelines, provider, sagemaker, states, storage
+from tests.standin import (
+    account,
+    alarms,
+    events,
+    faults,
+    functions,
+    gateway,
+    pipelines,
+    provider,
+    sagemaker,
+    states,
+    storage,
+)
 
 
 @dataclass
@@ -35,6 +47,7 @@ class StandIn:
         faults.reset()
         pipelines.reset()
         states.reset()
+        account.reset()
 
     def enter(self) -> None:
         "Point this process at it, with an empty account, whatever was in it."
@@ -72,7 +85,7 @@ def serve(
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     port = port or _free_port()
-    for part in (functions, states, events, sagemaker, alarms, storage, provider):
+    for part in (functions, states, events, sagemaker, alarms, storage, provider, account):
         part.install()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find

@@ -38,9 +38,10 @@ data "aws_iam_policy_document" "write" {
 }
 
 resource "aws_iam_role" "this" {
-  name               = "${var.trail_name}-trail"
-  description        = "CloudTrail writes to its log group"
-  assume_role_policy = data.aws_iam_policy_document.trust.json
+  name                 = "${var.trail_name}-trail"
+  description          = "CloudTrail writes to its log group"
+  assume_role_policy   = data.aws_iam_policy_document.trust.json
+  permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_role_policy" "this" {

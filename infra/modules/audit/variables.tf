@@ -27,3 +27,9 @@ variable "log_retention_days" {
   description = "Days the log group is kept"
   type        = number
 }
+
+variable "permissions_boundary" {
+  description = "ARN of the most that the roles made here may do, or null"
+  type        = string
+  default     = null
+}

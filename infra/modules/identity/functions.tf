@@ -160,9 +160,10 @@ data "aws_iam_policy_document" "runtime" {
 resource "aws_iam_role" "function" {
   for_each = local.verbs
 
-  name               = "${var.name}-${replace(each.key, "_", "-")}"
-  description        = "Function ${each.key}"
-  assume_role_policy = data.aws_iam_policy_document.trust["lambda"].json
+  name                 = "${var.name}-${replace(each.key, "_", "-")}"
+  description          = "Function ${each.key}"
+  assume_role_policy   = data.aws_iam_policy_document.trust["lambda"].json
+  permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_role_policy" "function" {

@@ -194,9 +194,10 @@ locals {
 }
 
 resource "aws_iam_role" "sagemaker" {
-  name               = "${var.name}-sagemaker"
-  description        = "Pipeline, jobs, monitors and endpoint"
-  assume_role_policy = data.aws_iam_policy_document.trust["sagemaker"].json
+  name                 = "${var.name}-sagemaker"
+  description          = "Pipeline, jobs, monitors and endpoint"
+  assume_role_policy   = data.aws_iam_policy_document.trust["sagemaker"].json
+  permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_role_policy" "sagemaker" {
@@ -258,9 +259,10 @@ data "aws_iam_policy_document" "state_machine" {
 }
 
 resource "aws_iam_role" "state_machine" {
-  name               = "${var.name}-state-machine"
-  description        = "The retraining machine"
-  assume_role_policy = data.aws_iam_policy_document.trust["state_machine"].json
+  name                 = "${var.name}-state-machine"
+  description          = "The retraining machine"
+  assume_role_policy   = data.aws_iam_policy_document.trust["state_machine"].json
+  permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_role_policy" "state_machine" {
@@ -310,9 +312,10 @@ data "aws_iam_policy_document" "events" {
 }
 
 resource "aws_iam_role" "events" {
-  name               = "${var.name}-events"
-  description        = "Rules, schedules and the API start the machine and the monitors"
-  assume_role_policy = data.aws_iam_policy_document.events_trust.json
+  name                 = "${var.name}-events"
+  description          = "Rules, schedules and the API start the machine and the monitors"
+  assume_role_policy   = data.aws_iam_policy_document.events_trust.json
+  permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_role_policy" "events" {

@@ -92,3 +92,9 @@ variable "verbs_outside_vpc" {
   type        = list(string)
   default     = []
 }
+
+variable "permissions_boundary" {
+  description = "ARN of the most that the roles made here may do, or null"
+  type        = string
+  default     = null
+}

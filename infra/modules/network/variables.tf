@@ -62,3 +62,9 @@ variable "log_retention_days" {
   description = "Days the flow log is kept"
   type        = number
 }
+
+variable "permissions_boundary" {
+  description = "ARN of the most that the roles made here may do, or null"
+  type        = string
+  default     = null
+}

@@ -195,9 +195,10 @@ data "aws_iam_policy_document" "replication" {
 resource "aws_iam_role" "replication" {
   count = var.enable_replication ? 1 : 0
 
-  name               = "${var.name}-replication"
-  description        = "S3 copies raw data and models to the second region"
-  assume_role_policy = data.aws_iam_policy_document.replication_trust[0].json
+  name                 = "${var.name}-replication"
+  description          = "S3 copies raw data and models to the second region"
+  assume_role_policy   = data.aws_iam_policy_document.replication_trust[0].json
+  permissions_boundary = var.permissions_boundary
 }
 
 resource "aws_iam_role_policy" "replication" {

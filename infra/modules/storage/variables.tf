@@ -94,3 +94,9 @@ variable "enable_replication" {
   type        = bool
   default     = false
 }
+
+variable "permissions_boundary" {
+  description = "ARN of the most that the roles made here may do, or null"
+  type        = string
+  default     = null
+}
