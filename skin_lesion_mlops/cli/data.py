@@ -53,7 +53,9 @@ def describe_folder(
         aside_reasons={str(k): int(n) for k, n in aside.reason.value_counts().items()},
         aside=aside.to_dict("records"),
         not_counted=dict(Counter(p.suffix.lower() or "(no suffix)" for p in found.listing.others).most_common()),
-        tables=[dict(name=t.path.name, use=t.use, columns=[c for c in t.columns if c], note=t.note) for t in found.tables],
+        tables=[
+            dict(name=t.path.name, use=t.use, columns=[c for c in t.columns if c], note=t.note) for t in found.tables
+        ],
         notes=found.notes,
         questions=questions(checked, pairs),
         **_counts(checked, pairs),
@@ -89,13 +91,17 @@ def questions(
     asked = [remedy(checked)] if unread_words(checked) or checked.rows.empty else []
     kinds = set(checked.found.rows["image_type"]) - {"unknown"}
     if kinds and not any("derm" in k for k in kinds):
-        asked.append(f"no picture is called dermoscopic ({', '.join(sorted(kinds)[:3])}): is this what the model is for?")
+        asked.append(
+            f"no picture is called dermoscopic ({', '.join(sorted(kinds)[:3])}): is this what the model is for?"
+        )
     if not checked.rows.empty:
         rows = checked.rows.assign(group=assign_groups(checked.rows, pairs))
         train = split(rows).query("split == 'train'").dx
-        lacking = absent_classes(train, checked.found.taxonomy.codes)
+        lacking = absent_classes(train, checked.taxonomy.codes)
         if lacking:
-            asked.append(f"this cannot be trained: {lacking}; add images of them, or name a table of classes without them")
+            asked.append(
+                f"this cannot be trained: {lacking}; add images of them, or name a table of classes without them"
+            )
     return asked
 
 # %% ../../nbs/cli/02_data.ipynb #0bbf5b92
@@ -107,7 +113,8 @@ def folder_summary(
     head = f"{found['folder']}: {found['source']}, {found['usable']} images usable, {found['quarantined']} quarantined ({found['share']:.1%})"
     head += f", {found['set_aside']} set aside" if found["set_aside"] else ""
     classes = [
-        {"class": d.code, "name": d.name, **found["classes"].get(d.code, dict(images=0, lesions=0))} for d in taxonomy.classes
+        {"class": d.code, "name": d.name, **found["classes"].get(d.code, dict(images=0, lesions=0))}
+        for d in taxonomy.classes
     ]
     for row in classes:
         row["share"] = f"{row['images'] / max(1, found['usable']):.1%}"
@@ -115,14 +122,30 @@ def folder_summary(
         dict(subgroup=k, images=", ".join(f"{g} {n}" for g, n in v.items())) for k, v in found["subgroups"].items()
     ]
     d = found["near_duplicates"]
-    twins = f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both"
+    twins = (
+        f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both"
+    )
     left = _left(found["quarantine"], found["reasons"], "quarantined_for")
     harmless = _left(found["aside"], found["aside_reasons"], "set_aside_as")
-    others = [f"not counted: {', '.join(f'{n} {s}' for s, n in found['not_counted'].items())}"] if found["not_counted"] else []
+    others = (
+        [f"not counted: {', '.join(f'{n} {s}' for s, n in found['not_counted'].items())}"]
+        if found["not_counted"]
+        else []
+    )
     notes = [f"- {n}" for n in found["notes"][:MOST]]
     notes += [f"- {len(found['notes']) - MOST} more notes: --json"] if len(found["notes"]) > MOST else []
     asked = [f"? {q}" for q in found["questions"]]
-    parts = (head, table(classes), table(groups), table(left), table(harmless), twins, *others, "\n".join(notes), "\n".join(asked))
+    parts = (
+        head,
+        table(classes),
+        table(groups),
+        table(left),
+        table(harmless),
+        twins,
+        *others,
+        "\n".join(notes),
+        "\n".join(asked),
+    )
     return "\n\n".join(p for p in parts if p)
 
 

@@ -130,7 +130,9 @@ _REMEDIES = {  # a class of botocore's, or a code of AWS's -> what to do
 _AGAIN = "the same command goes on where it stopped"
 _SYSTEM = {  # error of the system -> what to do
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"make room on that disk, or give another --home; {_AGAIN}"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "allow it, or use a folder that you may write to, e.g. another --home"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "allow it, or use a folder that you may write to, e.g. another --home"
+    ),
     errno.EROFS: "that disk can only be read: use another --home",
     errno.EIO: f"look whether the disk is sound; {_AGAIN}",
 }

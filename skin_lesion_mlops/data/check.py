@@ -107,7 +107,9 @@ def _judge(found: Survey) -> pd.DataFrame:  # its rows with `reason` and `detail
 def _settle(
     rows: pd.DataFrame,  # judged and inspected
     workers: int,  # as in `check`
-) -> tuple[pd.DataFrame, list[tuple]]:  # the rows, each with one file; what is left over: path, image_id, reason, detail
+) -> tuple[
+    pd.DataFrame, list[tuple]
+]:  # the rows, each with one file; what is left over: path, image_id, reason, detail
     "Decide between files that one row may mean."
     spare = []
     several = rows.index[(rows["also"].map(len) > 0) & ~rows["again"]]
@@ -119,7 +121,11 @@ def _settle(
     seen = dict(zip(paths, _inspect(paths, workers).itertuples(index=False))) if paths else {}
     for i in several:
         r, others = rows.loc[i], [(p, seen[p]) for p in rows.at[i, "also"]]
-        apart = [p for p, s in others if s.sha256 != r.sha256 and s.sha256 and r.sha256 and hash_distances([s.phash], [r.phash])[0] > NEAR]
+        apart = [
+            p
+            for p, s in others
+            if s.sha256 != r.sha256 and s.sha256 and r.sha256 and hash_distances([s.phash], [r.phash])[0] > NEAR
+        ]
         if apart:
             detail = f"{r.image_id} is the name of {len(others) + 1} different pictures"
             rows.loc[i, ["reason", "detail"]] = "ambiguous_name", detail
@@ -129,7 +135,14 @@ def _settle(
         for p, s in [(r.path, r), *others]:
             if p != best[0]:
                 kind = "identical_copy" if s.sha256 == best[1].sha256 else "derived" if s.sha256 else s.reason
-                spare.append((p, r.image_id, kind, s.detail or f"the same picture as {os.path.relpath(best[0], os.path.dirname(p))}"))
+                spare.append(
+                    (
+                        p,
+                        r.image_id,
+                        kind,
+                        s.detail or f"the same picture as {os.path.relpath(best[0], os.path.dirname(p))}",
+                    )
+                )
         rows.loc[i, ["path", *INSPECTED]] = [best[0], *(getattr(best[1], c) for c in INSPECTED)]
     return rows, spare
 
@@ -146,7 +159,11 @@ def _twins(
     rows.loc[used.index[differ], "detail"] = "the same file, to the byte, has another diagnosis elsewhere"
     again = used.index[used.duplicated("sha256") & ~differ] if source == "folders" else used.index[:0]
     sizes = {os.path.getsize(p) for p in first}
-    lost = [i for i, p in rows.loc[rows["reason"] == "no_row", "path"].items() if p and os.path.exists(p) and os.path.getsize(p) in sizes]
+    lost = [
+        i
+        for i, p in rows.loc[rows["reason"] == "no_row", "path"].items()
+        if p and os.path.exists(p) and os.path.getsize(p) in sizes
+    ]
     hashed = {i: hash_file(rows.at[i, "path"]) for i in lost if os.access(rows.at[i, "path"], os.R_OK)}
     for i in (*again, *(i for i, sha in hashed.items() if sha in first)):
         original = first[hashed.get(i) or rows.at[i, "sha256"]]
@@ -158,11 +175,16 @@ def _twins(
 class Checked:
     "What a folder holds."
 
-    rows: pd.DataFrame  # usable: `SCHEMA`, patient_id, path, same_as, sha256, phash, width, height
+    rows: pd.DataFrame  # usable: `SCHEMA`, path, same_as, sha256, phash, width, height
     quarantine: pd.DataFrame  # path, image_id, reason, detail
     source: str  # "ham10000", "isic" or "folders"
     aside: pd.DataFrame  # what is surplus: the same columns
     found: Survey  # what was read
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        "The classes it was read with."
+        return self.found.taxonomy
 
     @property
     def share(self) -> float:  # in [0, 1]
@@ -173,7 +195,9 @@ class Checked:
 def check(
     folder: str | Path,  # any of the three layouts
     workers: int = 0,  # processes; 0 means one per processor
-    limit: float | None = 1.0,  # in [0, 1]: refuse when a larger share is in quarantine; None: also hand back nothing usable
+    limit: (
+        float | None
+    ) = 1.0,  # in [0, 1]: refuse when a larger share is in quarantine; None: also hand back nothing usable
     taxonomy: Taxonomy = HAM10000,
 ) -> Checked:
     "Read a folder, open every image, and say what can be used and what cannot."
@@ -202,7 +226,7 @@ def _parted(
     rest = pd.DataFrame([*spare, *made, *listed], columns=columns)
     left = pd.concat([rows.loc[rows["reason"] != "", columns], rest], ignore_index=True)
     aside = left["reason"].isin(ASIDE)
-    keep = [*SCHEMA, "patient_id", "path", "same_as", *INSPECTED[2:]]
+    keep = [*SCHEMA, "path", "same_as", *INSPECTED[2:]]
     used = rows.loc[rows["reason"] == "", keep].reset_index(drop=True)
     used[["width", "height"]] = used[["width", "height"]].astype("int64")
     parts = (left[~aside].reset_index(drop=True), found.source, left[aside].reset_index(drop=True), found)
@@ -243,7 +267,7 @@ def unread_words(checked: Checked) -> "Counter[str]":  # word -> how often
 def remedy(checked: Checked) -> str:
     "What would help most."
     words = unread_words(checked)
-    fit = best_fit([*words, *checked.rows["dx"].unique()], checked.found.taxonomy)
+    fit = best_fit([*words, *checked.rows["dx"].unique()], checked.taxonomy)
     if fit and words:
         return f"{fit}; the words that are not known: {told(words)}"
     if words:

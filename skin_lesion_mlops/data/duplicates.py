@@ -97,7 +97,9 @@ def near_duplicates(
     search = search or (_search_faiss if find_spec("faiss") else _search_numpy)
     if len(rows) > MANY and search is _search_numpy:
         hours = 2e-9 * len(rows) ** 2 / 3600
-        warnings.warn(f"comparing {len(rows):,} pictures without faiss takes {hours:.1f} hours or more: pip install faiss-cpu")
+        warnings.warn(
+            f"comparing {len(rows):,} pictures without faiss takes {hours:.1f} hours or more: pip install faiss-cpu"
+        )
     ids = rows["image_id"].to_numpy()
     found = [[ids[a], ids[b], d] for a, b, d in _near(rows["phash"].to_numpy(), max_distance, block, search)]
     present, same_as = set(ids), rows["same_as"] if "same_as" in rows else [""] * len(rows)

@@ -33,11 +33,22 @@ ALIASES = {
         *("localization", "localisation", "anatom_site_general", "anatom_site_general_challenge"),
         *("anatom_site_special", "anatom_site_1", "location", "site", "body_site", "region", "tbp_lv_location_simple"),
     ),
+    "skin_type": ("skin_type", "fitzpatrick_skin_type", "fitzpatrick", "fitspatrick", "phototype", "skin_tone"),
     "image_type": ("image_type", "modality", "imaging_modality", "acquisition"),
 }
 _WORDS = (  # of a diagnosis, the most specific first
     *("dx", *(f"diagnosis_{i}" for i in (5, 4, 3, 2)), *(f"iddx_{i}" for i in (5, 4, 3, 2)), "diagnosis", "diagnostic"),
-    *("diagnosis_name", "diagnose", "dx_name", "histology", "histopathology", "label", "class", "class_name", "category"),
+    *(
+        "diagnosis_name",
+        "diagnose",
+        "dx_name",
+        "histology",
+        "histopathology",
+        "label",
+        "class",
+        "class_name",
+        "category",
+    ),
     *("lesion_type", "cell_type", "disease", "target_name", "ground_truth", "iddx_full", "diagnosis_1", "iddx_1"),
     *("benign_malignant", "malignant", "target"),
 )
@@ -45,9 +56,13 @@ _TWO = ("malignant", "target", "benign_malignant")  # columns whose 0 and 1 mean
 _UNDECIDED = ("unknown", "unk", "undetermined", "indeterminate", "unclear", "not specified", "undiagnosed", "uncertain")
 
 # %% ../../nbs/data/03_labels.ipynb #f15de023
-def is_known(column: str) -> bool:  # a name from `column_name`
+def is_known(
+    column: str,  # a name from `column_name`
+    taxonomy: Taxonomy = HAM10000,
+) -> bool:
     "Might this column be of use?"
-    return any(column in names for names in (_WORDS, *ALIASES.values())) or is_diagnosis(column) or column in _UNDECIDED
+    known = any(column in names for names in (_WORDS, *ALIASES.values()))
+    return known or read_word(column, taxonomy)[1] != "label_unknown"
 
 
 def column_of(
@@ -75,7 +90,9 @@ def naming_column(
 def read_word(
     word: Any,  # a source's own
     taxonomy: Taxonomy = HAM10000,
-) -> tuple[str, str]:  # a code, or ""; why there is none: "left_out", "other_class", "undiagnosed", "label_unknown", "label_missing"
+) -> tuple[
+    str, str
+]:  # a code, or ""; why there is none: "left_out", "other_class", "undiagnosed", "label_unknown", "label_missing"
     "What a word for a diagnosis means."
     text = "" if word is None or word != word else str(word).strip()
     if text.lower() in MISSING:
@@ -99,7 +116,11 @@ def _from_words(
     rank = {"": 0, "left_out": 0, "other_class": 1, "label_unknown": 1, "undiagnosed": 2, "label_missing": 3}
     found: pd.DataFrame | None = None
     for c in columns:
-        words = rows[c].replace({"0": "benign", "1": "malignant", "0.0": "benign", "1.0": "malignant"}) if c in _TWO else rows[c]
+        words = (
+            rows[c].replace({"0": "benign", "1": "malignant", "0.0": "benign", "1.0": "malignant"})
+            if c in _TWO
+            else rows[c]
+        )
         meaning = {w: read_word(w, taxonomy) for w in words.unique()}
         dx, why = words.map(lambda w: meaning[w][0]), words.map(lambda w: meaning[w][1])
         here = pd.DataFrame(dict(dx=dx, label=words, why=why), dtype="object")
@@ -123,9 +144,10 @@ def _number(text: Any) -> float:  # NaN where it is none
 
 def one_hot(
     rows: pd.DataFrame,
+    taxonomy: Taxonomy = HAM10000,
 ) -> list[str]:  # its one-hot columns: two or more, or none
     "Columns that are named after diagnoses and hold shares."
-    named = [c for c in rows if c not in _WORDS and (is_diagnosis(c.replace("_", " ")) or c in _UNDECIDED)]
+    named = [c for c in rows if c not in _WORDS and (read_word(c, taxonomy)[1] != "label_unknown")]
     some = {c: rows[c].dropna().head(200).map(_number) for c in named}
     hot = [c for c, v in some.items() if len(v) and v.between(0, 1).all()]
     return hot if len(hot) >= 2 else []
@@ -153,9 +175,11 @@ def _from_one_hot(
 def read_labels(
     rows: pd.DataFrame,  # a table, as text
     taxonomy: Taxonomy = HAM10000,
-) -> pd.DataFrame | None:  # dx (a code or ""), label (the source's word), why (as of `read_word`); None where there are no labels
+) -> (
+    pd.DataFrame | None
+):  # dx (a code or ""), label (the source's word), why (as of `read_word`); None where there are no labels
     "The diagnosis of each row."
-    hot = one_hot(rows)
+    hot = one_hot(rows, taxonomy)
     words = [c for c in _WORDS if c in rows and not (c in _TWO and _number_of_two(rows[c]))]
     if not hot and not words:
         return None

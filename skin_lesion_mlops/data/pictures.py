@@ -237,19 +237,6 @@ NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 c
 
 def hash_distances(
     a: Sequence[str],  # n hashes from `perceptual_hash`
-    b: Sequence[str],  # n others
-) -> np.ndarray:  # (n,) signs that differ, in the orientation that suits best
-    "How far apart hashes are, pair by pair."
-    upright = oriented_signs(a)[0]
-    best = np.max([(upright * turned).sum(1) for turned in oriented_signs(b)], axis=0)
-    return ((255 - best) / 2).astype(int)
-
-# %% ../../nbs/data/00_pictures.ipynb #5d17a275
-NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 copies, and almost nothing else
-
-
-def hash_distances(
-    a: Sequence[str],  # n hashes from `perceptual_hash`
     b: Sequence[str],  # as many others
 ) -> np.ndarray:  # (n,) signs that differ, in the orientation that suits best
     "How far apart hashes are, pair by pair."

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Iterable
 
@@ -27,7 +28,7 @@ from ..taxonomy import HAM10000, Taxonomy, best_fit, is_diagnosis
 __all__ = ['SCHEMA', 'MORE', 'require_columns', 'Seen', 'look_at', 'Survey', 'survey', 'told']
 
 # %% ../../nbs/data/04_sources.ipynb #702457d2
-SCHEMA = ("image_id", "lesion_id", "dx", "dx_type", "age", "sex", "localization", "source")
+SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "skin_type", "source")
 MORE = ("path", "label", "why", "detail", "orphan", "also", "conflict", "image_type", "same_as")  # besides the schema
 
 
@@ -78,7 +79,9 @@ def look_at(
         if not pair and not named and len(manner.columns) > 200:  # pixels, features: only its first line is read
             seen.note = "no column names a picture"
             return seen
-        seen.table = read_table(manner, pair.__contains__ if pair else is_known if named else bool)
+        seen.table = read_table(
+            manner, pair.__contains__ if pair else partial(is_known, taxonomy=taxonomy) if named else bool
+        )
     except SkinLesionError as e:
         return Seen(path, note=e.problem.removeprefix(path.name).strip())
     return _use(seen, pair, names, taxonomy)
@@ -123,7 +126,7 @@ def _use(
     return seen
 
 # %% ../../nbs/data/04_sources.ipynb #f69f1e3a
-_COLUMNS = ("lesion_id", "patient_id", "dx_type", "age", "sex", "localization", "image_type")
+_COLUMNS = ("lesion_id", "patient_id", "dx_type", "age", "sex", "localization", "skin_type", "image_type")
 
 
 def _rows_of(
@@ -140,7 +143,11 @@ def _rows_of(
     for c in _COLUMNS:
         has = column_of(t.columns, c)
         out[c] = t[has] if has else pd.Series(np.nan, t.index, dtype="object")
-    labels = seen.labels if seen.labels is not None else pd.DataFrame(dict(dx="", label=np.nan, why="label_missing"), t.index)
+    labels = (
+        seen.labels
+        if seen.labels is not None
+        else pd.DataFrame(dict(dx="", label=np.nan, why="label_missing"), t.index)
+    )
     return pd.concat([out, labels], axis=1).assign(table=seen.path.name)
 
 # %% ../../nbs/data/04_sources.ipynb #6e93eb31
@@ -155,15 +162,21 @@ def _merge(
         both = out.index.intersection(p.index)
         mine, theirs = out.loc[both], p.loc[both]
         differ = (mine["dx"] != theirs["dx"]) & (mine["dx"] != "") & (theirs["dx"] != "")
-        said = [f"{a} says {b!r}, {c} says {d!r}" for a, b, c, d in zip(mine.table, mine.label, theirs.table, theirs.label)]
+        said = [
+            f"{a} says {b!r}, {c} says {d!r}" for a, b, c, d in zip(mine.table, mine.label, theirs.table, theirs.label)
+        ]
         out.loc[both[differ], "conflict"] = np.array(said, dtype=object)[differ.to_numpy()]
         better = both[((mine["dx"] == "") & (theirs["dx"] != "")).to_numpy()]
         out.loc[better, ["dx", "label", "why", "table"]] = p.loc[better, ["dx", "label", "why", "table"]]
         for c in _COLUMNS:
             out[c] = out[c].where(out[c].notna(), p[c].reindex(out.index))
-        if (p["why"] != "label_missing").any() or (p["dx"] != "").any():  # a further table of labels may name more pictures
+        if (p["why"] != "label_missing").any() or (
+            p["dx"] != ""
+        ).any():  # a further table of labels may name more pictures
             out = pd.concat([out, p.loc[p.index.difference(out.index, sort=False)].assign(conflict="")])
-    return pd.concat([out, *(a.assign(conflict="") for a in again if len(a) and (a["dx"] != "").any())], ignore_index=True)
+    return pd.concat(
+        [out, *(a.assign(conflict="") for a in again if len(a) and (a["dx"] != "").any())], ignore_index=True
+    )
 
 # %% ../../nbs/data/04_sources.ipynb #7c5c5208
 def _from_folders(
@@ -179,12 +192,43 @@ def _from_folders(
         for n in names:
             read.setdefault(n, read_word(n, taxonomy))
         label = next((n for n in reversed(names) if read[n][1] != "label_unknown"), names[-1] if names else "")
-        out.append(dict(word=p.name, path=str(p), also=(), key=str(p), dx=read[label][0], label=label, why=read[label][1], table=""))
+        out.append(
+            dict(
+                word=p.name,
+                path=str(p),
+                also=(),
+                key=str(p),
+                dx=read[label][0],
+                label=label,
+                why=read[label][1],
+                table="",
+            )
+        )
     blank = {c: pd.Series(np.nan, range(len(out)), dtype="object") for c in _COLUMNS}
     return pd.DataFrame(out).assign(**blank)
 
+# %% ../../nbs/data/04_sources.ipynb #3572b474
+_PHOTOTYPES = ("i", "ii", "iii", "iv", "v", "vi")
+
+
+def _skin_type(
+    text: str,  # in small letters, e.g. "iv", "4.0", "type iv", "unknown"
+) -> str:  # I to VI; another scale's own word
+    "A phototype as Fitzpatrick wrote it."
+    word = text.replace("fitzpatrick", "").replace("type", "").strip().removesuffix(".0")
+    word = _PHOTOTYPES[int(word) - 1] if word in tuple("123456") else word
+    return word.upper() if word in _PHOTOTYPES else text
+
 # %% ../../nbs/data/04_sources.ipynb #99a83174
-_SEX = {"m": "male", "f": "female", "w": "female", "man": "male", "woman": "female", "männlich": "male", "weiblich": "female"}
+_SEX = {
+    "m": "male",
+    "f": "female",
+    "w": "female",
+    "man": "male",
+    "woman": "female",
+    "männlich": "male",
+    "weiblich": "female",
+}
 
 
 def _tidy(
@@ -195,15 +239,18 @@ def _tidy(
     "Fill the gaps and agree on words."
     used = sorted({p for p in rows["path"] if p})
     name_of = dict(zip(used, unique_names(root, [Path(p) for p in used])))
-    out = pd.DataFrame(dict(image_id=[unicodedata.normalize("NFC", name_of.get(p) or w) for p, w in zip(rows["path"], rows["word"])]))
+    out = pd.DataFrame(
+        dict(image_id=[unicodedata.normalize("NFC", name_of.get(p) or w) for p, w in zip(rows["path"], rows["word"])])
+    )
     for c in ("lesion_id", "patient_id"):
-        out[c] = rows[c].where(rows[c].notna(), out["image_id"] if c == "lesion_id" else "").astype(str)
+        out[c] = rows[c].where(rows[c].notna(), out["image_id"] if c == "lesion_id" else "").astype(str).str.strip()
     out["dx"] = rows["dx"].fillna("")
     ages = {a: read_age(a) for a in rows["age"].dropna().unique()}
     out["age"] = rows["age"].map(ages).astype(float)
-    for c in ("dx_type", "sex", "localization", "image_type"):
+    for c in ("dx_type", "sex", "localization", "skin_type", "image_type"):
         out[c] = rows[c].astype("object").where(rows[c].notna(), "unknown").astype(str).str.strip().str.lower()
     out["sex"] = out["sex"].replace(_SEX).where(lambda s: s.isin(["male", "female"]), "unknown")
+    out["skin_type"] = out["skin_type"].map(_skin_type)
     out["orphan"] = [o is True for o in rows["orphan"]]
     for c in ("path", "also", "why", "conflict", "detail"):
         out[c] = rows[c].where(rows[c].notna(), "")
@@ -328,8 +375,15 @@ def _no_labels(
     counts = Counter(w for w in words if w)
     found = [f"folders {told(counts)}"] if counts else []
     fit = best_fit(counts, taxonomy)
-    remedy = str(fit) if fit else "add a table with the columns image_id and dx, or a folder per diagnosis, e.g. mel/ and nv/"
-    return SkinLesionError(f"{listing.root} has images but no labels ({'; '.join([*tables[:3], *found]) or 'no table, no folders'})", remedy)
+    remedy = (
+        str(fit)
+        if fit
+        else "add a table with the columns image_id and dx, or a folder per diagnosis, e.g. mel/ and nv/"
+    )
+    return SkinLesionError(
+        f"{listing.root} has images but no labels ({'; '.join([*tables[:3], *found]) or 'no table, no folders'})",
+        remedy,
+    )
 
 
 def told(

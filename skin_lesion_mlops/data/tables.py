@@ -179,7 +179,9 @@ def read_table(
     "Read a table of unknown manners; everything stays text."
     manner = path if isinstance(path, Manner) else peek(path)
     last: Exception | None = None
-    for encoding in dict.fromkeys((manner.encoding, "cp1252", "latin-1")):  # a file may turn Western after its beginning
+    for encoding in dict.fromkeys(
+        (manner.encoding, "cp1252", "latin-1")
+    ):  # a file may turn Western after its beginning
         for quotes in (True, False):
             try:
                 table = _collect(manner, _records(manner, encoding, quotes), wanted)
@@ -190,7 +192,9 @@ def read_table(
             except csv.Error as e:
                 last = e
             except OSError as e:
-                raise SkinLesionError(f"{manner.path.name} cannot be read: {e.strerror or e}", _remedy(e, manner.path)) from None
+                raise SkinLesionError(
+                    f"{manner.path.name} cannot be read: {e.strerror or e}", _remedy(e, manner.path)
+                ) from None
     raise SkinLesionError(f"{manner.path.name} cannot be read: {last}", "save the table as CSV, in UTF-8")
 
 # %% ../../nbs/data/01_tables.ipynb #4bf360cc
@@ -220,7 +224,9 @@ def _collect(
     return Table(manner, rows.assign(line=lines), broken, notes)
 
 # %% ../../nbs/data/01_tables.ipynb #68f514af
-_UNITS = dict.fromkeys(("", "+", "y", "yr", "yrs", "yo", "year", "years", "j", "jahr", "jahre", "a", "ans", "años"), 1.0)
+_UNITS = dict.fromkeys(
+    ("", "+", "y", "yr", "yrs", "yo", "year", "years", "j", "jahr", "jahre", "a", "ans", "años"), 1.0
+)
 _UNITS.update(dict.fromkeys(("m", "mo", "month", "months", "monate", "mois"), 1 / 12))
 _AGE = re.compile(r"[<>=~≥≤ ]*(\d+(?:[.,]\d+)?)(?: *(?:-|–|to|bis) *(\d+(?:[.,]\d+)?))? *([^\W\d]*|\+)\.?")
 

@@ -109,7 +109,10 @@ def _own_kernel() -> Iterator[None]:
     before = {n: os.environ.get(n) for n in names}
     with TemporaryDirectory() as folder:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        write_json(Path(folder, "kernels", "python3", "kernel.json"), dict(argv=argv, display_name="Python 3", language="python"))
+        write_json(
+            Path(folder, "kernels", "python3", "kernel.json"),
+            dict(argv=argv, display_name="Python 3", language="python"),
+        )
         paths = os.pathsep.join(filter(None, (folder, before["JUPYTER_PATH"])))
         try:
             _set(dict(MPLBACKEND=None, JUPYTER_PATH=paths, PYTHONUTF8="1"))
