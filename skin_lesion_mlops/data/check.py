@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ..core import SkinLesionError, cpus, hash_file, progress
@@ -97,78 +96,65 @@ def _judge(found: Survey) -> pd.DataFrame:  # its rows with `reason` and `detail
     conflict = rows["conflict"].fillna("").astype(str)
     same = "two rows give " + rows["image_id"] + " different diagnoses"
     dermoscopic = rows["image_type"].str.contains("dermo|dermato|epilumin")
-    other = (rows["image_type"] != "unknown") & ~dermoscopic & dermoscopic.any()
+    other = (rows["image_type"] != "unknown") & ~dermoscopic & bool(dermoscopic.any())
     again = rows.duplicated("image_id")
     rows = rows.assign(again=again, conflict=conflict.where(conflict != "", same.where(several, "")), other_kind=other)
     judged = [_problem(r, found.taxonomy) for r in rows.itertuples()]
     return rows.assign(reason=[f[0] for f in judged], detail=[f[1] for f in judged])
 
 # %% ../../nbs/data/05_check.ipynb #0456edac
+def _same(files: list[Any]) -> bool:  # of each sha256 and phash, "" where it cannot be opened
+    "Do all that can be opened show one picture?"
+    first, *others = [f for f in files if f.sha256] or files
+    return all(f.sha256 == first.sha256 or hash_distances([f.phash], [first.phash])[0] <= NEAR for f in others)
+
+
 def _settle(
-    rows: pd.DataFrame,  # judged and inspected
+    rows: Any,  # judged and inspected
     workers: int,  # as in `check`
-) -> tuple[
-    pd.DataFrame, list[tuple]
-]:  # the rows, each with one file; what is left over: path, image_id, reason, detail
+) -> list[tuple]:  # what is left over: path, image_id, reason, detail; each of the rows has one file then
     "Decide between files that one row may mean."
     spare = []
     several = rows.index[(rows["also"].map(len) > 0) & ~rows["again"]]
-    judged = rows.loc[several, "sha256"].isna()  # not opened: what is wrong with the row is wrong with all its files
-    for r in rows.loc[several[judged]].itertuples():
-        spare += [(p, r.image_id, r.reason, r.detail) for p in r.also]
-    several = several[~judged]
     paths = sorted({p for i in several for p in rows.at[i, "also"]})
-    seen = dict(zip(paths, _inspect(paths, workers).itertuples(index=False))) if paths else {}
+    seen = {s.path: s for s in _inspect(paths, workers).assign(path=paths).itertuples()}
     for i in several:
-        r, others = rows.loc[i], [(p, seen[p]) for p in rows.at[i, "also"]]
-        apart = [
-            p
-            for p, s in others
-            if s.sha256 != r.sha256 and s.sha256 and r.sha256 and hash_distances([s.phash], [r.phash])[0] > NEAR
-        ]
-        if apart:
+        r, others = rows.loc[i], [seen[p] for p in rows.at[i, "also"]]
+        if r.sha256 != r.sha256:  # not opened: what is wrong with the row is wrong with all its files
+            spare += [(s.path, r.image_id, r.reason, r.detail) for s in others]
+        elif not _same([r, *others]):
             detail = f"{r.image_id} is the name of {len(others) + 1} different pictures"
             rows.loc[i, ["reason", "detail"]] = "ambiguous_name", detail
-            spare += [(p, r.image_id, "ambiguous_name", detail) for p, _ in others]
-            continue
-        best = max([(r.path, r), *others], key=lambda f: (f[1].sha256 != "", f[1].width * f[1].height))
-        for p, s in [(r.path, r), *others]:
-            if p != best[0]:
-                kind = "identical_copy" if s.sha256 == best[1].sha256 else "derived" if s.sha256 else s.reason
+            spare += [(s.path, r.image_id, "ambiguous_name", detail) for s in others]
+        else:
+            best = max([r, *others], key=lambda f: (f.sha256 != "", f.width * f.height))
+            for s in (f for f in (r, *others) if f.path != best.path):
+                kind = "identical_copy" if s.sha256 == best.sha256 else "derived" if s.sha256 else s.reason
                 spare.append(
-                    (
-                        p,
-                        r.image_id,
-                        kind,
-                        s.detail or f"the same picture as {os.path.relpath(best[0], os.path.dirname(p))}",
-                    )
+                    (s.path, r.image_id, kind, s.detail or f"the same picture as {os.path.basename(best.path)}")
                 )
-        rows.loc[i, ["path", *INSPECTED]] = [best[0], *(getattr(best[1], c) for c in INSPECTED)]
-    return rows, spare
+            rows.loc[i, ["path", *INSPECTED]] = [best.path, *(getattr(best, c) for c in INSPECTED)]
+    return spare
 
 # %% ../../nbs/data/05_check.ipynb #45615e76
 def _twins(
-    rows: pd.DataFrame,  # judged and inspected
+    rows: Any,  # judged and inspected; reasons are written into it
     source: str,
-) -> pd.DataFrame:
+) -> None:
     "Files that are the same to the byte."
     used = rows[rows["reason"] == ""]
     first = used.drop_duplicates("sha256").set_index("sha256")["path"]
     differ = used.groupby("sha256")["dx"].transform("nunique") > 1
-    rows.loc[used.index[differ], "reason"] = "label_conflict"
-    rows.loc[used.index[differ], "detail"] = "the same file, to the byte, has another diagnosis elsewhere"
+    detail = "the same file, to the byte, has another diagnosis elsewhere"
+    rows.loc[used.index[differ], ["reason", "detail"]] = ["label_conflict", detail]
     again = used.index[used.duplicated("sha256") & ~differ] if source == "folders" else used.index[:0]
     sizes = {os.path.getsize(p) for p in first}
-    lost = [
-        i
-        for i, p in rows.loc[rows["reason"] == "no_row", "path"].items()
-        if p and os.path.exists(p) and os.path.getsize(p) in sizes
-    ]
-    hashed = {i: hash_file(rows.at[i, "path"]) for i in lost if os.access(rows.at[i, "path"], os.R_OK)}
+    lost = rows.loc[(rows["reason"] == "no_row") & (rows["path"] != ""), "path"].to_dict()
+    lost = {i: p for i, p in lost.items() if os.access(p, os.R_OK) and os.path.getsize(p) in sizes}
+    hashed = {i: hash_file(p) for i, p in lost.items()}
     for i in (*again, *(i for i, sha in hashed.items() if sha in first)):
         original = first[hashed.get(i) or rows.at[i, "sha256"]]
-        rows.loc[i, ["reason", "detail"]] = "identical_copy", f"the same file as {os.path.basename(original)}"
-    return rows
+        rows.loc[i, ["reason", "detail"]] = ["identical_copy", f"the same file as {os.path.basename(original)}"]
 
 # %% ../../nbs/data/05_check.ipynb #486360f6
 @dataclass
@@ -208,8 +194,9 @@ def check(
     for c in INSPECTED[2:]:
         rows[c] = seen[c].reindex(rows.index)
     rows.loc[sound, ["reason", "detail"]] = seen[["reason", "detail"]]
-    rows, spare = _settle(rows, workers)
-    checked = _parted(_twins(rows, found.source), spare, found)
+    spare = _settle(rows, workers)
+    _twins(rows, found.source)
+    checked = _parted(rows, spare, found)
     return checked if limit is None else _within(checked, limit, folder)
 
 

@@ -51,7 +51,8 @@ def _search_faiss(
     index = faiss.IndexBinaryFlat(8 * codes.shape[1])
     index.add(codes)
     limits, _, found = index.range_search(queries, radius + 1)  # it returns what is nearer than that
-    return np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64))), found
+    counts = limits[1:].astype(np.int64) - limits[:-1].astype(np.int64)
+    return np.repeat(np.arange(len(queries)), counts), found
 
 
 def _search_numpy(

@@ -5,13 +5,12 @@
 # %% ../../nbs/data/03_labels.ipynb #3e935538
 from __future__ import annotations
 
-import re
 from typing import Any, Callable, Iterable
 
 import numpy as np
 import pandas as pd
 
-from .tables import MISSING, Table, column_name
+from .tables import MISSING
 from ..taxonomy import HAM10000, LEAVE_OUT, Taxonomy, is_diagnosis, read_label
 
 # %% auto #0
@@ -114,7 +113,7 @@ def _from_words(
 ) -> pd.DataFrame:  # dx, label, why
     "Diagnoses from words."
     rank = {"": 0, "left_out": 0, "other_class": 1, "label_unknown": 1, "undiagnosed": 2, "label_missing": 3}
-    found: pd.DataFrame | None = None
+    found: Any = None
     for c in columns:
         words = (
             rows[c].replace({"0": "benign", "1": "malignant", "0.0": "benign", "1.0": "malignant"})
@@ -124,9 +123,8 @@ def _from_words(
         meaning = {w: read_word(w, taxonomy) for w in words.unique()}
         dx, why = words.map(lambda w: meaning[w][0]), words.map(lambda w: meaning[w][1])
         here = pd.DataFrame(dict(dx=dx, label=words, why=why), dtype="object")
-        better = None if found is None else here["why"].map(rank) < found["why"].map(rank)
-        found = here if found is None else found.where(~better, here)
-    return found  # type: ignore[return-value]
+        found = here if found is None else found.where(found["why"].map(rank) <= here["why"].map(rank), here)
+    return found
 
 # %% ../../nbs/data/03_labels.ipynb #d6f6eee2
 _TRUTH = {"true": 1.0, "yes": 1.0, "x": 1.0, "false": 0.0, "no": 0.0}
@@ -147,7 +145,7 @@ def one_hot(
     taxonomy: Taxonomy = HAM10000,
 ) -> list[str]:  # its one-hot columns: two or more, or none
     "Columns that are named after diagnoses and hold shares."
-    named = [c for c in rows if c not in _WORDS and (read_word(c, taxonomy)[1] != "label_unknown")]
+    named = [str(c) for c in rows if c not in _WORDS and (read_word(c, taxonomy)[1] != "label_unknown")]
     some = {c: rows[c].dropna().head(200).map(_number) for c in named}
     hot = [c for c, v in some.items() if len(v) and v.between(0, 1).all()]
     return hot if len(hot) >= 2 else []

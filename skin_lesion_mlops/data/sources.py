@@ -5,14 +5,13 @@
 # %% ../../nbs/data/04_sources.ipynb #c13b864f
 from __future__ import annotations
 
-import filecmp
 import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterable
+from typing import Iterable
 
 import numpy as np
 import pandas as pd
@@ -335,7 +334,7 @@ def _orphans(
     out += [dict(word=k, path="", detail=broken[k], orphan=True) for k in lost]
     frame = pd.DataFrame(out, columns=["word", "path", "detail", "orphan"])
     why = ["broken_line" if d else "no_row" for d in frame["detail"]]
-    return frame.assign(dx="", label=np.nan, why=why, also=[()] * len(frame), conflict="")
+    return frame.assign(dx="", label=np.nan, why=why, also=pd.Series([()] * len(frame), dtype="object"), conflict="")
 
 
 def _notes(
