@@ -11,6 +11,7 @@ locals {
   # Names. Roles, key and topic are given access to things by name, so that nothing has to be made twice.
   suffix        = coalesce(var.bucket_suffix, local.account_id)
   bucket_names  = { for k, n in { raw = "raw", processed = "processed", models = "models-artifacts", logs = "logs" } : k => "${var.name}-${n}-${local.suffix}" }
+  replica_names = { for k in ["raw", "models"] : k => "${var.name}-${k}-replica-${local.suffix}" }
   bucket_arns   = { for k, n in local.bucket_names : k => "arn:${local.partition}:s3:::${n}" }
   trail_name    = var.name
   topic_name    = "${var.name}-alerts"
@@ -32,8 +33,12 @@ locals {
   subnet_ids         = var.enable_vpc ? module.network[0].private_subnet_ids : []
   security_group_ids = var.enable_vpc ? [module.network[0].security_group_id] : []
 
+  # Machines with disks of their own encrypt these in hardware, and SageMaker refuses a key for them.
+  own_disk    = "^ml\\.(g4dn|g5|g6e?|p4de?|p5e?n?|[cmr][0-9][ai]?g?d)\\."
+  volume_keys = { Processing = !can(regex(local.own_disk, var.processing_instance_type)), Training = !can(regex(local.own_disk, var.training_instance_type)) }
+
   # The alarms that take a deployment back.
-  rollback_alarms = ["${var.name}-endpoint-errors", "${var.name}-latency-p95"]
+  rollback_alarms = ["${var.name}-rollback-errors", "${var.name}-rollback-latency"]
 
   # What the committed pipeline leaves to the account.
   pipeline_parameters = merge({
@@ -42,13 +47,15 @@ locals {
     ModelsBucket           = local.bucket_names["models"]
     RoleArn                = module.identity.sagemaker_role_arn
     KmsKeyId               = module.keys.key_arn
-    ProcessingImage        = local.images["training"]
+    ProcessingImage        = local.images["processing"]
     TrainingImage          = local.images["training"]
     InferenceImage         = local.images["inference"]
     CodeVersion            = var.image_tag
     ProcessingInstanceType = var.processing_instance_type
     TrainingInstanceType   = var.training_instance_type
+    VolumeSizeGB           = tostring(var.volume_size_gb)
     ModelPackageGroupName  = local.package_group
+    Project                = var.name
   }, var.pipeline_parameters)
 }
 
@@ -74,6 +81,7 @@ module "storage" {
   permissions_boundary = var.permissions_boundary
   name                 = var.name
   bucket_names         = local.bucket_names
+  replica_names        = local.replica_names
   kms_key_arn          = module.keys.key_arn
   trail_name           = local.trail_name
   force_destroy        = var.sandbox
@@ -85,7 +93,7 @@ module "storage" {
 module "images" {
   source = "./modules/images"
 
-  repositories         = { for k in ["training", "inference"] : k => "${var.name}-${k}" }
+  repositories         = { for k in ["processing", "training", "inference"] : k => "${var.name}-${k}" }
   kms_key_arn          = module.keys.key_arn
   image_tag_mutability = var.image_tag_mutability
   force_delete         = var.sandbox
@@ -119,6 +127,7 @@ module "identity" {
   pipeline_name        = local.pipeline_name
   model_package_group  = local.package_group
   endpoint_name        = local.endpoint_name
+  rollback_alarms      = local.rollback_alarms
   metric_namespace     = var.metric_namespace
   monitor_kinds        = keys(var.monitors)
   function_arns        = local.function_arns
@@ -175,7 +184,7 @@ locals {
       description = "Where the pipeline is, and why it failed"
       memory_mb   = 128
       timeout_s   = 30
-      environment = { PROCESSED_BUCKET = local.bucket_names["processed"] }
+      environment = { MODELS_BUCKET = local.bucket_names["models"] }
     }
     evaluate_model = {
       description = "What the evaluation decided about the new model"
@@ -208,6 +217,7 @@ locals {
         ALARM_NAMES        = join(",", local.rollback_alarms)
         SUBNET_IDS         = join(",", local.subnet_ids)
         SECURITY_GROUP_IDS = join(",", local.security_group_ids)
+        PROJECT            = var.name
       }
     }
     slack_notifier = {
@@ -236,11 +246,13 @@ module "models" {
   role_arn            = module.identity.sagemaker_role_arn
   model_package_group = local.package_group
   endpoint_name       = local.endpoint_name
-  endpoint_exists     = var.endpoint_exists
-  scaling             = var.scaling
+  own_job_logs        = var.own_job_logs
+  volume_keys         = local.volume_keys
   enable_vpc          = var.enable_vpc
   subnet_ids          = local.subnet_ids
   security_group_ids  = local.security_group_ids
+  kms_key_arn         = module.keys.key_arn
+  log_retention_days  = var.log_retention_days
 }
 
 module "monitoring" {
@@ -256,6 +268,7 @@ module "monitoring" {
   native_monitor     = var.native_monitor
   image_uri          = local.images["training"]
   instance_type      = var.processing_instance_type
+  volume_key         = local.volume_keys["Processing"]
   processed_bucket   = local.bucket_names["processed"]
   sagemaker_role_arn = module.identity.sagemaker_role_arn
   events_role_arn    = module.identity.events_role_arn
@@ -342,8 +355,9 @@ resource "aws_ssm_parameter" "platform" {
     account_id              = local.account_id
     buckets                 = module.storage.bucket_names
     roles                   = { sagemaker = module.identity.sagemaker_role_arn, state_machine = module.identity.state_machine_role_arn, events = module.identity.events_role_arn }
-    images                  = merge(local.images, { processing = local.images["training"] })
+    images                  = local.images
     kms_key                 = module.keys.key_arn
+    volume_keys             = local.volume_keys
     topic                   = module.notification.topic_arn
     endpoint                = local.endpoint_name
     variant                 = "AllTraffic"

@@ -107,6 +107,12 @@ variable "log_retention_days" {
   }
 }
 
+variable "own_job_logs" {
+  description = "Give SageMaker's log groups of jobs, which belong to the whole account, our retention and key; false where somebody else's Terraform has them"
+  type        = bool
+  default     = true
+}
+
 variable "kms_deletion_window_in_days" {
   description = "Days between asking for the key's deletion and losing everything it encrypts"
   type        = number
@@ -190,6 +196,17 @@ variable "training_instance_type" {
   }
 }
 
+variable "volume_size_gb" {
+  description = "Disk of each job of the pipeline (GB): raw images and shards side by side; at most what a machine with a disk of its own has"
+  type        = number
+  default     = 200
+
+  validation {
+    condition     = var.volume_size_gb >= 10 && var.volume_size_gb <= 16384 && floor(var.volume_size_gb) == var.volume_size_gb
+    error_message = "A job's disk has 10 to 16384 GB."
+  }
+}
+
 variable "retraining_days" {
   description = "Days between scheduled retrainings"
   type        = number
@@ -253,12 +270,6 @@ variable "inference_instance_type" {
   }
 }
 
-variable "endpoint_exists" {
-  description = "The first deployment is done: take the endpoint's scaling under Terraform"
-  type        = bool
-  default     = false
-}
-
 variable "scaling" {
   description = "Instances min to max; out above target, in below scale_in_below (invocations per instance per minute)"
   type = object({
@@ -293,9 +304,9 @@ variable "monitors" {
 }
 
 variable "enable_monitors" {
-  description = "Start the monitors on their schedules; false until the endpoint captures data"
+  description = "Start the monitors on their schedules: set it when the endpoint serves, before that there is nothing to look at and every run fails"
   type        = bool
-  default     = true
+  default     = false
 }
 
 variable "native_monitor" {
@@ -405,9 +416,9 @@ variable "log_level" {
 }
 
 variable "reserve_concurrency" {
-  description = "Reserve concurrency for approve_model, deploy_model and predict; false in an account with the starting quota of 10"
+  description = "Reserve concurrency for approve_model, deploy_model and predict; a new account has 10 in all and refuses any"
   type        = bool
-  default     = true
+  default     = false
 }
 
 # ---- Network and entry

@@ -13,6 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LIBRARY = {  # modules of skin_lesion_mlops that a function uses
+    "check_data_availability": ("__init__", "core"),
     "approve_model": ("__init__", "core"),
     "evaluate_model": ("__init__", "core"),
     "deploy_model": ("__init__", "core", "aws/__init__", "aws/deploy"),

@@ -25,7 +25,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from skin_lesion_mlops.data import synthetic
-from tests.standin import pipelines, sagemaker, server, states
+from tests.standin import pipelines, refusals, sagemaker, server, states
 from tests.standin.terraform import Root
 
 BEGAN = time.monotonic()
@@ -54,7 +54,6 @@ def main() -> None:
             sagemaker.executor, states.scale = pipelines.execute, HURRY
             root = create(aws, Path(tmp, "minimal"))
             story = retrain(aws, root, Path(tmp, "lesions"))
-            scale(root)
             remove(aws, root)
             report_hipaa(private)
         finally:
@@ -76,13 +75,6 @@ def create(aws: server.StandIn, folder: Path) -> Root:
     return root
 
 
-def scale(root: Root) -> None:
-    "The endpoint exists: take its scaling under Terraform, with what the deployment has set, name for name."
-    root.given.append("-var=endpoint_exists=true")
-    tell("terraform", f"apply, endpoint_exists: {root.apply()} resources taken over")
-    check(root.settled(), "Terraform and the deployment disagree about scaling")
-
-
 def remove(aws: server.StandIn, root: Root) -> None:
     "Take everything away: first what the deployment made, then what Terraform made."
     sm = aws.client("sagemaker")
@@ -94,6 +86,7 @@ def remove(aws: server.StandIn, root: Root) -> None:
         sm.delete_model(ModelName=model["ModelName"])
     for version in sm.list_model_packages(ModelPackageGroupName="skin-lesion-models")["ModelPackageSummaryList"]:
         sm.delete_model_package(ModelPackageName=version["ModelPackageArn"])
+    aws.client("cloudwatch").delete_alarms(AlarmNames=["skin-lesion-endpoint-quiet"])
     tell("terraform", f"destroy: {root.destroy()} resources gone")
     check(not remains(aws), f"destroy left {remains(aws)}")
 
@@ -122,14 +115,26 @@ def rehearse_hipaa(folder: str) -> tuple[int, int, float]:
         root = Root(Path(folder), aws.url)
         certificate = aws.client("acm").request_certificate(DomainName="predict.example.org")["CertificateArn"]
         root.given = [f"-var-file=examples/{e}.tfvars" for e in ("hipaa", "sandbox")]
-        root.given += [f"-var=certificate_arn={certificate}"]
+        root.given += [f"-var=certificate_arn={certificate}", "-var=training_instance_type=ml.g5.xlarge"]
         made = root.apply()
         check(root.settled(), "the second plan of hipaa is not empty")
+        trains(aws)
         gone = root.destroy()
         check(not remains(aws), f"destroy left {remains(aws)}")
         return made, gone, time.monotonic() - began
     finally:
         aws.stop()
+
+
+def trains(aws: server.StandIn) -> None:
+    "The command agrees with Terraform about the pipeline; its jobs, isolated, with disks of their own, are taken."
+    check("is up to date" in user("pipeline", "upsert"), "Terraform and the command disagree about hipaa")
+    found = aws.client("sagemaker").describe_pipeline(PipelineName="skin-lesion-training")
+    raw = next(b["Name"] for b in aws.client("s3").list_buckets()["Buckets"] if "-raw-" in b["Name"])
+    aws.client("s3").put_object(Bucket=raw, Key="ham10000/one.jpg", Body=b"image")
+    default = dict(Arch="resnet50", Weights="imagenet")
+    refused = refusals.first_refusal(json.loads(found["PipelineDefinition"]), default, "run")
+    check(not refused, f"SageMaker would refuse a job of hipaa: {refused}")
 
 
 def report_hipaa(private: Future) -> None:

@@ -41,13 +41,19 @@ def account(aws, tmp_path):
         capture_uri="s3://processed/capture",
         endpoint=ENDPOINT,
         pipeline="skin-lesion-training",
-        pipeline_parameters=dict(RawBucket="raw", ProcessedBucket="processed", ModelsBucket="models"),
+        pipeline_parameters=dict(
+            RawBucket="raw",
+            ProcessedBucket="processed",
+            ModelsBucket="models",
+            TrainingInstanceType="ml.m5.xlarge",
+        ),
         model_package_group="skin-lesion-models",
         rollback_alarms=["skin-lesion-endpoint-errors"],
         scaling=dict(min=1, max=5, target=1000, scale_in_below=500),
     )
     p = platform.create(aws, tmp_path / "zips", remote.localised(known))
     aws.client("events").disable_rule(Name="skin-lesion-approval")  # here a person deploys
+    p.upload()
     aws.client("ssm").put_parameter(Name="/skin-lesion/platform", Value=json.dumps(known), Type="SecureString")
     return p
 
@@ -95,6 +101,7 @@ def test_from_the_definition_to_the_endpoint(account):
     account.aws.client("sagemaker").update_pipeline(PipelineName="skin-lesion-training", PipelineDefinition=committed)
     assert program("pipeline", "upsert").stdout.splitlines() == [
         *("parameter ModelsBucket changed", "parameter ProcessedBucket changed", "parameter RawBucket changed"),
+        "parameter TrainingInstanceType changed",
     ]
     assert program("pipeline", "upsert").stdout == "skin-lesion-training is up to date\n"
     started = json.loads(program("pipeline", "start", "-p", "Epochs=3", "--json").stdout)
@@ -119,9 +126,9 @@ def test_an_approval_in_the_console_does_not_deploy_against_the_gate(account, mo
     monkeypatch.setitem(pipelines.scores, "malignant_sensitivity", 0.6)
     strict, key = dict(MinMalignantSensitivity=0.9), "runs/old/evaluation/evaluation.json"
     account.aws.client("s3").put_object(
-        Bucket="processed", Key=key, Body=json.dumps(pipelines.evaluation(strict)).encode()
+        Bucket="models", Key=key, Body=json.dumps(pipelines.evaluation(strict)).encode()
     )
-    arn = pipelines._register("skin-lesion-models", f"s3://processed/{key}")
+    arn = pipelines._register("skin-lesion-models", f"s3://models/{key}")
     account.aws.client("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
     refused = verb("deploy", 1).stderr
     assert "version 1 was approved against its gate: malignant sensitivity 0.600 is below 0.900" in refused
@@ -287,7 +294,7 @@ def test_an_upload_counts_resumes_and_names_what_it_refuses(account, tmp_path):
     assert "2 files sent, 0 there already, 1 refused" in first.stdout and "2.tif" in first.stderr
     (tmp_path / "images" / "nv" / "2.tif").unlink()
     again = json.loads(program("data", "upload", str(tmp_path / "images"), "--json").stdout)
-    assert (again["sent"], again["there"], again["bucket"], again["parts"]) == (0, 2, "raw", 1)
+    assert (again["sent"], again["there"], again["bucket"], again["parts"]) == (0, 2, "raw", 2)
 
 
 # ---- models, here and there -----------------------------------------------------------------------------------------

@@ -82,11 +82,9 @@ def retrain(make, fault, update):  # noqa: F811
 def champion(p):
     "A model is approved, and the turn was held by an execution that is gone."
     s3 = p.aws.client("s3")
-    s3.put_object(
-        Bucket="processed", Key="runs/old/evaluation/evaluation.json", Body=json.dumps(pipelines.evaluation())
-    )
-    s3.put_object(Bucket="processed", Key="runs/old/report/receipt.json", Body='{"started": "2026-01-01T00:00:00Z"}')
-    arn = pipelines._register("skin-lesion-models", "s3://processed/runs/old/evaluation/evaluation.json")
+    s3.put_object(Bucket="models", Key="runs/old/evaluation/evaluation.json", Body=json.dumps(pipelines.evaluation()))
+    s3.put_object(Bucket="models", Key="runs/old/report/receipt.json", Body='{"started": "2026-01-01T00:00:00Z"}')
+    arn = pipelines._register("skin-lesion-models", "s3://models/runs/old/evaluation/evaluation.json")
     p.aws.client("sagemaker").update_model_package(ModelPackageArn=arn, ModelApprovalStatus="Approved")
     gone = p.machine.replace(":stateMachine:", ":execution:") + ":gone"
     s3.put_object(Bucket="processed", Key="retraining/lock.json", Body=json.dumps(dict(execution=gone)))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from skin_lesion_mlops.aws import cost, deploy, watch
+from skin_lesion_mlops.aws import cost, watch
 from skin_lesion_mlops.aws.watch import DEFAULT_NAMESPACE
 from skin_lesion_mlops.evaluation import gate as evaluate
 from skin_lesion_mlops.monitor.captures import CLOUDWATCH_METRICS, DIMENSION
@@ -196,47 +196,13 @@ def test_monitor_jobs_are_what_sagemaker_accepts(plan):
         assert not report.has_errors(), report.generate_report()
 
 
-# ---- Scaling: what Terraform takes over is what the deployment has set
-
-
-class Heard:
-    "A client that remembers what it was asked."
-
-    def __init__(self):
-        self.calls = {}
-
-    def __getattr__(self, name):
-        def call(**given):
-            self.calls[given.get("PolicyName") or name] = given
-            return dict(PolicyARN="arn:of:policy")
-
-        return call
-
-
-def test_terraform_and_the_deployment_agree_about_scaling():
-    "Names and figures in modules/models are those of `deploy.autoscale`; `make sandbox` sees the plan stay empty."
-    heard, text = Heard(), (INFRA / "modules/models/main.tf").read_text()
-    deploy.autoscale(heard, heard, deploy.EndpointSettings(role_arn="r", capture_uri="s3://c", endpoint="e"))
-    up, down, quiet = (heard.calls[k] for k in ("e-up", "e-down", "put_metric_alarm"))
-    assert quiet["AlarmName"] == "e-quiet"
-    for name in ("up", "down", "quiet"):
-        assert f'"${{var.endpoint_name}}-{name}"' in text
-    figures = dict(
-        scale_out_cooldown=up["TargetTrackingScalingPolicyConfiguration"]["ScaleOutCooldown"],
-        cooldown=down["StepScalingPolicyConfiguration"]["Cooldown"],
-        period=quiet["Period"],
-        evaluation_periods=quiet["EvaluationPeriods"],
-    )
-    for name, value in figures.items():
-        assert re.search(rf"^ +{name} += {value}$", text, re.M), name
-
-
 # ---- Encryption: everything that can be, with our key
 
 ENCRYPTED = {  # type -> attribute that names the key
     "aws_cloudwatch_log_group": "kms_key_id",
     "aws_cloudtrail": "kms_key_id",
     "aws_lambda_function": "kms_key_arn",
+    "aws_s3_object": "kms_key_id",
     "aws_scheduler_schedule": "kms_key_arn",
     "aws_secretsmanager_secret": "kms_key_id",
     "aws_sns_topic": "kms_master_key_id",
@@ -567,7 +533,7 @@ def test_the_platform_starts_again_as_its_readme_says(tmp_path):
         assert running.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "Enabled"
         created = {g["arn"]: g["creationTime"] for g in logs.describe_log_groups()["logGroups"]}
         assert {g["arn"]: g["creationTime"] for g in groups}.items() <= created.items()
-        assert root.settled("-var=endpoint_exists=true")
+        assert root.settled()
     finally:
         running.stop()
 

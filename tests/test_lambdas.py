@@ -29,6 +29,7 @@ EVENTS = REPO / "tests" / "events"
 ENVIRONMENT = dict(
     RAW_BUCKET="raw",
     PROCESSED_BUCKET="processed",
+    MODELS_BUCKET="models",
     MIN_NEW_SAMPLES="3",
     ROLE_ARN="arn:aws:iam::123456789012:role/sagemaker",
     CAPTURE_URI="s3://processed/capture",
@@ -107,9 +108,9 @@ def register(aws, run="r1", status="PendingManualApproval", metadata=None, **sco
     "A registered model with its evaluation and its dataset's receipt."
     base = f"runs/{run}"
     put = aws("s3").put_object
-    put(Bucket="processed", Key=f"{base}/evaluation/evaluation.json", Body=json.dumps(evaluation(**scores)))
-    put(Bucket="processed", Key=f"{base}/report/receipt.json", Body=json.dumps(dict(started="2026-01-03T00:00:00Z")))
-    uri, baseline = (f"s3://processed/{base}/{f}.json" for f in ("evaluation/evaluation", "baseline/statistics"))
+    put(Bucket="models", Key=f"{base}/evaluation/evaluation.json", Body=json.dumps(evaluation(**scores)))
+    put(Bucket="models", Key=f"{base}/report/receipt.json", Body=json.dumps(dict(started="2026-01-03T00:00:00Z")))
+    uri, baseline = (f"s3://models/{base}/{f}.json" for f in ("evaluation/evaluation", "baseline/statistics"))
     image = dict(Image="image:1", ModelDataUrl="s3://models/model.tar.gz")
     types = dict(SupportedContentTypes=["image/jpeg"], SupportedResponseMIMETypes=["application/json"])
     return aws("sagemaker").create_model_package(
@@ -179,7 +180,7 @@ def test_the_champion_becomes_the_model_to_beat(aws):
     upload(aws("s3"), 4, completed="2026-02-01T00:00:00Z")
     register(aws, status="Approved", balanced=0.8, half=0.0196)
     found = {p["Name"]: p["Value"] for p in check()["parameters"]}
-    assert float(found.pop("ChampionStandardError")) == pytest.approx(0.01)
+    assert float(found.pop("ChampionStandardError")) == pytest.approx(0.01) and len(found.pop("DataVersion")) == 64
     assert found == {
         "ChampionBalancedAccuracy": "0.8",
         "ChampionVersion": "1",
@@ -291,16 +292,16 @@ def gate(outcome):
 def test_what_the_end_of_a_pipeline_means(aws, status, steps, means):
     f = load("check_pipeline_status")
     execution = dict(PipelineExecutionStatus=status, PipelineExecutionArn=RUN)
-    found = f.conclude(execution, {s["StepName"]: s for s in steps}, "processed")
+    found = f.conclude(execution, {s["StepName"]: s for s in steps}, "models")
     assert {k: found[k] for k in means} == means
-    assert found["evaluation"] == "s3://processed/runs/r2/evaluation/evaluation.json"
+    assert found["evaluation"] == "s3://models/runs/r2/evaluation/evaluation.json"
     assert means.get("reason", "") in found["summary"]
 
 
 def test_a_cached_evaluation_is_read_where_it_is(aws):
     f = load("check_pipeline_status")
     steps = dict(Evaluate=dict(CacheHitResult=dict(SourcePipelineExecutionArn=RUN.replace("r2", "r1"))))
-    assert f.evaluation_of(RUN, steps, "processed") == "s3://processed/runs/r1/evaluation/evaluation.json"
+    assert f.evaluation_of(RUN, steps, "models") == "s3://models/runs/r1/evaluation/evaluation.json"
 
 
 def test_a_pipeline_may_not_run_for_ever(aws):
@@ -314,7 +315,7 @@ def test_a_pipeline_may_not_run_for_ever(aws):
 
 
 def judge(aws, run="r1", arn="arn:package/7"):
-    uri = f"s3://processed/runs/{run}/evaluation/evaluation.json"
+    uri = f"s3://models/runs/{run}/evaluation/evaluation.json"
     return call("evaluate_model", evaluation=uri, model_package_arn=arn)
 
 
@@ -365,7 +366,7 @@ def test_the_function_reads_the_decision_and_makes_none(aws, monkeypatch):
     register(aws)
     assert judge(aws)["passed"]
     stored = dict(evaluation(), decision=dict(passed=False, failed=1, reasons=["the moon is full"]))
-    aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(stored))
+    aws("s3").put_object(Bucket="models", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(stored))
     assert judge(aws)["reasons"] == ["the moon is full"]
 
 
@@ -377,7 +378,7 @@ def test_what_the_pipeline_did_not_register_cannot_pass(aws):
 def test_an_evaluation_of_before_is_refused_with_what_to_do(aws):
     register(aws)
     old = {k: v for k, v in evaluation().items() if k != "decision"}
-    aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(old))
+    aws("s3").put_object(Bucket="models", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(old))
     with pytest.raises(Exception, match="push the present images, `skin-lesion pipeline upsert`, and retrain") as e:
         judge(aws)
     assert type(e.value).__name__ == "EvaluationUnreadable"
@@ -388,7 +389,7 @@ def test_an_evaluation_of_before_is_refused_with_what_to_do(aws):
 )
 def test_a_missing_or_broken_evaluation_has_a_name(aws, body, error):
     if body:
-        aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=body)
+        aws("s3").put_object(Bucket="models", Key="runs/r1/evaluation/evaluation.json", Body=body)
     with pytest.raises(Exception) as e:
         judge(aws)
     assert type(e.value).__name__ == error
@@ -467,14 +468,14 @@ def test_an_approved_version_of_before_is_what_its_guards_say(aws, guards, statu
     arn, old = register(aws), evaluation()
     del old["decision"]
     old["gate"] = dict(list(old["gate"].items())[:guards])
-    aws("s3").put_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(old))
+    aws("s3").put_object(Bucket="models", Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(old))
     console(aws, arn)
     assert decide(arn, "confirm")["status"] == status
 
 
 def test_without_its_evaluation_nothing_speaks_for_an_approval(aws):
     arn = register(aws)
-    aws("s3").delete_object(Bucket="processed", Key="runs/r1/evaluation/evaluation.json")
+    aws("s3").delete_object(Bucket="models", Key="runs/r1/evaluation/evaluation.json")
     console(aws, arn)
     assert decide(arn, "confirm")["status"] == "Refused"
 

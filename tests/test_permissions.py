@@ -30,7 +30,11 @@ NETWORK = {  # in a private network
     *("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses"),
 }
 # What SageMaker and Application Auto Scaling do in the name of who deploys
-DEPLOYING = {"iam:CreateServiceLinkedRole", "kms:CreateGrant", "kms:DescribeKey"}
+DEPLOYING = {
+    *("iam:CreateServiceLinkedRole", "kms:CreateGrant", "kms:DescribeKey", "sagemaker:AddTags"),
+    *("sagemaker:UpdateEndpointWeightsAndCapacities", "cloudwatch:PutMetricAlarm"),
+    *("cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms"),
+}
 # What Step Functions does in the machine's name: it delivers logs and traces
 DELIVERY = {
     *("logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:DescribeLogGroups", "logs:DescribeResourcePolicies"),

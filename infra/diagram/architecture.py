@@ -83,7 +83,8 @@ BOXES = {
         (
             Item("pipeline", "aws_sagemaker_pipeline", "sagemaker"),
             Item("model registry", "aws_sagemaker_model_package_group", "sagemaker_model"),
-            Item("endpoint, 1-5", "aws_appautoscaling_target", "application_auto_scaling", GREEN),
+            # made by each deployment; its log group is what Terraform has of it
+            Item("endpoint, 1-5", "aws_cloudwatch_log_group", "application_auto_scaling", GREEN),
         ),
     ),
     "entry": Box(
@@ -107,6 +108,7 @@ BOXES = {
         330,
         170,
         (
+            Item("processing", "aws_ecr_repository", "ecr"),
             Item("training", "aws_ecr_repository", "ecr"),
             Item("inference", "aws_ecr_repository", "ecr"),
         ),
@@ -133,7 +135,7 @@ BOXES = {
         170,
         (
             Item("3 schedules", "aws_scheduler_schedule", "eventbridge_scheduler"),
-            Item("5 alarms", "aws_cloudwatch_metric_alarm", "cloudwatch_2"),
+            Item("7 alarms", "aws_cloudwatch_metric_alarm", "cloudwatch_2"),
             Item("budget", "aws_budgets_budget", "budgets_2"),
         ),
     ),

@@ -3,6 +3,8 @@
 environment = "dev"
 sandbox     = true
 
+training_instance_type = "ml.m5.xlarge" # no GPU, for which a new account has no quota
+
 min_new_samples = 100
 
 pipeline_parameters = {

@@ -32,6 +32,7 @@ from typing import Any, Iterable
 from botocore.exceptions import ClientError
 
 from common import AwsBusy, client, code_of, entry, evaluation_uri, newest_package, read_s3_json
+from skin_lesion_mlops.core import hash_text
 
 LOCK = "retraining/lock.json"
 MANIFEST = "manifests/{prefix}/manifest.json"
@@ -112,9 +113,17 @@ def handler(
         trigger={k: asked[k] for k in ("kind", "reason", "requested_by", "at")},
         manifest=[p["sha256"] for p in fresh][-PARTS:],
         champion=champion.get("ChampionVersion", ""),
-        parameters=as_list({**s.parameters, **champion, "TriggeredBy": asked["kind"], **asked["parameters"]}),
+        parameters=as_list({**s.parameters, **champion, **about(parts, asked["kind"]), **asked["parameters"]}),
         summary=reason,
     )
+
+
+def about(
+    parts: list[dict],  # of the manifest
+    kind: str,  # of the trigger
+) -> dict[str, str]:
+    "What a run is told about itself. Without another DataVersion SageMaker would reuse the last preprocessing."
+    return dict(TriggeredBy=kind, DataVersion=hash_text(*(p["sha256"] for p in parts)))
 
 
 # ---- the trigger ----------------------------------------------------------------------------------------------------

@@ -23,14 +23,14 @@ class PipelineOverdue(Exception):
 class Settings:
     "The function's environment."
 
-    processed_bucket: str
+    models_bucket: str
     max_hours: float
 
 
 @functools.lru_cache(maxsize=None)
 def settings() -> Settings:
     "Read the environment, once."
-    return Settings(os.environ["PROCESSED_BUCKET"], float(os.environ.get("MAX_HOURS", "8")))
+    return Settings(os.environ["MODELS_BUCKET"], float(os.environ.get("MAX_HOURS", "8")))
 
 
 @entry
@@ -43,7 +43,7 @@ def handler(
     if execution["PipelineExecutionStatus"] in ("Executing", "Stopping"):
         refuse_overdue(event["started"], settings().max_hours)
         return dict(status="Running", summary="the pipeline is running")
-    return conclude(execution, all_steps(sm, arn), settings().processed_bucket)
+    return conclude(execution, all_steps(sm, arn), settings().models_bucket)
 
 
 def refuse_overdue(

@@ -40,6 +40,7 @@ def settings() -> deploy.EndpointSettings:
         alarms=tuple(a for a in env.get("ALARM_NAMES", "").split(",") if a),
         subnets=tuple(a for a in env.get("SUBNET_IDS", "").split(",") if a),
         security_groups=tuple(a for a in env.get("SECURITY_GROUP_IDS", "").split(",") if a),
+        project=env.get("PROJECT", "skin-lesion"),
     )
 
 

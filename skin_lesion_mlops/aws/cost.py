@@ -125,17 +125,17 @@ def inventory(
     for r in found:
         if r["type"] == "aws_vpc_endpoint" and r["values"]["vpc_endpoint_type"] == "Interface":
             counts["endpoint zone"] += 2
-        if r["type"] == "aws_scheduler_schedule" and r["values"]["state"] == "ENABLED":
+        if r["type"] == "aws_scheduler_schedule":  # off until an endpoint serves, and then on
             schedules.append(r["values"]["schedule_expression"])
     kinds = {k: plan["variables"][f"{k}_instance_type"]["value"] for k in ("inference", "training", "processing")}
     return Inventory(dict(sorted(counts.items())), round(sum(map(runs_a_month, schedules)), 1), **kinds)
 
 # %% ../../nbs/aws/04_cost.ipynb #d64807f4
 EXAMPLES = {
-    "minimal": Inventory(dict(alarm=5, dashboard=1, key=1), 882.1),
+    "minimal": Inventory(dict(alarm=7, dashboard=1, key=1), 882.1),
     "hipaa": Inventory(
         {
-            "alarm": 5,
+            "alarm": 7,
             "balancer": 1,
             "dashboard": 1,
             "endpoint zone": 24,

@@ -41,6 +41,7 @@ class EndpointSettings:
     alarms: tuple[str, ...] = ()  # CloudWatch alarms that take a deployment back
     subnets: tuple[str, ...] = ()  # private subnets, where the platform has a VPC
     security_groups: tuple[str, ...] = ()
+    project: str = "skin-lesion"  # value of the tag Project, by which costs are added up
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Deployment:
     "What will be created: the arguments of the calls, ready to be read before anything happens."
 
     endpoint: str
+    tags: list[dict[str, str]]  # of all three
     model: dict[str, Any]  # CreateModel
     config: dict[str, Any]  # CreateEndpointConfig
     update: dict[str, Any]  # DeploymentConfig of UpdateEndpoint
@@ -97,7 +99,8 @@ def plan(
     name = f"{settings.endpoint}-v{version}-{hash_text(json.dumps([model, config]))[:8]}"
     config["ProductionVariants"][0]["ModelName"] = name
     named = dict(model=dict(model, ModelName=name), config=dict(config, EndpointConfigName=name))
-    return Deployment(settings.endpoint, **named, update=_blue_green(settings))
+    tags = [dict(Key="Project", Value=settings.project)]
+    return Deployment(settings.endpoint, tags, **named, update=_blue_green(settings))
 
 
 def _model(
@@ -186,12 +189,15 @@ def start(
         return follow(sm, deployment)
     _refuse_busy(sm, now, deployment.endpoint)
     if not _found(sm.describe_model, ModelName=deployment.model["ModelName"]):
-        sm.create_model(**deployment.model)
+        sm.create_model(**deployment.model, Tags=deployment.tags)
     if not _found(sm.describe_endpoint_config, EndpointConfigName=config):
-        sm.create_endpoint_config(**_sized(deployment.config, now))
+        sm.create_endpoint_config(**_sized(deployment.config, now), Tags=deployment.tags)
     named = dict(EndpointName=deployment.endpoint, EndpointConfigName=config)
     try:
-        sm.update_endpoint(**named, DeploymentConfig=deployment.update) if now else sm.create_endpoint(**named)
+        if now:
+            sm.update_endpoint(**named, DeploymentConfig=deployment.update)
+        else:
+            sm.create_endpoint(**named, Tags=deployment.tags)
     except sm.exceptions.ClientError as e:
         if re.search("in-progress|already existing", str(e)):  # somebody was quicker
             raise EndpointBusy(f"{deployment.endpoint} has just begun to move", "wait until it rests") from None
@@ -458,13 +464,13 @@ def rollback(
     if now["EndpointStatus"] != "InService":
         raise EndpointBusy(f"{endpoint} is {now['EndpointStatus']}", "wait until it rests, then roll back")
     left = now["EndpointConfigName"]
-    back = Deployment(endpoint, {}, dict(EndpointConfigName=_previous(sm, endpoint, left)), {})
+    back = Deployment(endpoint, [], {}, dict(EndpointConfigName=_previous(sm, endpoint, left)), {})
     on_progress(f"{endpoint} -> {back.config['EndpointConfigName']}")
     sm.update_endpoint(EndpointName=endpoint, EndpointConfigName=back.config["EndpointConfigName"])
     rollout = wait(sm, back, every, on_progress)
     if rollout.status != "Deployed":
         raise NotServing(f"{rollout.status}: {rollout.reason}", "see the endpoint's logs and alarms")
-    abandon(sm, Deployment(endpoint, dict(ModelName=left), dict(EndpointConfigName=left), {}))
+    abandon(sm, Deployment(endpoint, [], dict(ModelName=left), dict(EndpointConfigName=left), {}))
     return rollout
 
 # %% ../../nbs/aws/00_deploy.ipynb #04de69b2

@@ -59,6 +59,7 @@ def endpoint_settings(
         alarms=tuple(platform.get("rollback_alarms", ())),
         subnets=tuple(platform.get("subnets") or ()),
         security_groups=tuple(platform.get("security_groups") or ()),
+        project=(platform.get("pipeline_parameters") or {}).get("Project", "skin-lesion"),
     )
 
 # %% ../../nbs/aws/02_remote.ipynb #f9e1f3d0
@@ -75,8 +76,11 @@ def localised(
     for p in d["Parameters"]:
         if p["Name"] in values:
             p["DefaultValue"] = typed(p, values[p["Name"]])
-    for step in d["Steps"] if platform.get("subnets") else ():
-        step["Arguments"].update(_network(step["Type"], platform))
+    for step in d["Steps"]:
+        if platform.get("subnets"):
+            step["Arguments"].update(_network(step["Type"], platform))
+        if not (platform.get("volume_keys") or {}).get(step["Type"], True):
+            _without_volume_key(step["Arguments"])
     return d
 
 # %% ../../nbs/aws/02_remote.ipynb #822d2b5c
@@ -89,6 +93,14 @@ def _network(
     closed = dict(EnableNetworkIsolation=True, EnableInterContainerTrafficEncryption=True, VpcConfig=vpc)
     arguments: dict[str, dict[str, Any]] = dict(Processing=dict(NetworkConfig=closed), Training=closed)
     return arguments.get(kind, {})
+
+
+def _without_volume_key(
+    arguments: dict[str, Any],  # of a job; changed in place
+) -> None:
+    "For machines with disks of their own."
+    cluster = arguments["ResourceConfig"] if "ResourceConfig" in arguments else arguments["ProcessingResources"]
+    cluster.get("ClusterConfig", cluster).pop("VolumeKmsKeyId")
 
 
 def typed(

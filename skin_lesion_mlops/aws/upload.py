@@ -19,11 +19,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Iterable, Mapping
 
-from ..core import progress
+from ..core import hash_text, progress
 
 # %% auto #0
-__all__ = ['MANIFEST', 'ROWS', 'strip_jpeg', 'strip_png', 'strip', 'Entry', 'read_manifest', 'read_entries', 'write_manifest',
-           'Uploaded', 'upload']
+__all__ = ['MANIFEST', 'ROWS', 'strip_jpeg', 'strip_png', 'strip', 'Entry', 'read_manifest', 'data_version', 'read_entries',
+           'write_manifest', 'Uploaded', 'upload']
 
 # %% ../../nbs/aws/01_upload.ipynb #4c21ce3f
 _ORIENTATION = 0x0112
@@ -135,6 +135,13 @@ def read_manifest(
     except s3.exceptions.NoSuchKey:
         return []
     return json.loads(body)["parts"]
+
+
+def data_version(
+    parts: Iterable[dict],  # from `read_manifest`
+) -> str:  # 64 hexadecimal digits
+    "What has been uploaded, as the pipeline's parameter DataVersion."
+    return hash_text(*(p["sha256"] for p in parts))
 
 
 def read_entries(

@@ -154,12 +154,16 @@ def pipeline_start(
     "Start the pipeline in AWS, by hand."
     from skin_lesion_mlops.pipeline.registry import SageMakerRegistry, champion
     from skin_lesion_mlops.aws.remote import localised, start
+    from skin_lesion_mlops.aws.upload import data_version, read_manifest
 
     aws = connect(region)
     known, sm = find_platform(aws, platform), aws("sagemaker")
-    given = read_pairs(pairs or [], localised(known))
+    defaults = localised(known)
+    given = read_pairs(pairs or [], defaults)
+    values = {p["Name"]: p["DefaultValue"] for p in defaults["Parameters"]} | given
     best = champion(SageMakerRegistry(sm, aws("s3")), known["model_package_group"])
-    execution = start(sm, known, {**best, **given})
+    data = data_version(read_manifest(aws("s3"), values["RawBucket"], values["RawPrefix"]))
+    execution = start(sm, known, {"DataVersion": data, **best, **given})
     if wait:
         return watch_execution(sm, execution, every, as_json)
     id = execution.rpartition("/")[2]

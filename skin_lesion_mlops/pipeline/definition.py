@@ -16,7 +16,7 @@ from typing import Any, Iterator
 from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
 # %% auto #0
-__all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'TAGS', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition', 'to_json',
+__all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition', 'to_json',
            'definition', 'references']
 
 # %% ../../nbs/pipeline/01_definition.ipynb #b3e51558
@@ -25,10 +25,10 @@ PIPELINE = "skin-lesion-training"
 PARAMETERS: dict[str, tuple[Any, str]] = {
     # where
     "RawBucket": ("skin-lesion-raw", "bucket of the images as they came"),
-    "ProcessedBucket": ("skin-lesion-processed", "bucket of shards, splits and reports"),
-    "ModelsBucket": ("skin-lesion-models-artifacts", "bucket of models, checkpoints and pretrained weights"),
+    "ProcessedBucket": ("skin-lesion-processed", "bucket of shards and splits; they expire"),
+    "ModelsBucket": ("skin-lesion-models-artifacts", "bucket of models, their evidence, checkpoints and weights"),
     "RawPrefix": ("ham10000", "folder of the images in RawBucket"),
-    "WeightsPrefix": ("weights/none", "folder of a weights file in ModelsBucket; weights/none is an empty one"),
+    "WeightsPrefix": ("weights/none", "folder of a weights file in ModelsBucket; weights/none has none"),
     "RoleArn": ("arn:aws:iam::000000000000:role/skin-lesion-pipeline", "role the jobs take on; always given on AWS"),
     "KmsKeyId": ("alias/skin-lesion-classification-key", "key for volumes and outputs"),
     "ProcessingImage": ("skin-lesion-processing:latest", "container of the preprocess step"),
@@ -36,12 +36,15 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "InferenceImage": ("skin-lesion-inference:latest", "container that will serve the model"),
     "ProcessingInstanceType": ("ml.m5.xlarge", "machine of the preprocess and evaluate steps"),
     "TrainingInstanceType": ("ml.p3.2xlarge", "machine of the train step"),
+    "VolumeSizeGB": (200, "disk of each job, GB; a machine with a disk of its own must have as much"),
     # what for
+    "Project": ("skin-lesion", "value of the tag Project, by which costs are added up"),
     "ModelPackageGroupName": ("skin-lesion-models", "group that the model's version joins"),
     "ModelApprovalStatus": ("PendingManualApproval", "state of the new version"),
     "CodeVersion": ("unknown", "commit of this code, for the records"),
     "TriggeredBy": ("manual", "who or what started the run, for the records"),
     # data
+    "DataVersion": ("unversioned", "hash of what was uploaded; with another one the images are read again"),
     "Seed": (DEFAULT_SEED, "decides the split, the initial weights, the order of batches and the augmentation"),
     "ImageSize": (224, "side of the square images, pixels"),
     "MaxQuarantineShare": (0.05, "stop when more than this share of the images cannot be used"),
@@ -164,6 +167,13 @@ def _text(
     "A parameter as a string, whatever its type."
     return p if type(p).__name__ == "ParameterString" else p.to_string()
 
+
+def _tags(
+    p: dict[str, Any],  # from `_parameters`
+) -> dict[str, Any]:  # key -> value
+    "What a job is tagged with; the budget adds up what has our `Project`."
+    return {"Project": p["Project"], "Pipeline": PIPELINE}
+
 # %% ../../nbs/pipeline/01_definition.ipynb #168f91f8
 def _robust() -> dict[str, Any]:  # keyword arguments of a processing or training step
     "Caching and retry policies of a job."
@@ -172,7 +182,7 @@ def _robust() -> dict[str, Any]:  # keyword arguments of a processing or trainin
     from sagemaker.mlops.workflow.steps import CacheConfig
 
     capacity = SageMakerJobStepRetryPolicy(
-        exception_types=[Job.CAPACITY_ERROR, Job.RESOURCE_LIMIT, Job.INTERNAL_ERROR],
+        exception_types=[Job.CAPACITY_ERROR, Job.INTERNAL_ERROR],
         interval_seconds=300,
         backoff_rate=2.0,
         max_attempts=5,
@@ -216,9 +226,6 @@ def _output(
     )
 
 # %% ../../nbs/pipeline/01_definition.ipynb #bb0e20d7
-TAGS = {"project": "skin-lesion", "pipeline": PIPELINE}
-
-
 def _notebook_step(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`
@@ -245,18 +252,18 @@ def _notebook_step(
         entrypoint=["python3", "-m", "skin_lesion_mlops.pipeline.launch", name.lower()],
         instance_count=1,
         instance_type=p["ProcessingInstanceType"],
-        volume_size_in_gb=50,
+        volume_size_in_gb=p["VolumeSizeGB"],
         volume_kms_key=p["KmsKeyId"],
         output_kms_key=p["KmsKeyId"],
         max_runtime_in_seconds=4 * 3600,
-        tags=[{"Key": k, "Value": v} for k, v in TAGS.items()],
+        env={"DATA_VERSION": p["DataVersion"]},
+        tags=[{"Key": k, "Value": v} for k, v in _tags(p).items()],
         sagemaker_session=session,
     )
-    arguments = [a for n, v in values.items() for a in ("-p", n, v)]
     args = processor.run(
         inputs=[_input(n, uri, f"{root}/input/{n}") for n, uri in inputs.items()],
         outputs=[_output(n, uri, f"{root}/{n}") for n, uri in outputs.items()],
-        arguments=["--out", f"{root}/report", *arguments],
+        arguments=["--out", f"{root}/report", *(a for n, v in values.items() for a in ("-p", n, v))],
     )
     return ProcessingStep(name=name, step_args=args, **_robust(), **more)
 
@@ -275,7 +282,10 @@ def _preprocess(
         "Preprocess",
         p["ProcessingImage"],
         dict(raw=_s3(p["RawBucket"], p["RawPrefix"])),
-        {o: _s3(p["ProcessedBucket"], "runs", _run_id(), o) for o in (*SPLIT_OUTPUTS, "baseline", "report")},
+        {
+            **{o: _s3(p["ProcessedBucket"], "runs", _run_id(), o) for o in SPLIT_OUTPUTS},
+            **{o: _s3(p["ModelsBucket"], "runs", _run_id(), o) for o in ("baseline", "report")},
+        },
         dict(image_size=p["ImageSize"], seed=p["Seed"], max_quarantine_share=p["MaxQuarantineShare"]),
         description="Check, split and resize the images",
     )
@@ -294,7 +304,7 @@ def _evaluate(
     report: Any,  # the `PropertyFile` that the gate reads
 ) -> Any:
     "Model and test split -> evaluation.json and a report."
-    runs = (p["ProcessedBucket"], "runs", _run_id())
+    runs = (p["ModelsBucket"], "runs", _run_id())
     numbers = dict(
         **{_snake_case(f.parameter): f.parameter for f in GUARDS.values()},
         champion_version="ChampionVersion",
@@ -350,7 +360,7 @@ def _train(
         compute=configs.Compute(
             instance_type=p["TrainingInstanceType"],
             instance_count=1,
-            volume_size_in_gb=50,
+            volume_size_in_gb=PARAMETERS["VolumeSizeGB"][0],  # the same with this number
             volume_kms_key_id=p["KmsKeyId"],
             enable_managed_spot_training=True,
         ),
@@ -364,7 +374,7 @@ def _train(
             s3_output_path=_s3(p["ModelsBucket"], "runs", _run_id()), kms_key_id=p["KmsKeyId"]
         ),
         hyperparameters={h: _text(p[n]) for h, n in HYPERPARAMETERS.items()},
-        tags=[Tag(key=k, value=v) for k, v in TAGS.items()],
+        tags=[Tag(key=k, value=v) for k, v in _tags(p).items()],
         input_data_config=[configs.InputData(channel_name=n, data_source=uri) for n, uri in channels.items()],
     )
     metrics = [MetricDefinition(name=d["Name"], regex=d["Regex"]) for d in METRIC_DEFINITIONS]
@@ -425,7 +435,7 @@ def _lineage() -> dict[str, Any]:  # name -> value of 1 to 256 characters
         champion=Join(on="/", values=[p["ModelPackageGroupName"], p["ChampionVersion"]]),
         accuracy=_as_text("multiclass_classification_metrics.accuracy.value"),
         balanced_accuracy=_as_text("gate.balanced_accuracy.value"),
-        evaluation=_s3(p["ProcessedBucket"], "runs", _run_id(), "evaluation"),
+        evaluation=_s3(p["ModelsBucket"], "runs", _run_id(), "evaluation"),
     )
 
 
@@ -524,6 +534,7 @@ def _finished(
     train = steps["Train"]["Arguments"]
     train["AlgorithmSpecification"]["ContainerEntrypoint"] = ["python3", "-m", "skin_lesion_mlops.model.job"]
     train["RoleArn"] = {"Get": "Parameters.RoleArn"}
+    train["ResourceConfig"]["VolumeSizeInGB"] = {"Get": "Parameters.VolumeSizeGB"}
     register = steps["Gate"]["Arguments"]["IfSteps"][0]["Arguments"]
     for section in ("ModelMetrics", "DriftCheckBaselines"):
         register[section] = {k: v for k, v in register[section].items() if v}

@@ -11,6 +11,7 @@ to moto has a comment that says what it replaces:
     account.py      quotas, cost tags, unconfirmed addresses: what an account answers of itself
     alarms.py       CloudWatch: an alarm that goes off acts and is reported
     gateway.py      the HTTP API's front door
+    refusals.py     what AWS refuses and moto forgives, each with the place where AWS says so
     provider.py     what the AWS provider for Terraform sets and reads back
     terraform.py    Terraform itself, on a copy of infra/
     recorded.py     which calls Terraform makes, as IAM's actions

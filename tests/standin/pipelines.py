@@ -16,7 +16,7 @@ import pandas as pd
 from skin_lesion_mlops.evaluation.card import without_nan
 from skin_lesion_mlops.evaluation.gate import Champion, decide, gate
 from skin_lesion_mlops.pipeline.definition import PARAMETERS
-from tests.standin import faults, sagemaker
+from tests.standin import faults, refusals, sagemaker
 
 scores = dict(accuracy=0.9, balanced_accuracy=0.8, malignant_sensitivity=0.95, ece=0.03)
 half = 0.02  # of each interval
@@ -62,8 +62,10 @@ def pretend(
     run: str,
 ) -> dict:  # {status, reason, steps}
     "A training in no time."
+    if refused := refusals.first_refusal(definition, parameters, run):
+        return refused
     values = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]} | parameters
-    s3, base = faults.client("s3", "pipeline"), f"s3://{values['ProcessedBucket']}/runs/{run}"
+    s3, base = faults.client("s3", "pipeline"), f"s3://{values['ModelsBucket']}/runs"
     if ending == "Failed":
         reason = "ClientError: CUDA out of memory"
         return dict(
@@ -71,10 +73,10 @@ def pretend(
         )
     if ending == "Running":
         return dict(status="Executing", steps={})
-    put = dict(Bucket=values["ProcessedBucket"])
-    s3.put_object(
-        **put, Key=f"runs/{run}/report/receipt.json", Body=json.dumps(dict(step="preprocess", started=_now()))
-    )
+    put, read = dict(Bucket=values["ModelsBucket"]), refusals.ran_before(definition, parameters, run, "Preprocess")
+    if read == run:
+        receipt = dict(step="preprocess", started=_now())
+        s3.put_object(**put, Key=f"runs/{run}/report/receipt.json", Body=json.dumps(receipt))
     found = evaluation(values)
     s3.put_object(**put, Key=f"runs/{run}/evaluation/evaluation.json", Body=json.dumps(found))
     decision = found["decision"]
@@ -82,7 +84,8 @@ def pretend(
     if not decision["passed"]:
         why = dict(StepStatus="Failed", FailureReason=f"Not registered. {'; '.join(decision['reasons'])}")
         return dict(status="Failed", reason=why["FailureReason"], steps=_steps(Gate=outcome, NotRegistered=why))
-    arn = _register(values["ModelPackageGroupName"], f"{base}/evaluation/evaluation.json")
+    places = f"{base}/{run}/evaluation/evaluation.json", f"{base}/{read}/baseline/statistics.json"
+    arn = _register(values["ModelPackageGroupName"], *places)
     return dict(
         status="Succeeded", steps=_steps(Gate=outcome, Register=dict(Metadata=dict(RegisterModel=dict(Arn=arn))))
     )
@@ -91,9 +94,10 @@ def pretend(
 def _register(
     group: str,
     uri: str,  # of the evaluation
+    baseline: str = "",  # of the data; beside the evaluation when empty
 ) -> str:  # ARN
     "Register a model."
-    baseline = uri.replace("evaluation/evaluation", "baseline/statistics")
+    baseline = baseline or uri.replace("evaluation/evaluation", "baseline/statistics")
     inference = dict(
         Containers=[dict(Image=IMAGE, ModelDataUrl="s3://models/model.tar.gz")],
         SupportedContentTypes=["image/jpeg"],
@@ -132,6 +136,8 @@ def execute(
     "Bring S3 here, run the definition, bring the results back under the execution's id, register the model."
     from skin_lesion_mlops.pipeline.local import run_pipeline
 
+    if refused := refusals.first_refusal(definition, parameters, run):
+        return refused
     values = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]} | parameters
     buckets = [values[n] for n in ("RawBucket", "ProcessedBucket", "ModelsBucket")]
     with tempfile.TemporaryDirectory(prefix="pipeline-") as home:

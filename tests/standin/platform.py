@@ -54,19 +54,23 @@ class Platform:
     queue: str = ""  # URL of the queue that hears the topic
     api: str = ""  # id of the HTTP API
     seen: list[dict] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)  # names of the executions that have told of themselves
 
     def messages(
         self,
         n: int = 1,  # how many to wait for
         seconds: float = 60,
     ) -> list[dict]:  # {outcome, subject, message}
-        "What the topic has published so far, once there is so much of it."
+        "What the topic has published so far, once there is so much of it; without repetitions of a failure."
         sqs, end = self.aws.client("sqs"), time.monotonic() + seconds
         while len(self.seen) < n and time.monotonic() < end:
             for m in sqs.receive_message(QueueUrl=self.queue, MaxNumberOfMessages=10).get("Messages", []):
                 body = json.loads(m["Body"])
                 outcome = body.get("MessageAttributes", {}).get("outcome", {}).get("Value", "")
-                self.seen.append(dict(outcome=outcome, subject=body.get("Subject", ""), message=body["Message"]))
+                told = dict(outcome=outcome, subject=body.get("Subject", ""), message=body["Message"])
+                self.told |= set(re.findall(r"\(retraining (\S+)\)$", body["Message"])) if outcome else set()
+                if outcome or not set(re.findall(r"^\W*Retraining (\S+) is", body["Message"])) & self.told:
+                    self.seen.append(told)
                 sqs.delete_message(QueueUrl=self.queue, ReceiptHandle=m["ReceiptHandle"])
             time.sleep(0.05)
         return self.seen
@@ -143,6 +147,7 @@ def environment(**more: str) -> dict[str, str]:
     found = dict(
         RAW_BUCKET="raw",
         PROCESSED_BUCKET="processed",
+        MODELS_BUCKET="models",
         MIN_NEW_SAMPLES="3",
         ROLE_ARN=ROLE.format("sagemaker"),
         CAPTURE_URI="s3://processed/capture",
@@ -179,6 +184,7 @@ def create(
     p = Platform(aws)
     for bucket in ("raw", "processed", "models"):
         aws.client("s3").create_bucket(Bucket=bucket)
+    aws.client("s3").put_object(Bucket="models", Key="weights/none/empty")
     sm = aws.client("sagemaker")
     sm.create_model_package_group(ModelPackageGroupName="skin-lesion-models")
     sm.create_pipeline(
@@ -254,9 +260,7 @@ def _speaker(p: Platform) -> None:
     "The rule that speaks for a retraining that cannot, as it is in Terraform."
     text = (REPO / "infra" / "modules" / "orchestration" / "main.tf").read_text()
     template = json.loads('"%s"' % re.search(r'input_template = "(.*)"', text)[1])  # type: ignore[index]
-    ends = [dict(status=["TIMED_OUT", "ABORTED"])]
-    ends.append(dict(status=["FAILED"], error=["unnotified", {"prefix": "States."}]))
-    detail = {"stateMachineArn": [p.machine], "$or": ends}
+    detail = {"stateMachineArn": [p.machine], "status": ["FAILED", "TIMED_OUT", "ABORTED"]}
     pattern = {"source": ["aws.states"], "detail-type": ["Step Functions Execution Status Change"], "detail": detail}
     paths = dict(name="$.detail.name", status="$.detail.status")
     target = dict(Id="topic", Arn=p.topic, InputTransformer=dict(InputPathsMap=paths, InputTemplate=template))

@@ -19,6 +19,7 @@ from tests.standin import (
     gateway,
     pipelines,
     provider,
+    refusals,
     sagemaker,
     states,
     storage,
@@ -45,6 +46,7 @@ class StandIn:
         sagemaker.reset()
         provider.reset()
         faults.reset()
+        refusals.reset()
         pipelines.reset()
         states.reset()
         account.reset()
@@ -85,7 +87,7 @@ def serve(
     from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     port = port or _free_port()
-    for part in (functions, states, events, sagemaker, alarms, storage, provider, account):
+    for part in (functions, states, events, sagemaker, alarms, storage, provider, account, refusals):
         part.install()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no access log
     logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)  # no word on a path that a Choice does not find

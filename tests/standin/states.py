@@ -108,14 +108,13 @@ def _write_json_bodies() -> None:
 
 
 def _report_endings() -> None:
-    "An execution's end is an event on the default bus; moto sends none."
+    "An execution's end is an event on the default bus, without its error and cause; moto sends none."
     terminated = BaseExecutionWorkerCommunication.terminated
 
     def terminated_and_told(self: Any) -> None:
         terminated(self)
         x = self.execution
         detail = dict(executionArn=x.exec_arn, stateMachineArn=x.state_machine.arn, name=x.name, status=x.exec_status)
-        detail.update(error=x.error, cause=x.cause)
         report("aws.states", "Step Functions Execution Status Change", detail, x.exec_arn)
 
     BaseExecutionWorkerCommunication.terminated = terminated_and_told

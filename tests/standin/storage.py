@@ -1,11 +1,10 @@
-"S3 and its policies."
+"S3: conditional writes, and what a lifecycle rule keeps."
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
-from moto.iam import access_control
 from moto.s3.models import FakeBucket
 from moto.s3.responses import S3Response
 
@@ -19,7 +18,6 @@ def install() -> None:
         return
     _installed = True
     _one_conditional_write_at_a_time()
-    _conditions_of_bucket_policies()
     _versions_that_outlive_their_days()
 
 
@@ -34,19 +32,6 @@ def _one_conditional_write_at_a_time() -> None:
         return put(self)
 
     S3Response.put_object = put_object
-
-
-def _conditions_of_bucket_policies() -> None:
-    "A Deny with a Condition denies when the condition holds; moto ignores conditions and would deny everything."
-    permitted = access_control.IAMPolicyStatement.is_action_permitted
-
-    def is_action_permitted(self: Any, *given: Any, **named: Any) -> Any:
-        s = self._statement
-        if s.get("Condition") and s.get("Effect") == "Deny" and "Principal" in s:
-            return access_control.PermissionResult.NEUTRAL
-        return permitted(self, *given, **named)
-
-    access_control.IAMPolicyStatement.is_action_permitted = is_action_permitted
 
 
 def _versions_that_outlive_their_days() -> None:

@@ -85,12 +85,12 @@ class Root:
 
 
 def make_plan(example: str, folder: str) -> dict:
-    "An example's plan as JSON, with key and roles already made, so that their ARNs are known. In a process of its own."
+    "An example's plan as JSON; key, roles and buckets are there, so their ARNs are known. In a process of its own."
     running = server.serve()
     try:
         root = Root(Path(folder), running.url)
         root.given = [f"-var-file=examples/{example}.tfvars"]
-        root.apply("-target=module.identity")
+        root.apply("-target=module.identity", "-target=module.storage.aws_s3_bucket_policy.this")
         root.do("plan", "-out=tfplan")
         return json.loads(root("show", "-json", "tfplan"))
     finally:

@@ -138,6 +138,9 @@ resource "aws_lb_listener" "this" {
   }
 }
 
+# Rules that look for text in a body find it in photographs, whose bytes are as good as random, and the common group
+# blocks bodies above 8 kB, which is every photograph: they count. The one path that takes a body is /predict, which
+# bounds it and parses it as an image; `predict` answers every other path without looking at the body.
 resource "aws_wafv2_web_acl" "this" {
   name        = var.name
   description = "Known attacks out, a bounded number of requests in"
@@ -182,12 +185,15 @@ resource "aws_wafv2_web_acl" "this" {
         name        = "AWSManagedRulesCommonRuleSet"
         vendor_name = "AWS"
 
-        # The group blocks bodies above 8 kB, which is every photograph; predict has its own limit.
-        rule_action_override {
-          name = "SizeRestrictions_BODY"
+        dynamic "rule_action_override" {
+          for_each = ["SizeRestrictions_BODY", "CrossSiteScripting_BODY", "EC2MetaDataSSRF_BODY", "GenericLFI_BODY", "GenericRFI_BODY"]
 
-          action_to_use {
-            count {}
+          content {
+            name = rule_action_override.value
+
+            action_to_use {
+              count {}
+            }
           }
         }
       }
@@ -212,6 +218,18 @@ resource "aws_wafv2_web_acl" "this" {
       managed_rule_group_statement {
         name        = "AWSManagedRulesKnownBadInputsRuleSet"
         vendor_name = "AWS"
+
+        dynamic "rule_action_override" {
+          for_each = ["JavaDeserializationRCE_BODY", "Log4JRCE_BODY"]
+
+          content {
+            name = rule_action_override.value
+
+            action_to_use {
+              count {}
+            }
+          }
+        }
       }
     }
 

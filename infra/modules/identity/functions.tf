@@ -8,34 +8,36 @@ locals {
   # Verb -> statements; a statement is {actions, resources} and, for PassRole, the service it may be passed to.
   calls = {
     check_data_availability = {
-      ListData     = { actions = ["s3:ListBucket"], resources = [var.bucket_arns["raw"], var.bucket_arns["processed"]] }
-      ReadData     = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["raw"]}/*", "${var.bucket_arns["processed"]}/*"] }
+      ListData     = { actions = ["s3:ListBucket"], resources = [for k in ["raw", "processed", "models"] : var.bucket_arns[k]] }
+      ReadData     = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["raw"]}/*", "${var.bucket_arns["processed"]}/retraining/*", "${var.bucket_arns["models"]}/runs/*"] }
       TakeTurn     = { actions = ["s3:PutObject"], resources = ["${var.bucket_arns["processed"]}/retraining/lock.json"] }
       UseKey       = { actions = ["kms:Decrypt", "kms:GenerateDataKey"], resources = [var.kms_key_arn] }
       SeeTurn      = { actions = ["states:DescribeExecution"], resources = ["${replace(var.machine_arn, ":stateMachine:", ":execution:")}:*"] }
-      ListVersions = { actions = ["sagemaker:ListModelPackages"], resources = [local.package_group] }
+      ListVersions = { actions = ["sagemaker:ListModelPackages"], resources = [local.all_packages] }
       ReadVersions = { actions = ["sagemaker:DescribeModelPackage"], resources = [local.packages] }
     }
     check_pipeline_status = {
       ReadExecution = { actions = ["sagemaker:DescribePipelineExecution", "sagemaker:ListPipelineExecutionSteps"], resources = ["${local.pipeline}/execution/*"] }
     }
     evaluate_model = {
-      ListResults  = { actions = ["s3:ListBucket"], resources = [var.bucket_arns["processed"]] }
-      ReadResults  = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["processed"]}/*"] }
+      ListResults  = { actions = ["s3:ListBucket"], resources = [var.bucket_arns["models"]] }
+      ReadResults  = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["models"]}/runs/*"] }
       UseKey       = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
-      ListVersions = { actions = ["sagemaker:ListModelPackages"], resources = [local.package_group] }
+      ListVersions = { actions = ["sagemaker:ListModelPackages"], resources = [local.all_packages] }
       ReadVersions = { actions = ["sagemaker:DescribeModelPackage"], resources = [local.packages] }
     }
     approve_model = {
-      ListResults = { actions = ["s3:ListBucket"], resources = [var.bucket_arns["processed"]] }
-      ReadResults = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["processed"]}/runs/*"] }
+      ListResults = { actions = ["s3:ListBucket"], resources = [var.bucket_arns["models"]] }
+      ReadResults = { actions = ["s3:GetObject"], resources = ["${var.bucket_arns["models"]}/runs/*"] }
       UseKey      = { actions = ["kms:Decrypt"], resources = [var.kms_key_arn] }
       Approve     = { actions = ["sagemaker:DescribeModelPackage", "sagemaker:UpdateModelPackage"], resources = [local.packages] }
     }
     deploy_model = {
       ReadVersion = { actions = ["sagemaker:DescribeModelPackage"], resources = [local.packages] }
-      MakeModel   = { actions = ["sagemaker:CreateModel", "sagemaker:DescribeModel", "sagemaker:DeleteModel"], resources = [local.model] }
-      MakeConfig  = { actions = ["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig", "sagemaker:DeleteEndpointConfig"], resources = [local.endpoint_config] }
+      # A model of a registered version may be checked against that version, too: of that, the reference says nothing.
+      MakeModel  = { actions = ["sagemaker:CreateModel"], resources = [local.model, local.packages] }
+      SeeModel   = { actions = ["sagemaker:DescribeModel", "sagemaker:DeleteModel"], resources = [local.model] }
+      MakeConfig = { actions = ["sagemaker:CreateEndpointConfig", "sagemaker:DescribeEndpointConfig", "sagemaker:DeleteEndpointConfig"], resources = [local.endpoint_config] }
       # Creating or updating an endpoint is checked against the endpoint and its configuration.
       MoveEndpoint = { actions = ["sagemaker:CreateEndpoint", "sagemaker:UpdateEndpoint"], resources = [local.endpoint, local.endpoint_config] }
       SeeEndpoint  = { actions = ["sagemaker:DescribeEndpoint", "sagemaker:DeleteEndpoint", "sagemaker:InvokeEndpoint"], resources = [local.endpoint] }
@@ -63,6 +65,14 @@ locals {
         actions   = ["iam:CreateServiceLinkedRole"]
         resources = ["arn:${local.partition}:iam::${local.account_id}:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"]
       }
+      # Changing the fleet and the alarms of a scaling policy is checked against who registers it.
+      ChangeFleet = { actions = ["sagemaker:UpdateEndpointWeightsAndCapacities"], resources = [local.endpoint] }
+      ScalingAlarms = {
+        actions   = ["cloudwatch:PutMetricAlarm", "cloudwatch:DescribeAlarms", "cloudwatch:DeleteAlarms"]
+        resources = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account_id}:alarm:TargetTracking-endpoint/${var.endpoint_name}/*"]
+      }
+      # What is created with tags is tagged in the caller's name.
+      Tag = { actions = ["sagemaker:AddTags"], resources = [local.endpoint, local.endpoint_config, local.model] }
       # An encrypted endpoint volume: SageMaker makes the grant in the caller's name.
       EncryptVolumes = { actions = ["kms:CreateGrant", "kms:DescribeKey"], resources = [var.kms_key_arn] }
     }

@@ -14,7 +14,9 @@ locals {
 
   package_group = "${local.sagemaker}:model-package-group/${var.model_package_group}"
   packages      = "${local.sagemaker}:model-package/${var.model_package_group}/*"
-  pipeline      = "${local.sagemaker}:pipeline/${var.pipeline_name}"
+  # ListModelPackages takes no group's ARN, and which of its versions' it is asked with is not documented.
+  all_packages = "${local.sagemaker}:model-package/*"
+  pipeline     = "${local.sagemaker}:pipeline/${var.pipeline_name}"
 }
 
 # Who may assume what. Lambda and API Gateway are not documented to send aws:SourceAccount, so there the condition holds
@@ -148,6 +150,13 @@ data "aws_iam_policy_document" "sagemaker" {
     sid       = "SeeWhatServes"
     actions   = ["sagemaker:DescribeEndpoint", "sagemaker:DescribeEndpointConfig", "sagemaker:DescribeModel"]
     resources = [local.endpoint, local.endpoint_config, local.model]
+  }
+
+  # A deployment that alarms may take back looks at them as the endpoint's role.
+  statement {
+    sid       = "SeeRollbackAlarms"
+    actions   = ["cloudwatch:DescribeAlarms"]
+    resources = [for a in var.rollback_alarms : "arn:${local.partition}:cloudwatch:${local.region}:${local.account_id}:alarm:${a}"]
   }
 
   statement {

@@ -48,6 +48,11 @@ variable "endpoint_name" {
   type        = string
 }
 
+variable "rollback_alarms" {
+  description = "Names of the alarms that take a deployment back"
+  type        = list(string)
+}
+
 variable "metric_namespace" {
   description = "Namespace in which monitors may publish"
   type        = string

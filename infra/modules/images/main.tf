@@ -15,25 +15,18 @@ resource "aws_ecr_repository" "this" {
   }
 }
 
+# Tagged images stay: any of them may be the one that serves, or that a registered version was made with.
 resource "aws_ecr_lifecycle_policy" "this" {
   for_each = aws_ecr_repository.this
 
   repository = each.value.name
 
   policy = jsonencode({
-    rules = [
-      {
-        rulePriority = 1
-        description  = "An untagged image is a failed or replaced push"
-        selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
-        action       = { type = "expire" }
-      },
-      {
-        rulePriority = 2
-        description  = "Keep the newest images: a registered model must find the image it was registered with"
-        selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = var.keep_images }
-        action       = { type = "expire" }
-      },
-    ]
+    rules = [{
+      rulePriority = 1
+      description  = "An untagged image is a failed or replaced push"
+      selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 7 }
+      action       = { type = "expire" }
+    }]
   })
 }

@@ -1,5 +1,5 @@
 variable "repositories" {
-  description = "Names of the repositories by use: training, inference"
+  description = "Names of the repositories by use: processing, training, inference"
   type        = map(string)
 
   validation {
@@ -21,17 +21,6 @@ variable "image_tag_mutability" {
   validation {
     condition     = contains(["IMMUTABLE", "MUTABLE"], var.image_tag_mutability)
     error_message = "Give IMMUTABLE or MUTABLE."
-  }
-}
-
-variable "keep_images" {
-  description = "Images kept in each repository"
-  type        = number
-  default     = 50
-
-  validation {
-    condition     = var.keep_images >= 1 && floor(var.keep_images) == var.keep_images
-    error_message = "Keep at least one image."
   }
 }
 

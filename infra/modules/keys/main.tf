@@ -59,6 +59,24 @@ data "aws_iam_policy_document" "key" {
     }
   }
 
+  # A state machine with a key hands its log to the delivery service encrypted with it.
+  statement {
+    sid       = "LogDelivery"
+    actions   = ["kms:Decrypt"]
+    resources = ["*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["delivery.logs.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringLike"
+      variable = "kms:EncryptionContext:SourceArn"
+      values   = ["arn:${local.partition}:logs:${local.region}:${local.account_id}:*"]
+    }
+  }
+
   statement {
     sid       = "Trail"
     actions   = ["kms:GenerateDataKey*", "kms:DescribeKey"]

@@ -17,6 +17,14 @@ locals {
     }
   }
 
+  # The machines of each step, without a key for their volumes.
+  machines = {
+    for s in local.committed.Steps : s.Name => {
+      Processing = try({ ProcessingResources = { ClusterConfig = { for k, v in s.Arguments.ProcessingResources.ClusterConfig : k => v if k != "VolumeKmsKeyId" } } }, {})
+      Training   = try({ ResourceConfig = { for k, v in s.Arguments.ResourceConfig : k => v if k != "VolumeKmsKeyId" } }, {})
+    }
+  }
+
   definition = merge(local.committed, {
     # A number stays a number: SageMaker refuses "20" as the default of an Integer.
     Parameters = [
@@ -26,7 +34,11 @@ locals {
     ]
     Steps = [
       for s in local.committed.Steps : merge(s, {
-        Arguments = merge(concat([s.Arguments], [for type, extra in local.network : extra if var.enable_vpc && type == s.Type])...)
+        Arguments = merge(concat(
+          [s.Arguments],
+          [for type, extra in local.network : extra if var.enable_vpc && type == s.Type],
+          [for type, extra in local.machines[s.Name] : extra if type == s.Type && !var.volume_keys[type]],
+        )...)
       })
     ]
   })
@@ -52,73 +64,16 @@ resource "aws_sagemaker_model_package_group" "this" {
   model_package_group_description = "Versions of the skin lesion classifier, each with its figures, its data and its approval"
 }
 
-# The deploy step makes models, endpoint configurations and the endpoint: a new one for every version, so they are not
-# Terraform's. It also sets the same scaling, under the same names: once the endpoint exists, `endpoint_exists = true`
-# takes that over.
-resource "aws_appautoscaling_target" "this" {
-  count = var.endpoint_exists ? 1 : 0
+# The deploy step makes models, endpoint configurations and the endpoint, new ones for every version, and registers its
+# scaling: none of it is Terraform's. A scalable target that somebody else has registered cannot be taken over with tags.
 
-  service_namespace  = "sagemaker"
-  resource_id        = "endpoint/${var.endpoint_name}/variant/${var.variant_name}"
-  scalable_dimension = "sagemaker:variant:DesiredInstanceCount"
-  min_capacity       = var.scaling.min
-  max_capacity       = var.scaling.max
-}
+# SageMaker makes these log groups itself, without retention and without our key, unless they are there. The names of the
+# first two belong to the whole account.
+resource "aws_cloudwatch_log_group" "sagemaker" {
+  #checkov:skip=CKV_AWS_338:Retention is the variable log_retention_days, six years in the HIPAA example
+  for_each = toset(concat(["Endpoints/${var.endpoint_name}"], var.own_job_logs ? ["ProcessingJobs", "TrainingJobs"] : []))
 
-resource "aws_appautoscaling_policy" "out" {
-  count = var.endpoint_exists ? 1 : 0
-
-  name               = "${var.endpoint_name}-up"
-  policy_type        = "TargetTrackingScaling"
-  service_namespace  = aws_appautoscaling_target.this[0].service_namespace
-  resource_id        = aws_appautoscaling_target.this[0].resource_id
-  scalable_dimension = aws_appautoscaling_target.this[0].scalable_dimension
-
-  target_tracking_scaling_policy_configuration {
-    target_value       = var.scaling.target
-    scale_out_cooldown = 60
-    disable_scale_in   = true
-
-    predefined_metric_specification {
-      predefined_metric_type = "SageMakerVariantInvocationsPerInstance"
-    }
-  }
-}
-
-resource "aws_appautoscaling_policy" "in" {
-  count = var.endpoint_exists ? 1 : 0
-
-  name               = "${var.endpoint_name}-down"
-  policy_type        = "StepScaling"
-  service_namespace  = aws_appautoscaling_target.this[0].service_namespace
-  resource_id        = aws_appautoscaling_target.this[0].resource_id
-  scalable_dimension = aws_appautoscaling_target.this[0].scalable_dimension
-
-  step_scaling_policy_configuration {
-    adjustment_type = "ChangeInCapacity"
-    cooldown        = 300
-
-    step_adjustment {
-      metric_interval_upper_bound = 0
-      scaling_adjustment          = -1
-    }
-  }
-}
-
-# InvocationsPerInstance is published once a minute; its Sum over a minute is invocations per instance per minute.
-resource "aws_cloudwatch_metric_alarm" "quiet" {
-  count = var.endpoint_exists ? 1 : 0
-
-  alarm_name          = "${var.endpoint_name}-quiet"
-  alarm_description   = "Below ${var.scaling.scale_in_below} invocations per instance and minute for ten minutes: one instance fewer."
-  namespace           = "AWS/SageMaker"
-  metric_name         = "InvocationsPerInstance"
-  dimensions          = { EndpointName = var.endpoint_name, VariantName = var.variant_name }
-  statistic           = "Sum"
-  period              = 60
-  evaluation_periods  = 10
-  threshold           = var.scaling.scale_in_below
-  comparison_operator = "LessThanThreshold"
-  treat_missing_data  = "breaching"
-  alarm_actions       = [aws_appautoscaling_policy.in[0].arn]
+  name              = "/aws/sagemaker/${each.value}"
+  retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
 }

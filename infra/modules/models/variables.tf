@@ -23,43 +23,6 @@ variable "model_package_group" {
   type        = string
 }
 
-variable "endpoint_name" {
-  description = "Name of the endpoint"
-  type        = string
-}
-
-variable "variant_name" {
-  description = "Name of the endpoint's production variant"
-  type        = string
-  default     = "AllTraffic"
-}
-
-variable "endpoint_exists" {
-  description = "The endpoint has been deployed: put its scaling under Terraform (AWS refuses a scaling target for an endpoint that is not there)"
-  type        = bool
-  default     = false
-}
-
-variable "scaling" {
-  description = "Instances min to max; scale out above target, in below scale_in_below (invocations per instance per minute)"
-  type = object({
-    min            = number
-    max            = number
-    target         = number
-    scale_in_below = number
-  })
-
-  validation {
-    condition     = var.scaling.min >= 1 && var.scaling.min <= var.scaling.max
-    error_message = "Scaling needs 1 <= min <= max."
-  }
-
-  validation {
-    condition     = var.scaling.scale_in_below < var.scaling.target
-    error_message = "Scale in below a lower rate than the one that scales out, or the endpoint never rests."
-  }
-}
-
 variable "enable_vpc" {
   description = "Run jobs in the private subnets, isolated from the network"
   type        = bool
@@ -76,4 +39,30 @@ variable "security_group_ids" {
   description = "Security groups, with enable_vpc"
   type        = list(string)
   default     = []
+}
+
+variable "endpoint_name" {
+  description = "Name of the endpoint, for its log group"
+  type        = string
+}
+
+variable "own_job_logs" {
+  description = "Keep the account's log groups of SageMaker's jobs: their retention, their key"
+  type        = bool
+  default     = true
+}
+
+variable "log_retention_days" {
+  description = "Days logs are kept"
+  type        = number
+}
+
+variable "kms_key_arn" {
+  description = "Key that encrypts logs"
+  type        = string
+}
+
+variable "volume_keys" {
+  description = "May the volumes of Processing and Training jobs have our key? Machines with disks of their own refuse one"
+  type        = map(bool)
 }

@@ -101,6 +101,29 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   ok_actions          = each.value.notify ? [var.topic_arn] : []
 }
 
+# Two more for SageMaker alone: the alarms above need an hour and a quarter of one, a canary is watched for five minutes.
+resource "aws_cloudwatch_metric_alarm" "rollback" {
+  #checkov:skip=CKV_AWS_319:SageMaker reads their state while it deploys; people are told by the alarms above
+  for_each = {
+    errors  = { what = "failed predictions", metric = "Invocation5XXErrors", statistic = "Sum", percentile = null, unit = null, threshold = 0 }
+    latency = { what = "slow predictions", metric = "ModelLatency", statistic = null, percentile = "p95", unit = "Microseconds", threshold = var.limits.latency_ms * 1000 }
+  }
+
+  alarm_name          = "${var.name}-rollback-${each.key}"
+  alarm_description   = "Takes a deployment back: two minutes in a row with ${each.value.what}"
+  namespace           = "AWS/SageMaker"
+  metric_name         = each.value.metric
+  dimensions          = local.endpoint
+  statistic           = each.value.statistic
+  extended_statistic  = each.value.percentile
+  unit                = each.value.unit
+  period              = 60
+  evaluation_periods  = 2
+  threshold           = each.value.threshold
+  comparison_operator = "GreaterThanThreshold"
+  treat_missing_data  = "notBreaching"
+}
+
 # A failed training job publishes no metric: its event does, through the rule it triggers.
 resource "aws_cloudwatch_event_rule" "training_failed" {
   name        = "${var.name}-training-failed"

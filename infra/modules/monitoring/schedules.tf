@@ -68,14 +68,15 @@ locals {
         }]
       }
       ProcessingResources = {
-        ClusterConfig = {
+        ClusterConfig = { for k, v in {
           InstanceCount  = 1
           InstanceType   = var.instance_type
           VolumeSizeInGB = 30
-          VolumeKmsKeyId = var.kms_key_arn
-        }
+          VolumeKmsKeyId = var.volume_key ? var.kms_key_arn : null
+        } : k => v if v != null }
       }
       StoppingCondition = { MaxRuntimeInSeconds = 3000 }
+      Tags              = [{ Key = "Project", Value = var.name }]
       # A monitor publishes its metrics itself, over the VPC's endpoints: no isolation inside its container.
       NetworkConfig = { for k, v in {
         EnableNetworkIsolation                = false

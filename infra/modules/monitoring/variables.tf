@@ -46,7 +46,7 @@ variable "monitors" {
 variable "enable_schedules" {
   description = "Start the monitors on their schedules; false until an endpoint captures data"
   type        = bool
-  default     = true
+  default     = false
 }
 
 variable "native_monitor" {
@@ -63,6 +63,12 @@ variable "image_uri" {
 variable "instance_type" {
   description = "Instance of the monitors"
   type        = string
+}
+
+variable "volume_key" {
+  description = "May its volume have our key? Machines with disks of their own refuse one"
+  type        = bool
+  default     = true
 }
 
 variable "processed_bucket" {

@@ -3,6 +3,13 @@ data "aws_availability_zones" "this" {
   state = "available"
 }
 
+# Not every service has an endpoint in every zone.
+data "aws_vpc_endpoint_service" "this" {
+  for_each = var.interface_endpoints
+
+  service_name = "com.amazonaws.${local.region}.${each.value}"
+}
+
 data "aws_caller_identity" "this" {}
 data "aws_partition" "this" {}
 data "aws_region" "this" {}
@@ -11,7 +18,8 @@ locals {
   account_id = data.aws_caller_identity.this.account_id
   partition  = data.aws_partition.this.partition
   region     = data.aws_region.this.name
-  zones      = slice(data.aws_availability_zones.this.names, 0, 2)
+  able       = [for z in data.aws_availability_zones.this.names : z if alltrue([for s in data.aws_vpc_endpoint_service.this : contains(s.availability_zones, z)])]
+  zones      = slice(concat(local.able, data.aws_availability_zones.this.names), 0, 2) # see aws_vpc.this for too few
   private    = { for i, cidr in var.private_subnet_cidrs : local.zones[i] => cidr }
   public     = var.enable_public_subnets ? { for i, cidr in var.public_subnet_cidrs : local.zones[i] => cidr } : {}
 }
@@ -22,6 +30,13 @@ resource "aws_vpc" "this" {
   enable_dns_hostnames = true
 
   tags = { Name = var.name }
+
+  lifecycle {
+    precondition {
+      condition     = length(local.able) >= 2
+      error_message = "Fewer than two zones of ${local.region} have an endpoint of each of ${join(", ", var.interface_endpoints)}: choose another region."
+    }
+  }
 }
 
 # Nothing may use the default group by accident: it lets nothing in or out.

@@ -105,20 +105,18 @@ resource "aws_cloudwatch_event_target" "this" {
 }
 
 # Every ending publishes its own message. An execution that its time limit or a person ends runs no state any more, and
-# one that fails in Step Functions itself catches nothing: this rule speaks for those.
+# one that fails in Step Functions itself catches nothing: this rule speaks for those. The status is all that the event is
+# sure to have, so it also repeats what a failed retraining has said itself.
 resource "aws_cloudwatch_event_rule" "silent" {
   name        = "${var.machine_name}-silent"
-  description = "Tell of a retraining that ended without a message of its own"
+  description = "Tell of a retraining that ended badly, in case it could not"
 
   event_pattern = jsonencode({
     source        = ["aws.states"]
     "detail-type" = ["Step Functions Execution Status Change"]
     detail = {
       stateMachineArn = [aws_sfn_state_machine.this.arn]
-      "$or" = [
-        { status = ["TIMED_OUT", "ABORTED"] },
-        { status = ["FAILED"], error = ["unnotified", { prefix = "States." }] },
-      ]
+      status          = ["FAILED", "TIMED_OUT", "ABORTED"]
     }
   })
 }
@@ -130,7 +128,7 @@ resource "aws_cloudwatch_event_target" "silent" {
 
   input_transformer {
     input_paths    = { name = "$.detail.name", status = "$.detail.status" }
-    input_template = "\"Retraining <name> is <status> and could not say more. Look at its history in Step Functions, and at the pipeline and the endpoint: what it had started goes on without it.\""
+    input_template = "\"Retraining <name> is <status>. Unless it has said why itself, look at its history in Step Functions, and at the pipeline and the endpoint: what it had started goes on without it.\""
   }
 
   retry_policy {

@@ -166,18 +166,6 @@ locals {
   }
 }
 
-resource "aws_s3_bucket_intelligent_tiering_configuration" "this" {
-  for_each = toset(["raw", "models"])
-
-  bucket = aws_s3_bucket.this[each.key].id
-  name   = "archive"
-
-  tiering {
-    access_tier = "ARCHIVE_ACCESS"
-    days        = 180
-  }
-}
-
 data "aws_iam_policy_document" "bucket" {
   for_each = var.bucket_names
 
@@ -236,9 +224,16 @@ data "aws_iam_policy_document" "bucket" {
       }
 
       condition {
-        test     = "StringNotEqualsIfExists"
+        test     = "StringNotEquals"
         variable = statement.value.variable
         values   = [statement.value.value]
+      }
+
+      # A negated condition also holds where there is no header at all.
+      condition {
+        test     = "Null"
+        variable = statement.value.variable
+        values   = ["false"]
       }
     }
   }
@@ -338,6 +333,17 @@ data "aws_iam_policy_document" "bucket" {
       }
     }
   }
+}
+
+# SageMaker refuses a job with an input that holds no object; this one stands for "no weights file".
+resource "aws_s3_object" "no_weights" {
+  bucket  = aws_s3_bucket.this["models"].id
+  key     = "weights/none/empty"
+  content = "The pipeline's parameter Weights is not `file`: nothing is read from here.\n"
+
+  kms_key_id = var.kms_key_arn
+
+  depends_on = [aws_s3_bucket_policy.this, aws_s3_bucket_server_side_encryption_configuration.this]
 }
 
 locals {

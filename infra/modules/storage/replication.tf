@@ -39,7 +39,7 @@ resource "aws_s3_bucket" "replica" {
   for_each = local.replicated
   provider = aws.replica
 
-  bucket        = "${var.bucket_names[each.key]}-replica"
+  bucket        = var.replica_names[each.key]
   force_destroy = var.force_destroy
 }
 

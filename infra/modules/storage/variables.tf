@@ -18,6 +18,16 @@ variable "bucket_names" {
   }
 }
 
+variable "replica_names" {
+  description = "Names of the copies of raw and models, used with enable_replication"
+  type        = map(string)
+
+  validation {
+    condition     = alltrue([for b in values(var.replica_names) : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", b))])
+    error_message = "A bucket's name is 3 to 63 lower-case letters, digits, '.' and '-'; shorten `name` or `bucket_suffix`."
+  }
+}
+
 variable "kms_key_arn" {
   description = "Key that encrypts the data buckets"
   type        = string

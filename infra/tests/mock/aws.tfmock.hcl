@@ -24,6 +24,12 @@ mock_data "aws_availability_zones" {
   }
 }
 
+mock_data "aws_vpc_endpoint_service" {
+  defaults = {
+    availability_zones = ["us-east-1a", "us-east-1b", "us-east-1c"]
+  }
+}
+
 mock_data "aws_iam_policy_document" {
   defaults = {
     json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}"
@@ -93,11 +99,5 @@ mock_resource "aws_secretsmanager_secret" {
 mock_resource "aws_sfn_state_machine" {
   defaults = {
     arn = "arn:aws:states:us-east-1:123456789012:stateMachine:mock"
-  }
-}
-
-mock_resource "aws_appautoscaling_policy" {
-  defaults = {
-    arn = "arn:aws:autoscaling:us-east-1:123456789012:scalingPolicy:mock"
   }
 }
