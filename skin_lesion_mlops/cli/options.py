@@ -9,6 +9,7 @@ import difflib
 import errno
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -265,4 +266,20 @@ def read_pairs(
             raise typer.BadParameter(f"{name}={text!r} is not of type {kind}") from None
         if (allowed := schema[name].get("EnumValues")) and values[name] not in allowed:
             raise typer.BadParameter(f"{name}={text!r}: use one of {', '.join(map(str, allowed))}")
+        if complaint := _outside(name, values[name]):
+            raise typer.BadParameter(complaint)
     return values
+
+
+def _outside(
+    name: str,  # of a parameter
+    value: Any,
+) -> str:  # a sentence; "" where the value can be meant
+    "Is a number outside its range?"
+    from skin_lesion_mlops.pipeline.definition import RANGES
+
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    if isinstance(value, str) or low <= value <= high:
+        return ""
+    percent = f"; {value:g} % is {value / 100:g}" if high == 1 < value <= 100 else ""
+    return f"{name}={value:g} is not between {low:g} and {high:g}{percent}"

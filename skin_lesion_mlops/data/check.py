@@ -148,13 +148,28 @@ def _twins(
     detail = "the same file, to the byte, has another diagnosis elsewhere"
     rows.loc[used.index[differ], ["reason", "detail"]] = ["label_conflict", detail]
     again = used.index[used.duplicated("sha256") & ~differ] if source == "folders" else used.index[:0]
-    sizes = {os.path.getsize(p) for p in first}
-    lost = rows.loc[(rows["reason"] == "no_row") & (rows["path"] != ""), "path"].to_dict()
-    lost = {i: p for i, p in lost.items() if os.access(p, os.R_OK) and os.path.getsize(p) in sizes}
-    hashed = {i: hash_file(p) for i, p in lost.items()}
-    for i in (*again, *(i for i, sha in hashed.items() if sha in first)):
-        original = first[hashed.get(i) or rows.at[i, "sha256"]]
+    copies = {i: first[rows.at[i, "sha256"]] for i in again}
+    copies.update(
+        _copies(rows.loc[rows["reason"] == "no_row", "path"], rows.loc[rows["reason"].isin(["", *ASIDE]), "path"])
+    )
+    for i, original in copies.items():
         rows.loc[i, ["reason", "detail"]] = ["identical_copy", f"the same file as {os.path.basename(original)}"]
+
+
+def _copies(
+    lost: Any,  # a series of paths that no row names
+    known: Any,  # a series of paths that rows name
+) -> dict[int, str]:  # row of a lost one -> the known file that has the same bytes
+    "Files that are copies of others, under a name of their own; what differs in size is not read."
+
+    def readable(paths: Any) -> list[tuple[int, str, int]]:
+        return [(i, p, os.path.getsize(p)) for i, p in paths.items() if p and os.access(p, os.R_OK)]
+
+    spare = readable(lost)
+    sizes = {n for *_, n in spare}
+    found = {hash_file(p): p for _, p, n in readable(known) if n in sizes} if spare else {}
+    hashed = {i: hash_file(p) for i, p, n in spare} if found else {}
+    return {i: found[sha] for i, sha in hashed.items() if sha in found}
 
 # %% ../../nbs/data/05_check.ipynb #486360f6
 @dataclass

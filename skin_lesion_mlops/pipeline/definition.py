@@ -16,8 +16,8 @@ from typing import Any, Iterator
 from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
 # %% auto #0
-__all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition', 'to_json',
-           'definition', 'references']
+__all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'RANGES', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition',
+           'to_json', 'definition', 'references']
 
 # %% ../../nbs/pipeline/01_definition.ipynb #b3e51558
 PIPELINE = "skin-lesion-training"
@@ -74,6 +74,23 @@ ALLOWED = {
     "Optimizer": ["adam", "adamw", "sgd"],
     "ClassWeights": ["inverse", "sqrt", "none"],
     "Freeze": ["none", "backbone"],
+}
+
+# %% ../../nbs/pipeline/01_definition.ipynb #6a9ff986
+RANGES: dict[str, tuple[float, float]] = {  # the lowest and the highest value that can be meant
+    "VolumeSizeGB": (1, 16_384),
+    "Seed": (0, 2**32 - 1),
+    "ImageSize": (8, 2048),
+    "MaxQuarantineShare": (0, 1),
+    "Epochs": (1, 10_000),
+    "BatchSize": (1, 4096),
+    "LearningRate": (1e-8, 10),
+    "WeightDecay": (0, 1),
+    "LabelSmoothing": (0, 0.9),
+    "Patience": (0, 10_000),
+    **{f.parameter: (min(0.0, f.off), 1.0) for f in GUARDS.values()},
+    "ChampionBalancedAccuracy": (0, 1),
+    "ChampionStandardError": (0, 1),
 }
 
 # %% ../../nbs/pipeline/01_definition.ipynb #2fb4d565

@@ -409,7 +409,7 @@ def environment_of(job: Job) -> dict[str, str]:
         PATH=os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)]),
         PYTHONPATH=os.pathsep.join([*code, here, *filter(None, [env.get("PYTHONPATH")])]),
         PYTHONUNBUFFERED="1",
-        PYTHONUTF8="1",  # files and output are UTF-8 whatever the locale of this machine
+        PYTHONUTF8="1",  # whatever the locale of this machine
         TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
         PIP_NO_INDEX="1",  # a job that would install something for itself finds what is there, and nothing else
         PIP_DRY_RUN="1",
