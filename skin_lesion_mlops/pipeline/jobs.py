@@ -324,8 +324,10 @@ SCRIPTS = (".py", ".sh", ".bash", ".R", ".r")
 def _rewrite_scripts(job: Job) -> None:
     "Where /opt/ml cannot be had: let the job's own copies of scripts name its folder instead."
     for name, _ in files_below(job.ml):
-        if name.endswith(SCRIPTS) and "/opt/ml" in (text := (job.ml / name).read_text(errors="surrogateescape")):
-            (job.ml / name).write_text(_rewrite(text, job), errors="surrogateescape")
+        if name.endswith(SCRIPTS) and "/opt/ml" in (
+            text := (job.ml / name).read_text(errors="surrogateescape", encoding="utf-8")
+        ):
+            (job.ml / name).write_text(_rewrite(text, job), errors="surrogateescape", encoding="utf-8")
 
 # %% ../../nbs/pipeline/07_jobs.ipynb #aa8aabf1
 def command_of(

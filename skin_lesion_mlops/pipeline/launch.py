@@ -36,7 +36,7 @@ def parameters_of(
     notebook: str | Path,  # a step notebook
 ) -> dict[str, Parameter]:  # name -> parameter, in the notebook's order
     "Read the schema of a step from its `parameters` cell."
-    cells = [c for c in json.loads(Path(notebook).read_text())["cells"] if "parameters" in _tags(c)]
+    cells = [c for c in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"] if "parameters" in _tags(c)]
     if len(cells) != 1:
         raise SkinLesionError(f"{notebook} has {len(cells)} cells tagged `parameters`", "tag exactly one cell so")
     source = "".join(cells[0]["source"])
