@@ -110,46 +110,40 @@ def folder_summary(
     taxonomy: Taxonomy = HAM10000,
 ) -> str:
     "What a folder holds, for a person."
-    head = f"{found['folder']}: {found['source']}, {found['usable']} images usable, {found['quarantined']} quarantined ({found['share']:.1%})"
+    usable, bad, share = found["usable"], found["quarantined"], found["share"]
+    head = f"{found['folder']}: {found['source']}, {usable} images usable, {bad} quarantined ({share:.1%})"
     head += f", {found['set_aside']} set aside" if found["set_aside"] else ""
     classes = [
         {"class": d.code, "name": d.name, **found["classes"].get(d.code, dict(images=0, lesions=0))}
         for d in taxonomy.classes
     ]
     for row in classes:
-        row["share"] = f"{row['images'] / max(1, found['usable']):.1%}"
+        row["share"] = f"{row['images'] / max(1, usable):.1%}"
     groups = [
         dict(subgroup=k, images=", ".join(f"{g} {n}" for g, n in v.items())) for k, v in found["subgroups"].items()
     ]
-    d = found["near_duplicates"]
-    twins = (
-        f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both"
-    )
     left = _left(found["quarantine"], found["reasons"], "quarantined_for")
     harmless = _left(found["aside"], found["aside_reasons"], "set_aside_as")
-    others = (
-        [f"not counted: {', '.join(f'{n} {s}' for s, n in found['not_counted'].items())}"]
-        if found["not_counted"]
-        else []
-    )
-    notes = [f"- {n}" for n in found["notes"][:MOST]]
-    notes += [f"- {len(found['notes']) - MOST} more notes: --json"] if len(found["notes"]) > MOST else []
-    asked = [f"? {q}" for q in found["questions"]]
-    parts = (
-        head,
-        table(classes),
-        table(groups),
-        table(left),
-        table(harmless),
-        twins,
-        *others,
-        "\n".join(notes),
-        "\n".join(asked),
-    )
+    parts = (head, table(classes), table(groups), table(left), table(harmless), *_remarks(found))
     return "\n\n".join(p for p in parts if p)
 
-
+# %% ../../nbs/cli/02_data.ipynb #351fdda2
 MOST = 6  # notes on the screen
+
+
+def _remarks(
+    found: dict[str, Any],  # from `describe_folder`
+) -> list[str]:  # paragraphs
+    "What is said in sentences."
+    d, n = found["near_duplicates"], len(found["notes"])
+    others = ", ".join(f"{n} {s}" for s, n in found["not_counted"].items())
+    notes = [f"- {note}" for note in found["notes"][:MOST]] + [f"- {n - MOST} more notes: --json"] * (n > MOST)
+    return [
+        f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both",
+        f"not counted: {others}" if others else "",
+        "\n".join(notes),
+        "\n".join(f"? {q}" for q in found["questions"]),
+    ]
 
 
 def _left(
