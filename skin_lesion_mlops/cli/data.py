@@ -133,7 +133,7 @@ MOST = 6  # notes on the screen
 
 def _remarks(
     found: dict[str, Any],  # from `describe_folder`
-) -> list[str]:  # paragraphs
+) -> list[str]:  # one for each paragraph
     "What is said in sentences."
     d, n = found["near_duplicates"], len(found["notes"])
     others = ", ".join(f"{n} {s}" for s, n in found["not_counted"].items())
