@@ -249,8 +249,8 @@ def test_an_isolated_job_finds_its_weights_in_the_image(account):
 
 def test_weights_in_the_image_need_no_network(tmp_path, monkeypatch):
     "Where the Dockerfile puts them, the library finds them; elsewhere it would have to download."
-    torch, models = pytest.importorskip("torch"), pytest.importorskip("torchvision.models")
-    from skin_lesion_mlops.model.networks import imagenet_weights
+    torch = pytest.importorskip("torch")
+    from skin_lesion_mlops.model.networks import _torchvision_models, imagenet_weights
 
     def nobody(*_, **__):
         raise OSError("no network")
@@ -259,7 +259,8 @@ def test_weights_in_the_image_need_no_network(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(SkinLesionError, match="cannot download the ImageNet weights of resnet50"):
         imagenet_weights("resnet50")
-    file = models.get_model_weights("resnet50").DEFAULT.url.rpartition("/")[2]
+    file = _torchvision_models().get_model_weights("resnet50").DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True, exist_ok=True)
     torch.save(dict(x=torch.zeros(1)), tmp_path / "hub" / "checkpoints" / file)
     assert set(imagenet_weights("resnet50")[0]) == {"x"}
     text = (INFRA / "images" / "training" / "Dockerfile").read_text()
