@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import getpass
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -24,7 +24,10 @@ from skin_lesion_mlops.cli.options import (
     print_json,
     table,
 )
-from ..core import decision_of
+from ..core import SkinLesionError, decision_of
+
+if TYPE_CHECKING:
+    from skin_lesion_mlops.pipeline.registry import LocalRegistry
 
 # %% auto #0
 __all__ = ['models', 'RemoteRegion', 'Version', 'By', 'Reason', 'Override', 'Which', 'models_list', 'models_show',
@@ -90,10 +93,13 @@ def models_show(
 ) -> None:
     "Show one version, and check its files against their hashes."
     from skin_lesion_mlops.pipeline.registry import lineage
+    from skin_lesion_mlops.pipeline.sites import list_sites
     from skin_lesion_mlops.cli.words import guard_rows, metric_rows
     from skin_lesion_mlops.core import headline
 
     registry = _registry(home, region)
+    if "/" in version:
+        return _show_site(registry, group, version, as_json)
     package = registry.describe(group, version)
     evaluation = registry.evaluation(package)
     origin = lineage(package, evaluation)
@@ -105,6 +111,8 @@ def models_show(
     lines["gate"] = _decision_line(decision_of(evaluation))
     if not region:
         lines["files"] = registry.folder(package)
+        sites = list_sites(registry, group, package["ModelPackageVersion"])
+        lines.update({"sites": ", ".join(f"{k} ({v})" for k, v in sites.items())} if sites else {})
     print("\n".join(f"{k:14}{v}" for k, v in lines.items()))
     entries = package["ApprovalHistory"]
     known = ("Time", "Status", "By", "Reason", *(["Override"] if any("Override" in e for e in entries) else []))
@@ -120,6 +128,32 @@ def _decision_line(
     words = {True: "passed", False: "not passed", None: "not recorded"}[decision["passed"]]
     return ": ".join([words, *(["; ".join(decision["reasons"])] if decision["reasons"] else [])])
 
+
+def _show_site(
+    registry: Any,  # from `create_registry`
+    group: str,  # model package group
+    address: str,  # e.g. "3/lakeside"
+    as_json: bool,
+) -> None:
+    "Show the profile of a site."
+    from skin_lesion_mlops.cli.words import guard_rows, metric_rows
+    from skin_lesion_mlops.core import headline
+    from skin_lesion_mlops.pipeline.sites import describe_site
+
+    package = describe_site(_local(registry), group, address)
+    if as_json:
+        return print_json(package)
+    profile, evaluation = package["Profile"], package["Evaluation"]
+    print(f"profile {package['ModelPackageVersion']} of {group}: {paint(package['ModelApprovalStatus'])}")
+    lines = {k: profile.get(k) for k in ("site", "images", "lesions", "temperature")}
+    lines.update(threshold=profile.get("thresholds", {}).get("malignant"), gate=_decision_line(decision_of(evaluation)))
+    print("\n".join(f"{k:14}{v}" for k, v in {**lines, "files": package["Folder"]}.items()))
+    decisions = [
+        {k.lower(): e.get(k, "") for k in ("Time", "Status", "By", "Reason")} for e in package["ApprovalHistory"]
+    ]
+    for rows in (metric_rows(headline(evaluation)), guard_rows(evaluation.get("gate", {})), decisions):
+        print(f"\n{table(rows)}" if rows else "", end="\n" if rows else "")
+
 # %% ../../nbs/cli/04_models.ipynb #3cec1849
 By = Annotated[Optional[str], typer.Option("--by", metavar="NAME", help="who decides  [default: the user logged in]")]
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="why; kept for good")]
@@ -129,7 +163,20 @@ Override = Annotated[
         "--override", metavar="TEXT", help="why it is approved although its gate was not passed; kept for good"
     ),
 ]
-Which = Annotated[str, typer.Argument(metavar="VERSION", help="a number, or latest")]
+Which = Annotated[
+    str, typer.Argument(metavar="VERSION", help="a number, latest, or the profile of a site, e.g. 3/lakeside")
+]
+
+
+def _local(
+    registry: Any,  # from `create_registry`
+) -> LocalRegistry:  # raises `SkinLesionError` for SageMaker's
+    "The registry that keeps profiles of sites."
+    from skin_lesion_mlops.pipeline.registry import LocalRegistry
+
+    if not isinstance(registry, LocalRegistry):
+        raise SkinLesionError("SageMaker's registry keeps no site profiles", "leave --region out: they lie in --home")
+    return registry
 
 
 def _decide(
@@ -143,7 +190,13 @@ def _decide(
     override: str = "",  # why the gate does not count
 ) -> None:
     "Record a decision and say so."
-    package = registry.set_status(group, version, status, by or getpass.getuser(), reason, override)
+    from skin_lesion_mlops.pipeline.sites import decide_site
+
+    who = by or getpass.getuser()
+    if "/" in version:
+        package = decide_site(_local(registry), group, version, status, who, reason, override)
+    else:
+        package = registry.set_status(group, version, status, who, reason, override)
     if as_json:
         return print_json(package)
     n = package["ModelPackageVersion"]

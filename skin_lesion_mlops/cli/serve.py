@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from skin_lesion_mlops.serve.predictor import Prediction, Predictor
 
 # %% auto #0
-__all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'TOKENS', 'SERVE', 'BATCH',
-           'Images', 'ExplainTo', 'Csv', 'PREDICT', 'find_model', 'serve_verb', 'find_pictures', 'predict_files',
-           'predict_verb']
+__all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'Site', 'Prevalence',
+           'Cautious', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv', 'PREDICT', 'find_model',
+           'find_profile', 'serve_verb', 'find_pictures', 'predict_files', 'predict_verb']
 
 # %% ../../nbs/cli/05_serve.ipynb #ab2eb323
 def find_model(
@@ -51,6 +51,23 @@ def find_model(
     registry: Any = create_registry(home=home)
     package = registry.describe(group, model)
     return registry.folder(package), str(package["ModelPackageVersion"])
+
+
+def find_profile(
+    site: str | None,  # name of a site; None or "" for none
+    version: str,  # a number; "" for a bundle that is not from the registry
+    home: Path,  # folder of the local runtime
+    group: str,  # model package group
+) -> dict[str, Any] | None:  # its profile; raises `SkinLesionError` unless it is approved
+    "The numbers that a version is served with at a site."
+    from skin_lesion_mlops.pipeline.registry import LocalRegistry
+    from skin_lesion_mlops.pipeline.sites import approved_profile
+
+    if not site:
+        return None
+    if not version:
+        raise SkinLesionError(f"--site {site}: only a registered version has profiles", "name a version with --model")
+    return approved_profile(LocalRegistry(home), group, version, site)
 
 # %% ../../nbs/cli/05_serve.ipynb #b92d2d91
 Model = Annotated[
@@ -98,6 +115,28 @@ Describe = Annotated[
 ]
 Share = Annotated[float, typer.Option("--share", metavar="SHARE", min=0, max=1, help="of the requests to capture")]
 
+Site = Annotated[
+    Optional[str],
+    typer.Option("--site", envvar="SKIN_LESION_SITE", metavar="NAME", help="with the approved profile of a site"),
+]
+Prevalence = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--prevalence",
+        envvar="SKIN_LESION_PREVALENCE",
+        metavar="FILE",
+        help='the likeliest diagnosis where they are mixed so: {"nv": 0.9, "mel": 0.02, ...}, or lines like nv,0.9',
+    ),
+]
+Cautious = Annotated[
+    bool,
+    typer.Option(
+        "--cautious",
+        envvar="SKIN_LESION_CAUTIOUS",
+        help="flag from the threshold that finds 95 % of the malignant with 95 % confidence",
+    ),
+]
+
 # %% ../../nbs/cli/05_serve.ipynb #e4851dfa
 TOKENS = "Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is at /, the metrics are at /metrics."
 SERVE = f"{TOKENS}\n\n{example('skin-lesion serve', 'skin-lesion serve --model 3 --port 9000')}"
@@ -113,6 +152,9 @@ def serve_verb(
     capture: CaptureTo = None,  # where to describe requests
     share: Share = 1.0,  # how many of them
     describe: Describe = False,  # in the answers, too?
+    site: Site = None,
+    prevalence: Prevalence = None,  # of the diagnoses, there
+    cautious: Cautious = False,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
 ) -> None:
@@ -128,10 +170,11 @@ def serve_verb(
     from skin_lesion_mlops.serve.app import run_server
 
     where, version = find_model(model, home, group)
-    predictor = create_predictor(where, version, engine)
+    profile = find_profile(site, version, home, group)
+    predictor = create_predictor(where, version, engine, profile, prevalence, cautious)
     cert, key, ca = (*(tls or "").split(","), "", "", "")[:3]
     scheme = "https" if cert else "http"
-    what = f"{predictor.contract['arch']} on {predictor.engine_name}"
+    what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
     print(f"model {predictor.version} ({what}): {scheme}://{host}:{port}", file=sys.stderr)
     kept = Capture(capture, share) if capture else None
     run_server(predictor, host, port, token=token or "", certificate=(cert, key, ca), capture=kept, describe=describe)
@@ -212,6 +255,9 @@ def predict_verb(
     explain: ExplainTo = None,  # where to put overlays
     as_csv: Csv = False,  # for a table
     engine: EngineName = "auto",
+    site: Site = None,
+    prevalence: Prevalence = None,  # of the diagnoses, there
+    cautious: Cautious = False,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
@@ -220,7 +266,9 @@ def predict_verb(
     from skin_lesion_mlops.serve.predictor import create_predictor
 
     paths, bad = find_pictures(images)
-    predictor = create_predictor(*find_model(model, home, group), engine)
+    where, version = find_model(model, home, group)
+    profile = find_profile(site, version, home, group)
+    predictor = create_predictor(where, version, engine, profile, prevalence, cautious)
     good: list[tuple[str, Prediction]] = []
     with on_stderr(True):
         for name, why in bad.items():
@@ -256,11 +304,14 @@ def _print_answers(
         return print(to_csv(good, facts, "").replace("\r\n", "\n"), end="")
     rows = []
     for name, p in good:
-        top = f"{p.predicted} {p.probabilities[p.predicted]:.0%}" if p.predicted else "not dermoscopy"
+        first = p.decisions["likeliest"]
+        top = f"{p.predicted} {first['probability']:.0%}" if p.predicted else "not dermoscopy"
         flag = {True: "malignant", False: "-", None: "?"}[p.malignant]
-        rows.append({"image": name, "class": top, "malignant": p.malignant_probability, "flag": flag})
+        even = (p.balanced or "-") if p.familiar else "?"
+        rows.append(
+            {"image": name, "likeliest": top, "balanced": even, "malignant": p.malignant_probability, "flag": flag}
+        )
     print(table(rows))
-    at, version = facts["threshold"], facts["version"]
-    print(
-        f"\nmodel {version}, malignant from {at:.3f}. Decision support for research, not a diagnosis.", file=sys.stderr
-    )
+    at, version, mixture = facts["threshold"], facts["version"], facts["mixture"]
+    told = f"model {version}, malignant from {at:.3f}, likeliest for the mixture: {mixture}"
+    print(f"\n{told}. Decision support for research, not a diagnosis.", file=sys.stderr)

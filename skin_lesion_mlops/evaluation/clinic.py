@@ -68,7 +68,7 @@ def on_benefit(
         )
     return (
         f"Acting on its risk does more good than acting on everybody or on nobody for anyone who would act from a risk "
-        f"between {where[0]:.0%} and {where[1]:.0%}."
+        f"between {100 * where[0]:.0f} % and {100 * where[1]:.0f} %."
     )
 
 # %% ../../nbs/evaluation/04_clinic.ipynb #712456e8

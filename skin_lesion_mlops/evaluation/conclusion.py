@@ -64,7 +64,7 @@ def on_rules(
         )
     v, common = table.value, int(p.prior.argmax())
     return (
-        f"The likeliest class takes into account how common a diagnosis is ({p.classes[common]}: {p.prior[common]:.0%} of the training "
+        f"The likeliest class takes into account how common a diagnosis is ({p.classes[common]}: {100 * p.prior[common]:.0f} % of the training "
         f"images), the balanced rule counts all alike, so {(p.predicted != p.balanced).sum()} of {len(p)} images get another answer: "
         f"accuracy {v['accuracy']:.2f} and balanced accuracy {v['macro_recall']:.2f} by the first, {v['accuracy_balanced_rule']:.2f} and "
         f"{v['balanced_accuracy']:.2f} by the second."

@@ -67,14 +67,14 @@ def on_threshold(
 def beside_home(
     figures: pd.DataFrame,  # from `measure`, at the clinic
     evaluation: dict[str, Any],  # evaluation.json of the version; may be empty
-) -> pd.DataFrame:  # figure, home, home_95, here, here_95, verdict
+) -> pd.DataFrame:  # figure, home, its interval, here, its interval, verdict
     "The headline figures here and at home."
     then, rows = headline(evaluation), []
     for f in HEADLINE:
         old = then.get(f.name) or dict(value=None, low=None, high=None)
         now: Any = figures.loc[f.name]
-        row = dict(figure=f.label, home=number(old["value"]), home_95=interval(old["low"], old["high"]))
-        row.update(here=number(now.value), here_95=interval(now.low, now.high))
+        row = {"figure": f.label, "home": number(old["value"]), "home, 95 %": interval(old["low"], old["high"])}
+        row.update({"here": number(now.value), "here, 95 %": interval(now.low, now.high)})
         rows.append({**row, "verdict": _changed(old, now, f.at_most)})
     return pd.DataFrame(rows)
 
