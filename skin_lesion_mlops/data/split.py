@@ -15,7 +15,8 @@ import pandas as pd
 from ..core import DEFAULT_SEED, SPLITS, Files, read_json
 
 # %% auto #0
-__all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'tested_before', 'interval_units']
+__all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'tested_before', 'interval_units',
+           'absent_classes']
 
 # %% ../../nbs/data/07_split.ipynb #51d5f45c
 def assign_groups(
@@ -130,3 +131,13 @@ def interval_units(
         return rows["group"]
     alone = rows["lesion_id"].astype(str) == rows["image_id"].astype(str)
     return rows["lesion_id"].astype(str).where(~alone | (patients == ""), patients)
+
+# %% ../../nbs/data/07_split.ipynb #a344237a
+def absent_classes(
+    shown: Iterable[str],  # diagnoses of the training images
+    classes: Iterable[str],  # that are to be told apart
+) -> str:  # a sentence; "" where every class is there
+    "Say which classes no training image shows."
+    there = set(shown)
+    absent = [c for c in classes if c not in there]
+    return f"no training image shows {', '.join(absent)}" if absent else ""
