@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+import unicodedata
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -462,15 +463,21 @@ def ml_dir(
     return Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml"), *parts)
 
 
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_KEY_PART = re.compile(r"(?!\.{1,2}$)[^\x00-\x1f\x7f\ud800-\udfff]+")
+
+
 def s3_path(
     home: str | Path,  # the home folder of the local runtime
-    uri: str,  # s3://bucket/key
-) -> Path:  # where that is on this machine; it need not exist
+    uri: str,  # s3://bucket/key; slashes are counted once, and Unicode is composed (NFC)
+) -> Path:  # where that is on this machine, always below `<home>/s3`; it need not exist
     "The file or folder that stands for an S3 URI."
-    m = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
-    if not m or ".." in uri.split("/"):
-        raise SkinLesionError(f"{uri!r} is not an S3 URI", "write s3://bucket/key")
-    return Path(home) / "s3" / m[1] / m[2]
+    m = re.fullmatch(r"s3://([^/]*)/?(.*)", unicodedata.normalize("NFC", str(uri)), re.S)
+    bucket, parts = (m[1], [p for p in m[2].split("/") if p]) if m else ("", [])
+    plain = all(_KEY_PART.fullmatch(p) and len(p.encode()) < 256 for p in parts) and len("/".join(parts)) <= 1024
+    if not _BUCKET.fullmatch(bucket) or not plain:
+        raise SkinLesionError(f"{uri!r} is not an S3 URI", "write s3://bucket/key, without . or .. between the slashes")
+    return Path(home, "s3", bucket, *parts)
 
 # %% ../nbs/00_core.ipynb #8ea8293f
 def try_lock(

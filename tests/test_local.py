@@ -14,7 +14,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from skin_lesion_mlops.core import SkinLesionError, read_json, try_lock
-from skin_lesion_mlops.pipeline import cache, definition as pipeline, jobs, local
+from skin_lesion_mlops.pipeline import cache, definition as pipeline, jobs, local, processes, steps
 from skin_lesion_mlops.pipeline.cache import step_key
 from skin_lesion_mlops.pipeline.expressions import Scope, resolve
 from skin_lesion_mlops.pipeline.local import compare_runs, link_data, list_runs, load_run, run_pipeline
@@ -194,7 +194,7 @@ NUMBER = result("number")
     ],
 )
 def test_operators_choose_the_branch(home, monkeypatch, c, passes):
-    monkeypatch.setattr(local, "run_process", lambda job, watch, stopping: _pretend(job, dict(number=3)))
+    monkeypatch.setattr(steps, "run_process", lambda job, watch, **more: _pretend(job, dict(number=3)))
     d = definition(
         processing("A"),
         condition([c], [processing("Yes")], [processing("No")]),
@@ -256,10 +256,15 @@ def test_missing_data_is_told_before_anything_runs(home):
         run_pipeline(pipeline.definition(), {}, home)
 
 
-@pytest.mark.parametrize("command, why", [([], "has no ContainerEntrypoint"), (["no-such-program"], "cannot start")])
-def test_what_cannot_be_started_fails_the_step(home, command, why):
-    r, _ = run(definition(processing("A", command), processing("B")), home)
-    assert r.status == "Failed" and why in r.step("A").reason and r.step("B").status == "Succeeded"
+def test_what_cannot_be_started_fails_the_step(home):
+    r, _ = run(definition(processing("A", ["no-such-program"]), processing("B")), home)
+    assert r.status == "Failed" and "cannot start" in r.step("A").reason and r.step("B").status == "Succeeded"
+
+
+def test_a_step_without_an_entry_point_is_told_before_anything_runs(home):
+    with pytest.raises(SkinLesionError, match="step A: it has no ContainerEntrypoint"):
+        run(definition(processing("B"), processing("A", [])), home)
+    assert not (home / "runs").exists()
 
 
 # ---- jobs --------------------------------------------------------------------------------------------------------
@@ -294,7 +299,7 @@ def test_training_job(home, data):
         assert tar.getmembers()[0].mtime == 0
     assert list(written(r)["files"]) == ["model.tar.gz"]
     assert r.step("Train").properties["FinalMetricDataList"]["loss"]["Value"] == 0.25
-    assert (r.folder / "Train" / "ml" / "input" / "data" / "train").is_symlink()  # linked, not copied
+    assert not list((r.folder / "Train" / "ml" / "input" / "data" / "train").iterdir())  # shown, not copied
 
 
 def test_training_that_leaves_no_model_fails(home):
@@ -384,7 +389,7 @@ open(sys.argv[1] + "/result.json", "w").write("{}")
     ],
 )
 def test_retry_policies(home, tmp_path, monkeypatch, message, attempts, outcome):
-    monkeypatch.setattr(local, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(steps, "MAX_WAIT", 0.01)
     policy = dict(ExceptionType=["SageMaker.CAPACITY_ERROR"], IntervalSeconds=60, BackoffRate=2.0, MaxAttempts=2)
     flaky = processing("A", FLAKY, [message], environment=dict(LABEL=str(tmp_path / "tries")), RetryPolicies=[policy])
     r, events = run(definition(flaky), home)
@@ -403,7 +408,17 @@ def test_nothing_changed_nothing_runs(home, data):
     assert time.process_time() - start < 2
     assert [s.cached for s in second.steps] == [first.id, first.id] and second.id != first.id
     assert [e.kind for e in events if e.step] == ["started", "cached"] * 2
-    assert (home / "s3" / "out" / second.id / "A" / "result.json").exists()  # a link to the first run's
+    assert not (home / "s3" / "out" / second.id).exists()  # nothing is copied, and nothing linked
+
+
+def test_who_reads_a_cached_result_by_this_runs_path_is_led_to_it(home):
+    by_path = processing("B", inputs=dict(of_a=s3("out", RUN_ID, "A")), DependsOn=["A"])
+    by_path["CacheConfig"]["Enabled"] = False
+    d = definition(processing("A", arguments=["kept"]), by_path)
+    first, second = run(d, home)[0], run(d, home)[0]
+    assert second.status == "Succeeded", second.reason
+    assert second.step("A").cached == first.id and not second.step("B").cached
+    assert "kept" in written(second, "B")["files"]["result.json"]
 
 
 CHANGES = dict(
@@ -412,22 +427,32 @@ CHANGES = dict(
     more_data=lambda d, folder: (folder / "c.txt").write_text("c"),
     environment=lambda d, folder: d["Steps"][0]["Arguments"]["Environment"].update(LABEL="x"),
     script=lambda d, folder: (folder.parent / "code.py").write_text(WRITE + "\nprint('and more')"),
-)
-NO_CHANGES = dict(
-    label=lambda d, folder: d["Parameters"][1].update(DefaultValue="schedule"),
+    beside=lambda d, folder: (folder.parent / "helper.py").write_text("VALUE = 2"),
+    hidden=lambda d, folder: (folder / ".labels").write_text("a,b"),
     image=lambda d, folder: d["Steps"][0]["Arguments"]["AppSpecification"].update(ImageUri="newer"),
-    machine=lambda d, folder: d["Steps"][0]["Arguments"].update(ProcessingResources=dict(ClusterConfig=dict(A=1))),
+    unknown=lambda d, folder: d["Steps"][0]["Arguments"]["ProcessingInputs"][0]["S3Input"].update(Field="new"),
+    output=lambda d, folder: d["Steps"][0]["Arguments"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"].update(
+        S3Uri="s3://elsewhere"
+    ),
+)
+SCRIPT = "try:\n    import helper\nexcept ImportError:\n    pass\n" + WRITE
+NO_CHANGES = dict(
+    machine=lambda d, folder: d["Steps"][0]["Arguments"].update(
+        ProcessingResources=dict(ClusterConfig=dict(InstanceType="ml.m5.large", VolumeSizeInGB=30))
+    ),
     role=lambda d, folder: d["Steps"][0]["Arguments"].update(RoleArn="other"),
     dates=lambda d, folder: os.utime(folder / "a.txt", (2e9, 2e9)),
-    comment=lambda d, folder: (folder.parent / "code.py").write_text("# a comment\n" + WRITE),
-    hidden=lambda d, folder: (folder / ".DS_Store").write_text("noise"),
+    comment=lambda d, folder: (folder.parent / "code.py").write_text("# a comment\n" + SCRIPT),
+    noise=lambda d, folder: (folder / ".DS_Store").write_text("noise"),
+    not_imported=lambda d, folder: (folder.parent / "other.py").write_text("VALUE = 2"),
 )
 
 
 @pytest.mark.parametrize("change", [*CHANGES, *NO_CHANGES])
 def test_what_invalidates_the_cache(home, data, tmp_path, change):
     folder, uri = data
-    (tmp_path / "code.py").write_text(WRITE)
+    (tmp_path / "code.py").write_text(SCRIPT)
+    (tmp_path / "helper.py").write_text("VALUE = 1")
     command = ["python3", str(tmp_path / "code.py")]
     step = processing("A", command, [GET, {"Get": "Parameters.TriggeredBy"}], dict(raw=uri), dict(B="1"))
     d = definition(step, Value="v", TriggeredBy="manual")
@@ -623,6 +648,7 @@ def slow(tmp_path, home):
     train = training(SLOW, dict(epochs="3"), Environment=None)
     del train["Environment"]
     train["Arguments"]["Environment"] = dict(GO=str(tmp_path / "go"))
+    train["DependsOn"] = ["A"]
     d = definition(processing("A"), train, processing("B", DependsOn=["Train"]))
     (tmp_path / "d.json").write_text(json.dumps(d))
 
@@ -648,14 +674,14 @@ def training_hangs(home):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_as_a_job_starts_leaves_nobody_behind(home, monkeypatch, number):
     "The signal comes when the process is there and nothing is written down of it."
-    started, start = [], jobs._start
+    started, start = [], processes._start
 
     def interrupted(*args):
         started.append(start(*args))
         os.kill(os.getpid(), number)
         return started[-1]
 
-    monkeypatch.setattr(jobs, "_start", interrupted)
+    monkeypatch.setattr(processes, "_start", interrupted)
     r, events = run(definition(processing("A", "import time; time.sleep(60)")), home)
     assert r.status == r.step("A").status == "Stopped" and "stopping" in [e.kind for e in events]
     assert started[0].poll() is not None and (r.folder / "A" / "pid").read_text() == str(started[0].pid)
@@ -663,10 +689,10 @@ def test_an_interruption_as_a_job_starts_leaves_nobody_behind(home, monkeypatch,
 
 
 def test_an_orphan_nobody_noted_is_waited_for_and_nothing_else_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs.os, "killpg", lambda *a: pytest.fail("who is that?"))
+    monkeypatch.setattr(processes.os, "killpg", lambda *a: pytest.fail("who is that?"))
     lock = try_lock(tmp_path / "lock")
     threading.Timer(0.3, lock.close).start()
-    assert jobs.end_orphan(tmp_path)
+    assert processes.end_orphan(tmp_path)
 
 
 def test_killed_outright_and_continued(home, slow):
@@ -709,8 +735,6 @@ def test_interrupted_and_continued(home, slow, sign):
 
 
 def test_a_job_that_does_not_listen_is_killed(home, tmp_path, monkeypatch):
-    from skin_lesion_mlops.pipeline import jobs
-
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
@@ -732,7 +756,7 @@ def test_a_job_that_does_not_listen_is_killed(home, tmp_path, monkeypatch):
 
     threading.Thread(target=ask).start()
     with pytest.raises(KeyboardInterrupt):
-        jobs.run_process(job, grace=0.5)
+        processes.run_process(job, grace=0.5)
     assert time.monotonic() - asked[0] < 20  # the usual grace is 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "A" / "pid").read_text()), 0)

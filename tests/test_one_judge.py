@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 
 from skin_lesion_mlops.cli import words
-from skin_lesion_mlops.core import SkinLesionError, decision_of, headline, write_json
+from skin_lesion_mlops.core import SkinLesionError, decision_of, headline, write_json, s3_path
 from skin_lesion_mlops.evaluation import card, conclusion
 from skin_lesion_mlops.evaluation import metrics as evaluate_metrics
 from skin_lesion_mlops.evaluation import plots, predictions
 from skin_lesion_mlops.pipeline import definition as pipeline
 from skin_lesion_mlops.pipeline import page as pages
 from skin_lesion_mlops.pipeline.expressions import Scope, check_condition, fill_parameters
-from skin_lesion_mlops.pipeline.registry import APPROVED, GROUP, create_registry, s3_path
+from skin_lesion_mlops.pipeline.registry import APPROVED, GROUP, create_registry
 from skin_lesion_mlops.pipeline.runs import StepRun, create_run, note_evaluation
 
 pytest.importorskip("moto")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skin_lesion_mlops.core import GUARDS, Files, SkinLesionError, read_json, s3_path, write_json
+from skin_lesion_mlops.core import GUARDS, Files, SkinLesionError, hash_file, read_json, s3_path, write_json
 from skin_lesion_mlops.pipeline.registry import (
     APPROVED,
     FIELDS,
@@ -383,16 +383,16 @@ registry.create_registry(home=sys.argv[1]).register(json.loads(sys.argv[2]))
 
 @pytest.mark.parametrize(
     "call,nth",
-    [("link", 0), ("link", 1), ("link", 2), ("replace", 0), ("replace", 1), ("replace", 2), ("link", 3), ("rename", 0)],
+    [("link", 0), *(("replace", n) for n in range(8)), ("rename", 0)],
 )
 def test_killed_at_any_step_it_leaves_no_half_version(tmp_path, call, nth):
-    "Steps: link model and evaluation; write artefacts, package, first entry; link the entry; rename."
-    arguments = [str(tmp_path), json.dumps(stage(tmp_path)), call, str(nth)]
+    "Steps: write artefacts, package, first entry, its seal and its token; link the entry; rename."
+    arguments = [str(tmp_path), json.dumps(dict(stage(tmp_path), ClientToken="once")), call, str(nth)]
     killed = subprocess.run([sys.executable, "-c", CRASH, *arguments])
     assert killed.returncode == -9
     registry = create_registry(home=tmp_path)
     assert registry.list() == []
-    assert registry.register(request())["ModelPackageVersion"] == 1
+    assert registry.register(request(ClientToken="once"))["ModelPackageVersion"] == 1
     assert registry.verify(GROUP, 1) == []
 
 
@@ -405,6 +405,22 @@ def test_leftovers_of_a_crash_are_swept_after_a_day(tmp_path):
     os.utime(old, (time.time() - 90000,) * 2)
     registry.register(request())
     assert not old.exists() and young.exists()
+
+
+SAME = """
+import json, sys
+from skin_lesion_mlops.pipeline.registry import create_registry
+print("ready", flush=True), sys.stdin.readline()
+print(create_registry(home=sys.argv[1]).register(json.loads(sys.argv[2]))["ModelPackageVersion"])
+"""
+
+
+def test_one_token_is_one_version_however_many_ask_at_once(tmp_path):
+    asked = json.dumps(dict(stage(tmp_path), ClientToken="same"))
+    s3_path(tmp_path, "s3://models/runs/r1/model.tar.gz").write_bytes(b"w" * 20_000_000)  # copying takes a while
+    jobs = at_once([SAME, str(tmp_path), asked] for _ in range(6))
+    assert {job.communicate(timeout=120)[0].strip() for job in jobs} == {b"1"}
+    assert len(create_registry(home=tmp_path).list()) == 1
 
 
 def test_a_client_token_registers_once(tmp_path):
@@ -426,10 +442,22 @@ def _damage(name):
         "history": lambda d: write_json(
             d / "approvals/0001.json", {**read_json(d / "approvals/0001.json"), "Status": APPROVED}
         ),
+        "newest decision": lambda d: write_json(
+            d / "approvals/0002.json", {**read_json(d / "approvals/0002.json"), "Status": APPROVED}
+        ),
+        "newest decision gone": lambda d: (d / "approvals/0002.json").unlink(),
+        "a decision more": lambda d: write_json(
+            d / "approvals/0003.json",
+            dict(read_json(d / "approvals/0002.json"), Status=APPROVED, Previous=hash_file(d / "approvals/0002.json")),
+        ),
     }[name]
 
 
-@pytest.mark.parametrize("what", ["model", "evaluation", "gone", "added", "package", "list", "history"])
+DAMAGES = ("model", "evaluation", "gone", "added", "package", "list", "history")
+DECISIONS = ("newest decision", "newest decision gone", "a decision more")
+
+
+@pytest.mark.parametrize("what", [*DAMAGES, *DECISIONS])
 def test_tampering_is_detected_and_bars_approval(tmp_path, what):
     stage(tmp_path)
     registry = create_registry(home=tmp_path)
@@ -439,8 +467,74 @@ def test_tampering_is_detected_and_bars_approval(tmp_path, what):
     assert registry.verify(GROUP, 1)
     with pytest.raises(SkinLesionError, match="not what was registered"):
         registry.describe(GROUP, 1)
-    with pytest.raises(SkinLesionError, match="not what was registered"):
+    with pytest.raises(SkinLesionError, match="not what was registered|is Approved already"):
         registry.set_status(GROUP, 1, APPROVED, "ada", "ok")
+
+
+@pytest.mark.parametrize("what", DECISIONS[:1] + DECISIONS[2:])
+def test_a_forged_approval_approves_nothing_and_is_not_forgotten(tmp_path, what):
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    package = registry.register(request())
+    registry.set_status(GROUP, 1, REJECTED, "ada", "not yet")
+    _damage(what)(registry.folder(package))
+    with pytest.raises(SkinLesionError, match="approval . (has changed|was added)"):
+        registry.describe(GROUP, "approved")
+    registry.set_status(GROUP, 1, REJECTED, "ada", "somebody edited it")
+    assert registry.verify(GROUP, 1), "the decision that follows does not launder the forged one"
+
+
+def test_a_registry_of_before_is_sealed_when_it_is_first_used(tmp_path):
+    import shutil
+
+    stage(tmp_path)
+    registry = create_registry(home=tmp_path)
+    registry.register(request(ClientToken="old"))
+    shutil.rmtree(tmp_path / "registry" / GROUP / ".heads"), shutil.rmtree(tmp_path / "registry" / GROUP / ".tokens")
+    assert registry.register(request(ClientToken="old"))["ModelPackageVersion"] == 1
+    assert registry.verify(GROUP, 1) == []
+    _damage("history")(tmp_path / "registry" / GROUP / "1")
+    assert registry.verify(GROUP, 1)
+
+
+def test_a_broken_package_spoils_only_itself(tmp_path):
+    registry = create_registry(home=tmp_path)
+    for run in ("r1", "r2", "r3"):
+        stage(tmp_path, run)
+        registry.register(request(run, ClientToken=run))
+    (tmp_path / "registry" / GROUP / "2" / "package.json").write_text('{"half')
+    assert [p["ModelApprovalStatus"] for p in registry.list()] == [PENDING, "Unreadable", PENDING]
+    assert registry.describe(GROUP, 1) and registry.evaluation(registry.list()[1]) == {}
+    assert registry.register(request("r1", ClientToken="r1"))["ModelPackageVersion"] == 1
+    with pytest.raises(SkinLesionError, match="package.json"):
+        registry.describe(GROUP, 2)
+
+
+def test_an_inference_pipeline_keeps_both_models(tmp_path):
+    asked = stage(tmp_path)
+    stage(tmp_path, "r2")
+    second = dict(Image="image", ModelDataUrl="s3://models/runs/r2/model.tar.gz")
+    asked["InferenceSpecification"]["Containers"].append(second)
+    registry = create_registry(home=tmp_path)
+    folder = registry.folder(registry.register(asked))
+    assert (folder / "model.tar.gz").read_bytes().endswith(b"r1") and (folder / "2/model.tar.gz").read_bytes().endswith(
+        b"r2"
+    )
+    assert registry.verify(GROUP, 1) == []
+
+
+def test_the_300th_version_takes_what_the_first_took(tmp_path):
+    asked, registry = stage(tmp_path), create_registry(home=tmp_path)
+
+    def seconds(n):
+        start = time.process_time()
+        for i in range(n):
+            registry.register(dict(asked, ClientToken=f"{time.monotonic_ns()}-{i}"))
+        return (time.process_time() - start) / n
+
+    first = seconds(10)
+    seconds(280)
+    assert seconds(10) < 3 * first + 0.005
 
 
 def test_a_tampered_champion_is_not_compared_with(tmp_path):
@@ -464,22 +558,14 @@ def test_a_version_outlives_its_run(tmp_path):
     assert registry.evaluation(package)["lineage"] == {"data_hash": "abc"}
 
 
-def test_without_hard_links_it_copies(tmp_path, monkeypatch):
-    from skin_lesion_mlops.pipeline import registry as module
-
+def test_nobodys_append_changes_a_version(tmp_path):
     stage(tmp_path)
-    link = os.link
-
-    def refuse(source, target):
-        if "s3" in str(source):
-            raise OSError("cross-device link")
-        link(source, target)
-
-    monkeypatch.setattr(module.os, "link", refuse)
     registry = create_registry(home=tmp_path)
+    original = s3_path(tmp_path, "s3://models/runs/r1/model.tar.gz")
     copy = registry.folder(registry.register(request())) / "model.tar.gz"
-    assert not copy.samefile(s3_path(tmp_path, "s3://models/runs/r1/model.tar.gz"))
-    assert registry.verify(GROUP, 1) == []
+    with open(original, "ab") as f:
+        f.write(b"more")
+    assert not copy.samefile(original) and registry.verify(GROUP, 1) == []
 
 
 def test_a_missing_artefact_is_named(tmp_path):
@@ -488,7 +574,9 @@ def test_a_missing_artefact_is_named(tmp_path):
     assert create_registry(home=tmp_path).list() == []
 
 
-@pytest.mark.parametrize("uri", ["s3://models/../../etc/passwd", "/etc/passwd", "s3://", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "uri", ["s3://models/../../etc/passwd", "/etc/passwd", "s3://", "file:///etc/passwd", "s3:///x"]
+)
 def test_a_uri_cannot_leave_home(tmp_path, uri):
     with pytest.raises(SkinLesionError):
         s3_path(tmp_path, uri)

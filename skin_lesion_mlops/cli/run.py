@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import shutil
 import subprocess
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, List, Optional
 
 import typer
 
@@ -34,19 +36,20 @@ from skin_lesion_mlops.core import (
     Files,
     SkinLesionError,
     atomic,
-    choose,
     decision_of,
     duration,
     hash_file,
+    headline,
     read_json,
     s3_path,
 )
 from ..model.bundle import ARCHITECTURES
 
 # %% auto #0
-__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'NoCache', 'Definition', 'EXIT', 'RUN', 'DEMO', 'Images',
-           'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights', 'code_version', 'fill', 'describe_run',
-           'read_definition', 'execute', 'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare']
+__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'NoCache', 'Definition', 'Jobs', 'Since', 'Only', 'Shown', 'EXIT',
+           'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights', 'code_version',
+           'fill', 'show_in_store', 'describe_run', 'read_definition', 'execute', 'run_verb', 'demo_verb', 'runs_list',
+           'runs_show', 'runs_compare', 'runs_explain']
 
 # %% ../../nbs/cli/03_run.ipynb #90f7eca6
 def take_weights(
@@ -93,23 +96,49 @@ def _git(
 def fill(
     definition: dict[str, Any],  # a pipeline definition
     home: Path,  # folder of the local runtime
-    folder: Path,  # the images
+    folder: Path | None,  # the images; None: the definition has no use for any
     weights: str | None,  # "none", "imagenet", a file, or None for the definition's default
     values: dict[str, Any],  # what the user has set
 ) -> dict[str, Any]:  # everything that differs from the definition's defaults
-    "Set the parameters that follow from the machine, the data and the registry."
-    from skin_lesion_mlops.pipeline.local import link_data
+    "Set the parameters that follow from the machine, the data and the registry, where the definition has them."
     from skin_lesion_mlops.pipeline.registry import champion, create_registry
+    from skin_lesion_mlops.pipeline.store import link_data
 
     default = {p["Name"]: p.get("DefaultValue") for p in definition["Parameters"]}
-    full = {**default, **values}
-    found: dict[str, Any] = dict(RawPrefix=link_data(home, folder, full["RawBucket"]))
+    full, found = {**default, **values}, dict[str, Any]()
+    for option, given, needed in (("--data", folder, ("RawBucket", "RawPrefix")), ("--weights", weights, ("Weights",))):
+        if given is not None and (missing := [n for n in needed if n not in default]):
+            problem = f"this definition has no parameter {' and no '.join(missing)}, which {option} sets"
+            raise SkinLesionError(
+                problem, f"leave {option} out; --s3 s3://bucket/prefix=DIR shows a folder to any definition"
+            )
+    if folder is not None:
+        found.update(RawPrefix=link_data(home, folder, full["RawBucket"]))
     if weights is not None:
         found.update(take_weights(home, weights, full["ModelsBucket"]))
-    found["CodeVersion"] = code_version()
-    found.update(champion(create_registry(home=home), full["ModelPackageGroupName"]))
-    s3_path(home, f"s3://{full['ModelsBucket']}/weights/none").mkdir(parents=True, exist_ok=True)
+    if default.get("CodeVersion") == "unknown":
+        found["CodeVersion"] = code_version()
+    if "ChampionVersion" in default:
+        found.update(champion(create_registry(home=home), full["ModelPackageGroupName"]))
+    if "WeightsPrefix" in default:
+        s3_path(home, f"s3://{full['ModelsBucket']}/weights/none").mkdir(parents=True, exist_ok=True)
     return {**{n: v for n, v in found.items() if n in default and v != default[n]}, **values}
+
+
+def show_in_store(
+    pairs: list[str],  # "s3://bucket/prefix=PATH"
+    home: Path,  # folder of the local runtime
+) -> None:  # raises `typer.BadParameter`
+    "Show folders and files where a definition expects them."
+    from skin_lesion_mlops.pipeline.store import link_data
+
+    for pair in pairs:
+        m = re.fullmatch(r"s3://([^/=]+)/([^=]+)=(.+)", pair)
+        if not m:
+            raise typer.BadParameter(f"{pair!r}: write s3://bucket/prefix=DIR")
+        if not Path(m[3]).exists():
+            raise SkinLesionError(f"{m[3]} does not exist", "give a folder or a file behind the =")
+        link_data(home, m[3], m[1], m[2].strip("/"))
 
 # %% ../../nbs/cli/03_run.ipynb #cd3fc69e
 def describe_run(
@@ -117,11 +146,10 @@ def describe_run(
 ) -> dict[str, Any]:  # id, status, seconds, reason, steps, metrics, gate, decision, model, report, page, ...
     "What a run came to."
     from skin_lesion_mlops.pipeline.runs import evidence
-    from skin_lesion_mlops.core import headline
 
     folders = [s3 for step in run.steps for s3 in _outputs(run, step)]
     found = [f / Files.EVALUATION for f in folders if (f / Files.EVALUATION).is_file()]
-    evaluation = read_json(found[-1]) if found else {}
+    evaluation = _evaluation(found[-1]) if found else {}
     reports = [e["report"] for e in (evidence(run, s) for s in run.steps) if "report" in e]
     return dict(
         id=run.id,
@@ -153,6 +181,18 @@ def _model(
     return dict(group=group, version=version, status=now.get(version, "deleted"))
 
 
+def _evaluation(
+    file: Path,
+) -> dict[str, Any]:  # empty when it is somebody else's, or cannot be read
+    "An evaluation in this package's form."
+    try:
+        found = read_json(file)
+        headline(found), decision_of(found), dict(found.get("gate", {}))
+        return found
+    except (SkinLesionError, LookupError, TypeError, ValueError, AttributeError, OSError):
+        return {}
+
+
 def _outputs(
     run: Any,  # a `Run`
     step: Any,  # one of its steps
@@ -163,7 +203,7 @@ def _outputs(
 # %% ../../nbs/cli/03_run.ipynb #ec751803
 ARCHS = tuple(ARCHITECTURES)
 
-DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help=IMAGES)]
+DataFolder = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help=IMAGES)]
 Arch = Annotated[Optional[str], typer.Option("--arch", metavar="NAME", help=f"{', '.join(ARCHS)}  [default: resnet50]")]
 Epochs = Annotated[
     Optional[int],
@@ -182,30 +222,55 @@ Definition = Annotated[
     Optional[Path],
     typer.Option("--definition", metavar="FILE", help="another pipeline definition  [default: this package's]"),
 ]
+Jobs = Annotated[
+    Optional[int], typer.Option("--jobs", metavar="N", min=1, help="steps side by side, at most  [default: processors]")
+]
+Since = Annotated[Optional[str], typer.Option("--from", metavar="STEP", help="this step and those that need it")]
+Only = Annotated[Optional[str], typer.Option("--only", metavar="STEP,...", help="these steps alone")]
+Shown = Annotated[
+    Optional[List[str]],
+    typer.Option("--s3", metavar="URI=PATH", help="show a folder or a file as s3://bucket/prefix; may be repeated"),
+]
 
 # %% ../../nbs/cli/03_run.ipynb #2b02c682
 def read_definition(
     path: Path | None,  # a file, or None for the definition of this package
-) -> dict[str, Any]:  # a pipeline definition
-    "The pipeline definition to use."
+) -> dict[str, Any]:  # a pipeline definition; raises `SkinLesionError` for what is none
+    "The pipeline definition to use: the SDK's `pipeline.definition()`, or what DescribePipeline answers."
     from skin_lesion_mlops.pipeline.definition import definition
 
-    return definition() if path is None else read_json(path)
+    if path is None:
+        return definition()
+    try:
+        found = read_json(path)
+        if isinstance(found, dict) and isinstance(found.get("PipelineDefinition"), str):
+            found = {**json.loads(found["PipelineDefinition"]), "ParallelismConfig": found.get("ParallelismConfig")}
+        given = found.get("Parameters") or []
+        return {**found, "Parameters": [{"Type": "String", **p, "Name": p["Name"]} for p in given]}
+    except (OSError, LookupError, TypeError, ValueError, AttributeError) as e:
+        problem = f"{path} is no pipeline definition ({type(e).__name__}: {e})"
+        raise SkinLesionError(problem, "give the JSON that the SDK's pipeline.definition() answers, in UTF-8") from None
 
-
+# %% ../../nbs/cli/03_run.ipynb #f759594d
 def execute(
     definition: dict[str, Any],  # a pipeline definition
     parameters: dict[str, Any],  # what differs from its defaults
     home: Path,  # folder of the local runtime
     cache: bool,  # skip what has not changed?
     as_json: bool,
-) -> None:  # raises `typer.Exit` unless a model was registered
+    **how: Any,  # `jobs`, `since` and `only` of `run_pipeline`
+) -> None:  # raises `typer.Exit` unless it has succeeded
     "Run a pipeline, show its progress and sum it up."
     from skin_lesion_mlops.pipeline.local import run_pipeline
     from skin_lesion_mlops.cli.words import summary
 
-    with on_stderr(as_json):
-        run = run_pipeline(definition, parameters, home, cache=cache, on_event=_until_the_end())
+    try:
+        with on_stderr(as_json):
+            run = run_pipeline(definition, parameters, home, cache=cache, on_event=_until_the_end(), **how)
+    except OSError as e:
+        raise SkinLesionError(
+            f"{e.filename or home}: {e.strerror}", "look at its owner, its rights and its disk"
+        ) from None
     found = describe_run(run)
     print_json(found) if as_json else print(f"\n{summary(found)}")
     if EXIT_STATUS[run.status]:
@@ -225,26 +290,31 @@ def _until_the_end() -> Any:  # a function of an event and a run
     return _show
 
 # %% ../../nbs/cli/03_run.ipynb #619671bb
-EXIT = """Exit status: 0 registered, 1 error, 2 wrong command line, 3 not registered (the gate was not passed),
+EXIT = """Exit status: 0 succeeded, 1 error, 2 wrong command line, 3 not registered (the gate was not passed),
 130 interrupted. The same command continues an interrupted run, and skips what has not changed since another one."""
 RUN = example(
     "skin-lesion run --data HAM10000 --arch efficientnet_b0 --epochs 10",
     "skin-lesion run --data HAM10000 -p MinMalignantSensitivity=0.9 --json",
+    "skin-lesion run --definition abalone.json --s3 s3://bucket/abalone=data",
 )
 
 
 def run_verb(
-    folder: DataFolder,
+    folder: DataFolder = None,
     arch: Arch = None,
     epochs: Epochs = None,
     weights: Weights = None,  # to start from
     pairs: Pairs = None,
     no_cache: NoCache = False,
     definition: Definition = None,
+    shown: Shown = None,  # where a definition finds its data
+    jobs: Jobs = None,  # side by side
+    since: Since = None,  # the first step
+    only: Only = None,  # names, with commas
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
 ) -> None:
-    "Preprocess, train, evaluate, and register what passes the gate."
+    "Preprocess, train, evaluate, register: this pipeline, or any other."
     if arch is not None and arch not in ARCHS:
         near = difflib.get_close_matches(arch, ARCHS, 1, 0.3)
         raise typer.BadParameter(f"unknown architecture {arch!r}" + (f": did you mean {near[0]}?" if near else ""))
@@ -253,7 +323,12 @@ def run_verb(
     for name, value in dict(Arch=arch, Epochs=epochs).items():
         if value is not None:
             values[name] = value
-    execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json)
+    if definition is None and folder is None and "RawPrefix" not in values:
+        raise typer.BadParameter("--data DIR names the images")
+    show_in_store(shown or [], home)
+    steps = [n.strip() for n in (only or "").split(",") if n.strip()]
+    how = dict(jobs=jobs, since=since, only=steps)
+    execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json, **how)
 
 # %% ../../nbs/cli/03_run.ipynb #bd63e7cf
 DEMO: dict[str, Any] = dict(Arch="efficientnet_lite0", Weights="imagenet", ImageSize=96, Epochs=6)
@@ -287,7 +362,7 @@ def demo_verb(
     execute(what, fill(what, home, folder, None, {**DEMO, "Epochs": epochs}), home, True, as_json)
 
 # %% ../../nbs/cli/03_run.ipynb #36545194
-runs = create_verbs("List runs, show one, compare two.", default=True)
+runs = create_verbs("List runs, show one, compare two, explain a step.", default=True)
 
 
 def _load(
@@ -295,9 +370,9 @@ def _load(
     home: Path,  # folder of the local runtime
 ) -> dict[str, Any]:  # from `describe_run`; raises `SkinLesionError`
     "The run that is meant."
-    from skin_lesion_mlops.pipeline.runs import home_dir, load_run, run_ids
+    from skin_lesion_mlops.pipeline.runs import load_run
 
-    return describe_run(load_run(home, choose(id, run_ids(home_dir(home)))))
+    return describe_run(load_run(home, id))
 
 # %% ../../nbs/cli/03_run.ipynb #1c91eb4a
 @runs.callback(epilog=example("skin-lesion runs", "skin-lesion runs --json | jq '.[].metrics.accuracy.value'"))
@@ -307,12 +382,14 @@ def runs_list(
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
 ) -> None:
-    "List runs, newest first; show one; compare two."
+    "List runs, newest first; show one; compare two; explain a step."
     if ctx.invoked_subcommand:
         return
-    from skin_lesion_mlops.pipeline.runs import home_dir, load_run, run_ids
+    from skin_lesion_mlops.pipeline.runs import list_runs
 
-    found = [describe_run(load_run(home, i)) for i in run_ids(home_dir(home))[:limit]]
+    found = [
+        describe_run(r) for r in list_runs(home, limit, lambda problem: typer.echo(f"left out: {problem}", err=True))
+    ]
     if as_json:
         return print_json(found)
     if not found:
@@ -360,3 +437,17 @@ def runs_compare(
 
     c = compare(_load(a, home), _load(b, home))
     print_json(c) if as_json else print(comparison(c))
+
+# %% ../../nbs/cli/03_run.ipynb #aa0ddfc4
+@runs.command("explain", epilog=example("skin-lesion runs explain latest Train"))
+def runs_explain(
+    id: RunId,
+    step: Annotated[str, typer.Argument(metavar="STEP", help="name of one of its steps")],
+    home: Home = HOME,  # folder of the local runtime
+    as_json: Json = False,
+) -> None:
+    "Say why a step was, or was not, taken from the cache."
+    from skin_lesion_mlops.pipeline.local import explain_step, home_dir
+
+    said = explain_step(home_dir(home), id, step)
+    print_json(said) if as_json else print("\n  ".join(said))

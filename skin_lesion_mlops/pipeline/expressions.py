@@ -16,7 +16,7 @@ from .definition import references
 
 # %% auto #0
 __all__ = ['OPERATORS', 'fill_parameters', 'path_parts', 'look_up', 'Scope', 'resolve', 'as_text', 'Compared', 'describe',
-           'check_condition', 'needs', 'all_steps']
+           'family', 'family_of', 'negated', 'check_condition', 'needs', 'all_steps']
 
 # %% ../../nbs/pipeline/02_expressions.ipynb #7723f9cd
 def _boolean(
@@ -153,7 +153,7 @@ def _json_get(
 ) -> Any:
     "A value out of a JSON file that a step has written."
     if "PropertyFile" in j:
-        _, step, _, name = j["PropertyFile"]["Get"].split(".")
+        _, step, _, name = j["PropertyFile"]["Get"].split(".", 3)
         assert scope.read_property_file is not None
         file, content = scope.read_property_file(step, name)
         return look_up(content, j["Path"], f"{file} of step {step}")
@@ -177,6 +177,8 @@ def resolve(
         return x["Std:Join"]["On"].join(as_text(resolve(v, scope)) for v in x["Std:Join"]["Values"])
     if set(x) == {"Std:JsonGet"}:
         return _json_get(x["Std:JsonGet"], scope)
+    if unknown := [k for k in x if k.startswith("Std:")]:
+        raise SkinLesionError(f"unknown function {unknown[0]}", "known here are Std:Join and Std:JsonGet")
     return {k: resolve(v, scope) for k, v in x.items()}
 
 
@@ -215,6 +217,36 @@ def describe(
         return x["Get"].partition(".")[2]
     return str(x)
 
+# %% ../../nbs/pipeline/02_expressions.ipynb #fae1aeca
+_FAMILIES = {bool: "truth value", int: "number", float: "number", str: "text", type(None): "nothing"}
+_DECLARED = {"String": "text", "Integer": "number", "Float": "number", "Boolean": "truth value"}
+
+
+def family(v: Any) -> str:
+    "What kind of value something is."
+    return _FAMILIES.get(type(v), "list" if isinstance(v, list) else "structure")
+
+
+def family_of(
+    x: Any,  # an expression, not yet resolved
+    definition: dict[str, Any],  # the pipeline definition it is in
+) -> str:  # empty when only the run will tell
+    "What kind of value an expression will have."
+    if not isinstance(x, dict):
+        return family(x)
+    if "Std:Join" in x:
+        return "text"
+    head, _, name = str(x.get("Get", "")).partition(".")
+    kinds = {p.get("Name"): p.get("Type", "String") for p in definition.get("Parameters", [])}
+    return _DECLARED.get(kinds.get(name, ""), "") if head == "Parameters" else "text" if head == "Execution" else ""
+
+
+def negated(
+    c: dict[str, Any],  # a condition of type Not
+) -> dict[str, Any]:
+    "What a Not turns round: SageMaker's SDK writes it as `Condition`, older ones as `Expression`."
+    return c["Condition"] if "Condition" in c else c["Expression"]
+
 # %% ../../nbs/pipeline/02_expressions.ipynb #4febd56c
 def check_condition(
     c: dict[str, Any],
@@ -223,7 +255,7 @@ def check_condition(
     "Evaluate one condition."
     kind = c["Type"]
     if kind == "Not":
-        inner = check_condition(c["Expression"], scope)
+        inner = check_condition(negated(c), scope)
         return Compared(f"not {inner.what}", inner.value, inner.how, inner.limit, not inner.passed)
     if kind == "Or":
         each = [check_condition(i, scope) for i in c["Conditions"]]
@@ -233,16 +265,17 @@ def check_condition(
         )
     if kind == "In":
         value, values = resolve(c["QueryValue"], scope), [resolve(v, scope) for v in c["Values"]]
-        return Compared(describe(c["QueryValue"]), value, "in", values, value in values)
+        same = [v for v in values if family(v) == family(value)]
+        return Compared(describe(c["QueryValue"]), value, "in", values, value in same)
     if kind not in OPERATORS:
         raise SkinLesionError(f"unknown condition {kind!r}", f"use one of {', '.join(OPERATORS)}, In, Not, Or")
     sign, function = OPERATORS[kind]
     left, right = resolve(c["LeftValue"], scope), resolve(c["RightValue"], scope)
-    try:
-        return Compared(describe(c["LeftValue"]), left, sign, right, bool(function(left, right)))
-    except TypeError:
-        what = describe(c["LeftValue"])
-        raise SkinLesionError(f"cannot compare {what} = {left!r} with {right!r}", "both must be numbers") from None
+    what = describe(c["LeftValue"])
+    if family(left) != family(right) or family(left) not in ("number", "text", "truth value"):
+        remedy = f"one is a {family(left)}, the other a {family(right)}: compare two of a kind"
+        raise SkinLesionError(f"cannot compare {what} = {left!r} with {right!r}", remedy)
+    return Compared(what, left, sign, right, bool(function(left, right)))
 
 # %% ../../nbs/pipeline/02_expressions.ipynb #f8486a43
 def needs(
@@ -261,5 +294,8 @@ def all_steps(
     found = []
     for s in steps:
         a = s.get("Arguments", {})
-        found += [s, *all_steps([*a.get("IfSteps", []), *a.get("ElseSteps", [])] if s["Type"] == "Condition" else [])]
+        found += [
+            s,
+            *all_steps([*a.get("IfSteps", []), *a.get("ElseSteps", [])] if s.get("Type") == "Condition" else []),
+        ]
     return found
