@@ -20,8 +20,8 @@ from skin_lesion_mlops.core import CLASSES, METRIC_DEFINITIONS, Files, SkinLesio
 from skin_lesion_mlops.model import hyperparameters as T_hyperparameters
 from skin_lesion_mlops.model import job, train, world
 from skin_lesion_mlops.model.bundle import posterior, softmax
-from skin_lesion_mlops.model.calibration import undo_weights
 from skin_lesion_mlops.model.hyperparameters import Hyperparameters
+from skin_lesion_mlops.model.folds import fit_members
 from skin_lesion_mlops.model.job import save_fitted
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, predict, save_bundle
 from skin_lesion_mlops.model.train import fit, open_split
@@ -357,27 +357,37 @@ def test_a_frozen_backbone_does_not_move(splits: tuple, tmp_path: Path) -> None:
 def test_class_weights_reach_the_loss(how: str, favours_rare: bool, splits: tuple) -> None:
     "A head on random features: does the rarest class (2 of 61) get its share of the answers?"
     p = replace(TINY, freeze="backbone", class_weights=how, epochs=20, patience=0, seed=0)
-    answers = np.bincount(fit(*splits, p).logits.argmax(1), minlength=7)
+    fitted = fit(*splits, p)  # whose weights are taken back, so they are put on again
+    answers = np.bincount((fitted.logits + np.log(fitted.trainer.weights.numpy())).argmax(1), minlength=7)
     assert (answers[5] < 25) == favours_rare, answers
 
 
 @pytest.mark.parametrize("how", ["inverse", "none"])
 def test_class_weights_do_not_reach_the_bundle(how: str, splits: tuple, tmp_path: Path) -> None:
-    "A network that was trained with weights estimates weight x probability: the bundle's divides by the weight."
-    fitted = fit(*splits, replace(TINY, freeze="backbone", class_weights=how))
-    before = predict(fitted.model, splits[1][:])[0]
-    contract = save_fitted(fitted, tmp_path)
-    assert np.array_equal(
-        predict(fitted.model, splits[1][:])[0], before
-    ), "a second call would undo the weights once more"
+    "A network that was trained with weights estimates weight x probability: what `fit` gives divides by the weight."
+    asked = replace(TINY, freeze="backbone", class_weights=how)
+    fitted = fit_members(*splits, asked)
     counts = np.bincount(splits[0].labels)
-    assert np.allclose(contract["prior"], counts / counts.sum())
-    divided = softmax(before) * (counts if how == "inverse" else 1)
-    bundle = load_bundle(tmp_path)
+    weights = fitted.trainer.weights.numpy()
+    assert np.allclose(weights / weights.max(), counts.min() / counts if how == "inverse" else 1)
+    trained = read_checkpoint_of(asked, splits, tmp_path)
+    weighted = softmax(predict(trained, splits[1][:])[0]) / weights
+    contract = save_fitted(fitted, tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
     saved = softmax(predict(bundle.model, splits[1][:])[0])
-    assert np.allclose(saved, divided / divided.sum(1, keepdims=True), atol=1e-5)
-    fitted_on = posterior(undo_weights(fitted.logits, fitted.trainer.weights.numpy()), contract)
-    assert np.allclose(fitted_on, bundle.probabilities(splits[1][:]), atol=1e-4)
+    assert np.allclose(saved, weighted / weighted.sum(1, keepdims=True), atol=1e-5)
+    assert np.allclose(contract["prior"], counts / counts.sum())
+    assert np.allclose(posterior(fitted.logits, contract), bundle.probabilities(splits[1][:]), atol=1e-4)
+
+
+def read_checkpoint_of(asked: Hyperparameters, splits: tuple, tmp_path: Path) -> Any:
+    "The network as it was trained, with what class weights did to it."
+    fitted = fit(*splits, asked, tmp_path / "checkpoints")
+    model = create_model(asked.arch)
+    model.load_state_dict(fitted.model.state_dict())
+    learned = train.read_checkpoint(train.best_path(tmp_path / "checkpoints", fitted.best_epoch))
+    model.head.load_state_dict({k.removeprefix("head."): v for k, v in learned.items()})
+    return model
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -406,7 +416,7 @@ def test_nan_stops_training(splits: tuple) -> None:
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        (dict(arch="vgg16"), "unknown arch 'vgg16'"),
+        (dict(arch="vgg16"), "unknown architecture 'vgg16'"),
         (dict(optimizer="lion"), "unknown optimizer 'lion'"),
         (dict(class_weights="yes"), "unknown class_weights"),
         (dict(augment="mixup"), "unknown augment"),
@@ -415,7 +425,7 @@ def test_nan_stops_training(splits: tuple) -> None:
         (dict(batch_size=0), "batch_size=0 is too low"),
         (dict(learning_rate=-1.0), "not a positive number"),
         (dict(learning_rate=float("nan")), "not a positive number"),
-        (dict(label_smoothing=1.0), "leaves nothing to learn"),
+        (dict(label_smoothing=1.0), "leaves little to learn"),
         (dict(precision="fp16"), "fp16 needs a GPU"),
         (dict(weights="/nowhere/w.pt"), "no weights at /nowhere/w.pt"),
         (dict(weights="imagenet"), "tiny has no pretrained weights"),

@@ -46,10 +46,10 @@ from skin_lesion_mlops.core import (
 from ..model.bundle import ARCHITECTURES
 
 # %% auto #0
-__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'NoCache', 'Definition', 'Jobs', 'Since', 'Only', 'Shown', 'EXIT',
-           'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights', 'code_version',
-           'fill', 'show_in_store', 'describe_run', 'read_definition', 'execute', 'run_verb', 'demo_verb', 'runs_list',
-           'runs_show', 'runs_compare', 'runs_explain']
+__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Recipe', 'Weights', 'NoCache', 'Definition', 'Jobs', 'Since', 'Only',
+           'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights',
+           'code_version', 'fill', 'show_in_store', 'describe_run', 'read_definition', 'execute', 'run_verb',
+           'demo_verb', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain']
 
 # %% ../../nbs/cli/03_run.ipynb #90f7eca6
 def take_weights(
@@ -204,10 +204,16 @@ def _outputs(
 ARCHS = tuple(ARCHITECTURES)
 
 DataFolder = Annotated[Optional[Path], typer.Option("--data", metavar="DIR", help=IMAGES)]
-Arch = Annotated[Optional[str], typer.Option("--arch", metavar="NAME", help=f"{', '.join(ARCHS)}  [default: resnet50]")]
+Arch = Annotated[
+    Optional[str],
+    typer.Option("--arch", metavar="NAME", help=f"{', '.join(ARCHS)}; several with commas  [default: resnet50]"),
+]
 Epochs = Annotated[
     Optional[int],
     typer.Option("--epochs", metavar="N", min=1, help="passes over the training images, at most  [default: 50]"),
+]
+Recipe = Annotated[
+    str, typer.Option("--recipe", metavar="NAME", help="recommended: what training on HAM10000 showed to pay")
 ]
 Weights = Annotated[
     Optional[str],
@@ -293,7 +299,7 @@ def _until_the_end() -> Any:  # a function of an event and a run
 EXIT = """Exit status: 0 succeeded, 1 error, 2 wrong command line, 3 not registered (the gate was not passed),
 130 interrupted. The same command continues an interrupted run, and skips what has not changed since another one."""
 RUN = example(
-    "skin-lesion run --data HAM10000 --arch efficientnet_b0 --epochs 10",
+    "skin-lesion run --data HAM10000 --recipe recommended",
     "skin-lesion run --data HAM10000 -p MinMalignantSensitivity=0.9 --json",
     "skin-lesion run --definition abalone.json --s3 s3://bucket/abalone=data",
 )
@@ -303,6 +309,7 @@ def run_verb(
     folder: DataFolder = None,
     arch: Arch = None,
     epochs: Epochs = None,
+    recipe: Recipe = "",  # a key of `RECIPES`
     weights: Weights = None,  # to start from
     pairs: Pairs = None,
     no_cache: NoCache = False,
@@ -315,11 +322,16 @@ def run_verb(
     as_json: Json = False,
 ) -> None:
     "Preprocess, train, evaluate, register: this pipeline, or any other."
-    if arch is not None and arch not in ARCHS:
-        near = difflib.get_close_matches(arch, ARCHS, 1, 0.3)
-        raise typer.BadParameter(f"unknown architecture {arch!r}" + (f": did you mean {near[0]}?" if near else ""))
+    from skin_lesion_mlops.pipeline import definition as authored
+
+    if recipe and definition:
+        raise typer.BadParameter("--recipe sets this package's parameters: give the other definition's with -p")
+    for name in arch.split(",") if arch else []:
+        if name not in ARCHS:
+            near = difflib.get_close_matches(name, ARCHS, 1, 0.3)
+            raise typer.BadParameter(f"unknown architecture {name!r}" + (f": did you mean {near[0]}?" if near else ""))
     what = read_definition(definition)
-    values = read_pairs(pairs or [], what)
+    values = {**authored.recipe(recipe), **read_pairs(pairs or [], what)}
     for name, value in dict(Arch=arch, Epochs=epochs).items():
         if value is not None:
             values[name] = value

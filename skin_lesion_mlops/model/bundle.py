@@ -18,7 +18,8 @@ from ..core import CLASSES, Files, SkinLesionError, read_json
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'CONTRACT', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
-           'check_contract', 'softmax', 'posterior', 'with_profile', 'open_bundle', 'read_contract', 'unpack']
+           'check_contract', 'softmax', 'posterior', 'without_patient', 'with_profile', 'open_bundle', 'read_contract',
+           'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ CONTRACT = dict(
     temperature="logits are divided by it before the softmax; fitted on validation",
     prior="share of each class in the training images, at which the probabilities hold; decides the rules `balanced` and, where a prevalence is stated, `likeliest`",
     thresholds="malignant: probability from which on a lesion is flagged, fitted on validation; its interval low, high; cautious: finds 95 % with 95 % confidence",
+    untold="temperature and thresholds for a picture of whose patient nothing is known; null for a network that is never told",
     validation="metrics on the validation images",
     data_hash="fingerprint of the dataset that trained it",
     parameters="the training job's hyperparameters",
@@ -92,7 +94,7 @@ def complete_contract(
     contract: dict[str, Any],  # as read from `bundle.json`, of this release or an earlier one
 ) -> dict[str, Any]:  # a copy with what earlier releases left unsaid
     "A contract in the words of this release."
-    return {**dict(members=[contract.get("arch")], views=1, metadata={}, prior=None), **contract}
+    return {**dict(members=[contract.get("arch")], views=1, metadata={}, untold=None, prior=None), **contract}
 
 # %% ../../nbs/model/00_bundle.ipynb #5eb9fa31
 def check_contract(
@@ -144,6 +146,13 @@ def posterior(
 ) -> Any:  # numpy array, (n, classes), float32; at the mixture `prior`
     "Calibrated probabilities, as the contract has it."
     return softmax(logits, contract["temperature"], contract.get("shift", 0.0))
+
+# %% ../../nbs/model/00_bundle.ipynb #2a9eb91f
+def without_patient(
+    contract: dict[str, Any],  # of the bundle
+) -> dict[str, Any]:  # the contract as it holds for a picture alone
+    "What counts where nothing is known of the patient."
+    return {**contract, **(contract.get("untold") or {})}
 
 # %% ../../nbs/model/00_bundle.ipynb #e848cae3
 PROFILE = dict(

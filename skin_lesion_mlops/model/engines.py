@@ -383,10 +383,12 @@ def export_engines(
 
     bundle = load_bundle(folder)
     write_onnx(folder / Files.ONNX, bundle)
-    ranged = evenly_spaced(patients[0], RANGE_IMAGES) if patients else None
-    write_int8(folder / Files.INT8, folder / Files.ONNX, evenly_spaced(training, RANGE_IMAGES), ranged)
-    images, labels = evenly_spaced(validation, COMPARED_IMAGES), evenly_spaced(labels, COMPARED_IMAGES)
-    told = evenly_spaced(patients[1], COMPARED_IMAGES) if patients else None
+    views = bundle.contract["views"]
+    most, enough = RANGE_IMAGES // views, COMPARED_IMAGES // (4 if views * len(bundle.contract["members"]) > 1 else 1)
+    ranged = evenly_spaced(patients[0], most) if patients else None
+    write_int8(folder / Files.INT8, folder / Files.ONNX, evenly_spaced(training, most), ranged)
+    images, labels = evenly_spaced(validation, enough), evenly_spaced(labels, enough)
+    told = evenly_spaced(patients[1], enough) if patients else None
     reference, temperature = torch_engine(bundle, threading.Lock()), bundle.contract["temperature"]
     truth = softmax(reference(images, told)[0], temperature)
     asked = softmax(reference(probes(bundle.image_size))[0], temperature).round(6)

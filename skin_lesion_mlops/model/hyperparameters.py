@@ -9,18 +9,19 @@ from dataclasses import dataclass, fields
 from typing import Any, Mapping
 
 from ..core import DEFAULT_SEED, SkinLesionError
-from .bundle import ARCHITECTURES
+from .bundle import architecture
+from .ensemble import VIEWS
 from .recipe import AUGMENTATIONS, CLASS_WEIGHTS, OPTIMIZERS
 
 # %% auto #0
-__all__ = ['Hyperparameters', 'check_hyperparameters', 'read_hyperparameters']
+__all__ = ['Hyperparameters', 'check_hyperparameters', 'members', 'read_hyperparameters']
 
 # %% ../../nbs/model/07_hyperparameters.ipynb #0881f604
 @dataclass(frozen=True)
 class Hyperparameters:
     "What a training run can be told."
 
-    arch: str = "resnet50"  # network, a key of `bundle.ARCHITECTURES`
+    arch: str = "resnet50"  # network, a key of `bundle.ARCHITECTURES`; several with commas become an ensemble
     weights: str = "imagenet"  # start from: none (random), imagenet, file (the one in the channel `weights`), or a path
     epochs: int = 50  # passes over the training images, at most
     batch_size: int = 32  # images per step of the optimiser, over all processes
@@ -32,37 +33,64 @@ class Hyperparameters:
     class_weights: str = "inverse"  # weight of a class in the loss: inverse (of its frequency), sqrt or none
     label_smoothing: float = 0.0  # share of the target that is spread over all classes
     augment: str = "standard"  # none, flips, standard or strong
+    mixup: float = 0.0  # alpha of the Beta distribution by which two pictures are laid over each other; 0: never
+    metadata: str = "none"  # patient: the network is told age, sex and site; none: it looks at the image alone
+    metadata_dropout: float = 0.5  # share of the training images whose patient is withheld
+    ema: float = 0.0  # decay, per step, of the running mean of the weights that is kept; 0: the weights themselves
+    clip: float = 0.0  # longest gradient that a step may follow; 0: any
+    folds: int = 1  # networks, each trained without another part of the images, by lesion; 1: one network
+    views: int = 1  # turned and mirrored views of a picture that the model averages: 1, 2, 4 or 8
     freeze: str = "none"  # none, or backbone: train only the last layer, on features computed once
     patience: int = 10  # stop after this many epochs without a better balanced accuracy; 0: never
     precision: str = "auto"  # auto, fp32, bf16 or fp16
     seed: int = DEFAULT_SEED  # decides initial weights, order and augmentation
 
 # %% ../../nbs/model/07_hyperparameters.ipynb #687550e4
-_CHOICES = dict(
-    arch=tuple(ARCHITECTURES),
+_CHOICES: dict[str, tuple[Any, ...]] = dict(
     optimizer=OPTIMIZERS,
     class_weights=tuple(CLASS_WEIGHTS),
     augment=tuple(AUGMENTATIONS),
+    metadata=("none", "patient"),
+    views=VIEWS,
     freeze=("none", "backbone"),
     precision=("auto", "fp32", "bf16", "fp16"),
 )
 _LOWEST = dict(epochs=1, batch_size=1, head_ratio=0, weight_decay=0, warmup=0, label_smoothing=0, patience=0, seed=0)
+_LOWEST.update(mixup=0, metadata_dropout=0, ema=0, clip=0, folds=1)
+_HIGHEST = dict(
+    label_smoothing=(0.5, "leaves little to learn"),
+    metadata_dropout=(1, "is more than all images"),
+    ema=(0.9999, "never forgets where it began"),
+    folds=(20, "is more networks than anybody would ask"),
+)
 
 
 def check_hyperparameters(
     p: Hyperparameters,  # typed, but perhaps senseless
 ) -> None:
     "Refuse values that cannot work."
+    for name in members(p):
+        architecture(name)
     for name, choices in _CHOICES.items():
         if getattr(p, name) not in choices:
-            raise SkinLesionError(f"unknown {name} {getattr(p, name)!r}", f"use one of {', '.join(choices)}")
+            raise SkinLesionError(f"unknown {name} {getattr(p, name)!r}", f"use one of {', '.join(map(str, choices))}")
     for name, lowest in _LOWEST.items():
         if not getattr(p, name) >= lowest:
             raise SkinLesionError(f"{name}={getattr(p, name)} is too low", f"give at least {lowest}")
+    for name, (most, why) in _HIGHEST.items():
+        if not getattr(p, name) <= most:
+            raise SkinLesionError(f"{name}={getattr(p, name)} {why}", f"give at most {most}")
     if not 0 < p.learning_rate < float("inf"):
         raise SkinLesionError(f"learning_rate={p.learning_rate} is not a positive number", "try 0.001")
-    if not p.label_smoothing < 1:
-        raise SkinLesionError(f"label_smoothing={p.label_smoothing} leaves nothing to learn", "try 0.05")
+    if p.freeze == "backbone" and (p.metadata != "none" or p.mixup):
+        raise SkinLesionError("freeze=backbone learns from images as they are, alone", "leave metadata and mixup out")
+
+
+def members(
+    p: Hyperparameters,
+) -> list[str]:  # names of networks
+    "The networks that `arch` names."
+    return [name.strip() for name in p.arch.split(",")]
 
 # %% ../../nbs/model/07_hyperparameters.ipynb #b902147d
 def read_hyperparameters(

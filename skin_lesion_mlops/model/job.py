@@ -5,7 +5,6 @@
 # %% ../../nbs/model/13_job.ipynb #f57eb53d
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 import re
@@ -13,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
@@ -23,13 +22,14 @@ import torch.distributed as dist
 
 from ..core import Files, SkinLesionError, ml_dir, read_json, receipt
 from ..data.shards import Shards
-from ..evaluation.decisions import class_shares
-from .calibration import calibrate, undo_weights
+from .calibration import calibrate
 from .engines import choose_engine, export_engines, missing_packages, torch_engine
 from .familiarity import learn_familiarity, save_familiarity
+from .folds import FittedEnsemble, fit_members
 from .hyperparameters import Hyperparameters, read_hyperparameters
+from .metadata import encode_metadata
 from .networks import create_contract, load_bundle, save_bundle
-from .train import Fitted, Stopped, Trainer, fit, log, open_split
+from .train import Stopped, Trainer, log, open_split
 from .world import World, join_world
 
 # %% auto #0
@@ -58,7 +58,7 @@ def gather_hyperparameters(
 def usage() -> str:
     "Every hyperparameter with its meaning and default, as its definition explains it."
     lines = re.findall(r"^    (\w+): \w+ = .+?  # (.+)$", inspect.getsource(Hyperparameters), re.M)
-    told = [f"  --{name:16}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
+    told = [f"  --{name:18}{meaning} [{getattr(Hyperparameters, name)}]" for name, meaning in lines]
     return "\n".join(["usage: python -m skin_lesion_mlops.model.job [--NAME VALUE ...]", "", *told])
 
 # %% ../../nbs/model/13_job.ipynb #02694f5c
@@ -80,31 +80,29 @@ def only_file(
 
 # %% ../../nbs/model/13_job.ipynb #71fa62ac
 def save_fitted(
-    fitted: Fitted,  # from `fit`
+    fitted: FittedEnsemble,  # from `fit_members`
     out: Path,
-    lesions: Any = None,  # (m,), of the validation images; None: each its own
 ) -> dict[str, Any]:
-    "Undo class weights, calibrate on the validation images and write the bundle."
-    trainer, model = fitted.trainer, copy.deepcopy(fitted.model)
-    weights = trainer.weights.cpu().numpy()
-    with torch.no_grad():  # once and for all: every engine made of this network estimates the posterior
-        for member in getattr(model, "members", [model]):
-            member.head.bias -= torch.log(trainer.weights).to(member.head.bias)
-    prior = class_shares(trainer.labels.cpu().numpy(), len(weights))
-    logits = undo_weights(fitted.logits, weights)
-    calibrated = calibrate(logits, trainer.validation_labels, prior, lesions)
+    "Calibrate on images that were not learned from, and write the bundle."
+    trainer, index = fitted.trainer, fitted.index
+    labels, lesions = index.label.to_numpy(), index["group"].to_numpy() if "group" in index else None
+    calibrated = calibrate(fitted.logits, labels, fitted.prior, lesions)
+    alone = calibrate(fitted.untold, labels, fitted.prior, lesions) if fitted.told else None
+    if alone:
+        calibrated["untold"] = {k: alone[k] for k in ("temperature", "thresholds", "validation")}
     contract = create_contract(
-        model,
+        fitted.model,
         trainer.image_size,
+        metadata=fitted.told,
         data_hash=trainer.data_hash,
-        parameters=asdict(trainer.parameters),
+        parameters=asdict(fitted.parameters),
         **calibrated,
     )
     out.mkdir(parents=True, exist_ok=True)
     fitted.history.to_csv(out / Files.HISTORY, index=False)
-    save_bundle(out, model, contract)
+    save_bundle(out, fitted.model, contract)
     score = calibrated["validation"]["balanced_accuracy"]
-    log(trainer, f"kept epoch {fitted.best_epoch}: balanced accuracy {score:.3f} on validation, bundle in {out}")
+    log(trainer, f"balanced accuracy {score:.3f} on {len(labels):,} validation images, bundle in {out}")
     return read_json(out / Files.BUNDLE)
 
 # %% ../../nbs/model/13_job.ipynb #ac2a06cd
@@ -119,7 +117,9 @@ def add_engines(
     if absent:
         return log(trainer, f"engines: torch alone, for {' and '.join(absent)} are not installed")
     try:
-        refused = export_engines(out, train, validation, np.asarray(validation.labels))
+        told = load_bundle(out).contract["metadata"]
+        patients = (encode_metadata(told, train.index), encode_metadata(told, validation.index)) if told else None
+        refused = export_engines(out, train, validation, np.asarray(validation.labels), patients)
     except Exception as e:  # hours of training are not lost to an exporter
         return log(trainer, f"engines: torch alone, for the export failed ({type(e).__name__}: {str(e)[:200]})")
     good = [name for name, why in refused.items() if not why]
@@ -137,7 +137,11 @@ def add_familiarity(
     validation: Shards,  # validation images
 ) -> None:
     "Write down what the training images look like, so that the service can tell what is unlike them."
-    run = choose_engine(out, contract)[1] or torch_engine(load_bundle(out), threading.Lock())
+    bundle = load_bundle(out)
+    if bundle.first is bundle.model:
+        run = choose_engine(out, contract)[1] or torch_engine(bundle, threading.Lock())
+    else:  # what is described is the first member's embedding of the picture as it is: the others need not be asked
+        run = torch_engine(replace(bundle, model=bundle.first), threading.Lock())
     try:
         known = learn_familiarity(run, train, validation, f"the training images of data set {trainer.data_hash[:12]}")
     except SkinLesionError as e:
@@ -159,10 +163,10 @@ def run_job(
         p = Hyperparameters(**{**asdict(p), "weights": only_file(channel_folder("weights"))})
     r.setdefault("inputs", {}).update(data=train.contract["data_hash"])
     r["parameters"] = asdict(p)
-    fitted = fit(train, validation, p, ml_dir("checkpoints"), world, stop)
+    fitted = fit_members(train, validation, p, ml_dir("checkpoints"), world, stop)
     if world.rank:
         return
-    contract = save_fitted(fitted, out, validation.index.get("group"))
+    contract = save_fitted(fitted, out)
     add_engines(fitted.trainer, out, train, validation)
     add_familiarity(fitted.trainer, out, contract, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])

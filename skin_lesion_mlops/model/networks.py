@@ -15,14 +15,22 @@ import numpy as np
 import torch
 
 from ..core import CLASSES, Files, SkinLesionError, atomic, hash_file, versions, write_json
-from .bundle import CONTRACT, architecture, check_contract, open_bundle, posterior, read_contract
+from skin_lesion_mlops.model.bundle import (
+    CONTRACT,
+    architecture,
+    check_contract,
+    open_bundle,
+    posterior,
+    read_contract,
+    without_patient,
+)
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
 from .ensemble import Ensemble
 from .metadata import encode_metadata, metadata_width
 
 # %% auto #0
 __all__ = ['PACKAGED', 'read_weights', 'load_weights', 'imagenet_weights', 'create_model', 'create_contract', 'write_torch',
-           'save_bundle', 'predict', 'check_images', 'Bundle', 'load_bundle']
+           'save_bundle', 'predict', 'check_images', 'answers', 'Bundle', 'load_bundle']
 
 # %% ../../nbs/model/04_networks.ipynb #ae476e57
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers keep the weights
@@ -191,7 +199,9 @@ def create_contract(
     mean, std = ([round(float(v), 6) for v in t.flatten()] for t in (members[0].mean, members[0].std))
     contract: dict[str, Any] = dict(version=1, arch=members[0].arch, members=[m.arch for m in members], views=views)
     contract.update(metadata={}, classes=list(CLASSES), image_size=image_size, mean=mean, std=std)
-    contract.update(temperature=1.0, prior=None, thresholds=dict(malignant=0.5), validation={}, data_hash="unknown")
+    contract.update(
+        temperature=1.0, untold=None, prior=None, thresholds=dict(malignant=0.5), validation={}, data_hash="unknown"
+    )
     contract.update(parameters={}, versions=versions(), parent=model.parent)
     return {**contract, **facts}
 
@@ -268,6 +278,19 @@ def check_images(
         raise SkinLesionError(found, f"this model takes uint8 (n, {side}, {side}, 3)")
     return images
 
+# %% ../../nbs/model/04_networks.ipynb #3d291496
+def answers(
+    logits: np.ndarray,  # (n, classes)
+    patients: np.ndarray | None,  # (n, metadata); None: unknown
+    contract: dict[str, Any],  # of the bundle
+) -> np.ndarray:  # (n, classes), float32, rows add up to one
+    "Calibrated probabilities: of patients of whom something is known, and of those of whom nothing is."
+    alone = posterior(logits, without_patient(contract))
+    if patients is None:
+        return alone
+    known = (patients != 0).any(axis=1, keepdims=True)
+    return np.where(known, posterior(logits, contract), alone)
+
 # %% ../../nbs/model/04_networks.ipynb #6d8e0193
 @dataclass
 class Bundle:
@@ -302,7 +325,7 @@ class Bundle:
     ) -> np.ndarray:  # (n, classes), float32, rows add up to one, in the order of the contract's classes
         "Calibrated probabilities."
         logits, _ = predict(self.model, check_images(images, self.image_size), patients, batch_size)
-        return posterior(logits, self.contract)
+        return answers(logits, patients, self.contract)
 
     def embeddings(
         self,

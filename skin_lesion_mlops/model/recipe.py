@@ -17,8 +17,8 @@ from ..core import CLASSES, SkinLesionError
 
 # %% auto #0
 __all__ = ['AUGMENTATIONS', 'CLASS_WEIGHTS', 'OPTIMIZERS', 'derive_seed', 'epoch_batches', 'Augmentation', 'Draws',
-           'sample_augmentation', 'augment', 'rotate_and_flip', 'crop_and_resize', 'class_weights', 'weighted_loss',
-           'create_optimizer', 'warmup_cosine', 'set_learning_rate', 'scores']
+           'sample_augmentation', 'augment', 'rotate_and_flip', 'crop_and_resize', 'sample_mixup', 'mix', 'withhold',
+           'class_weights', 'weighted_loss', 'create_optimizer', 'warmup_cosine', 'set_learning_rate', 'scores']
 
 # %% ../../nbs/model/05_recipe.ipynb #32301b4a
 def derive_seed(
@@ -127,6 +127,36 @@ def crop_and_resize(
     grid = nn.functional.affine_grid(theta, list(x.shape), align_corners=False)
     return nn.functional.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
 
+# %% ../../nbs/model/05_recipe.ipynb #e2dcfd67
+def sample_mixup(
+    alpha: float,  # of the Beta distribution; 0: nothing is mixed. The smaller, the more one of the two prevails
+    n: int,  # images in the batch
+    seed: int,  # from `derive_seed`
+) -> torch.Tensor:  # (n,), float32: what remains of each picture
+    "Draw how much of each picture remains."
+    if not alpha:
+        return torch.ones(n)
+    return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, n).astype(np.float32))
+
+
+def mix(
+    x: torch.Tensor,  # (n, ...), float
+    kept: torch.Tensor,  # (n,), from `sample_mixup`
+) -> torch.Tensor:  # the same shape; each row with its opposite: the first with the last
+    "Lay each row over its opposite."
+    share = kept.view(-1, *[1] * (x.ndim - 1))
+    return share * x + (1 - share) * x.flip(0)
+
+# %% ../../nbs/model/05_recipe.ipynb #7048e19e
+def withhold(
+    patients: torch.Tensor,  # (n, metadata), float32
+    share: float,  # of the patients, 0 to 1
+    seed: int,  # from `derive_seed`
+) -> torch.Tensor:  # (n, metadata), some rows zero
+    "Tell a network nothing about some patients."
+    told = torch.rand(len(patients), generator=torch.Generator().manual_seed(seed)) >= share
+    return patients * told.to(patients)[:, None]
+
 # %% ../../nbs/model/05_recipe.ipynb #3fd10830
 CLASS_WEIGHTS = dict(inverse=1.0, sqrt=0.5, none=0.0)  # name -> exponent of the inverse frequency
 
@@ -153,18 +183,25 @@ def weighted_loss(
     labels: torch.Tensor,  # (n,), int64
     weights: torch.Tensor,  # (classes,), from `class_weights`
     smoothing: float = 0.0,  # share of the target that goes to all classes alike
+    kept: torch.Tensor | None = None,  # (n,), from `sample_mixup`: what remains of each picture
 ) -> tuple[torch.Tensor, torch.Tensor]:  # sum of weighted losses, sum of weights; their quotient is the loss
     "Cross-entropy, each image weighted by its class."
-    losses = nn.functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=smoothing)
+
+    def losses(targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits.float(), targets, reduction="none", label_smoothing=smoothing)
+
     w = weights[labels]
-    return (w * losses).sum(), w.sum()
+    if kept is None:
+        return (w * losses(labels)).sum(), w.sum()
+    mine, other = kept * w, (1 - kept) * w.flip(0)
+    return (mine * losses(labels) + other * losses(labels.flip(0))).sum(), (mine + other).sum()
 
 # %% ../../nbs/model/05_recipe.ipynb #d94beda0
 OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
 def create_optimizer(
-    model: nn.Module,  # parameters whose name starts with "head." are the head
+    model: nn.Module,  # parameters whose name starts with "head." or "patient." are the head
     name: str = "adam",  # one of `OPTIMIZERS`
     learning_rate: float = 1e-3,  # of the body
     weight_decay: float = 1e-4,  # of weights; biases and normalisation have none
@@ -177,7 +214,7 @@ def create_optimizer(
             members = [
                 p
                 for n, p in model.named_parameters()
-                if n.startswith("head.") == head and (p.ndim > 1) == decayed and p.requires_grad
+                if n.startswith(("head.", "patient.")) == head and (p.ndim > 1) == decayed and p.requires_grad
             ]
             rate = learning_rate * (head_ratio if head else 1)
             if members:
@@ -208,13 +245,15 @@ def set_learning_rate(
 
 # %% ../../nbs/model/05_recipe.ipynb #08bc1fc8
 def scores(
-    logits: np.ndarray,  # (n, classes)
+    logits: np.ndarray,  # (n, classes), of the posterior
     labels: np.ndarray,  # (n,)
+    prior: np.ndarray | None = None,  # (classes,), share of each class in the training images; None: equal
 ) -> dict[str, float]:  # loss (cross-entropy), accuracy, balanced_accuracy
     "What is watched while training."
     z = logits - logits.max(1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(1, keepdims=True))
-    right = logits.argmax(1) == labels
-    recalls: Iterable[float] = [float(right[labels == c].mean()) for c in np.unique(labels)]
+    balanced = (log_p if prior is None else log_p - np.log(prior)).argmax(1)
+    recalls: Iterable[float] = [float((balanced[labels == c] == c).mean()) for c in np.unique(labels)]
     loss = float(-log_p[np.arange(len(labels)), labels].mean())
-    return dict(loss=loss, accuracy=float(right.mean()), balanced_accuracy=float(np.mean(list(recalls))))
+    right = float((log_p.argmax(1) == labels).mean())
+    return dict(loss=loss, accuracy=right, balanced_accuracy=float(np.mean(list(recalls))))

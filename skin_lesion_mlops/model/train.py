@@ -19,11 +19,15 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..core import Files, SkinLesionError, progress, seed_everything
 from ..data.shards import Shards
+from ..evaluation.decisions import class_shares
+from .calibration import undo_weights
 from .hyperparameters import Hyperparameters, check_hyperparameters
 from .classifier import Classifier
+from .metadata import encode_metadata, learn_metadata, metadata_width
 from .networks import create_model, write_torch
 from skin_lesion_mlops.model.recipe import (
     AUGMENTATIONS,
@@ -32,19 +36,23 @@ from skin_lesion_mlops.model.recipe import (
     create_optimizer,
     derive_seed,
     epoch_batches,
+    mix,
     sample_augmentation,
+    sample_mixup,
     scores,
     set_learning_rate,
     warmup_cosine,
     weighted_loss,
+    withhold,
 )
 from .world import World, all_reduce, autocast, choose_precision, create_scaler, sync_batch_norm
 
 # %% auto #0
 __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
-           'with_progress', 'forward', 'infer', 'freeze_backbone', 'create_trainer', 'State', 'create_state',
-           'best_path', 'save_checkpoint', 'read_checkpoint', 'refuse_foreign', 'load_checkpoint', 'train_step',
-           'should_stop', 'train_epoch', 'distributed', 'stop_early', 'validate', 'finish_epoch', 'Fitted', 'fit']
+           'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'fresh_network', 'announce',
+           'create_trainer', 'State', 'create_state', 'kept', 'best_path', 'save_checkpoint', 'read_checkpoint',
+           'refuse_foreign', 'load_checkpoint', 'prepare', 'descend', 'train_step', 'should_stop', 'train_epoch',
+           'distributed', 'stop_early', 'validate', 'settle', 'finish_epoch', 'Fitted', 'fit']
 
 # %% ../../nbs/model/11_train.ipynb #c7671833
 Source = Callable[[np.ndarray], torch.Tensor]  # image numbers -> inputs of these images, on the CPU
@@ -105,7 +113,10 @@ class Trainer:
     validation: Source
     labels: torch.Tensor  # (n,), int64, of the training images
     validation_labels: np.ndarray  # (m,)
+    patients: tuple[torch.Tensor, torch.Tensor]  # (n, metadata), (m, metadata), of both splits; on the device
+    told: dict[str, list[str]]  # what the network is told of a patient, see `learn_metadata`; empty: nothing
     weights: torch.Tensor  # (classes,), of the loss
+    prior: np.ndarray  # (classes,), shares in the training images
     image_size: int  # pixels
     data_hash: str  # of the data set
     world: World
@@ -159,17 +170,18 @@ def with_progress(
 def forward(
     trainer: Trainer,
     x: torch.Tensor,  # inputs: pixels, or frozen features
+    patients: torch.Tensor | None = None,  # (n, metadata), theirs; None: unknown
     learner: nn.Module | None = None,  # what to call instead of the trainer's learner, e.g. its distributed wrapping
 ) -> torch.Tensor:
     "Inputs to logits, through whatever is being trained."
     if trainer.parameters.freeze == "backbone":
         return (learner or trainer.learner["head"])(x)  # type: ignore[index]
-    return (learner or trainer.learner)(x)
+    return (learner or trainer.learner)(x, patients if trainer.told else None)
 
 # %% ../../nbs/model/11_train.ipynb #be1d6895
 def infer(
     trainer: Trainer,  # for its world and precision
-    function: Callable[[torch.Tensor], torch.Tensor],  # what to compute, e.g. the network
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],  # of inputs and image numbers
     source: Source,
     n: int,  # how many images the source has
     desc: str,  # for the progress bar
@@ -181,8 +193,10 @@ def infer(
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
     parts: list[np.ndarray] = []
     with torch.inference_mode(), autocast(trainer.precision, world.device):
-        for x in with_progress(trainer, prefetch(source, batches), desc, len(batches)):
-            parts.append(function(x.to(world.device, non_blocking=True)).float().cpu().numpy())
+        inputs = zip(prefetch(source, batches), batches)
+        for x, mine in with_progress(trainer, inputs, desc, len(batches)):
+            found = function(x.to(world.device, non_blocking=True), torch.from_numpy(mine).to(world.device))
+            parts.append(found.float().cpu().numpy())
     if world.size == 1:
         return np.concatenate(parts)
     everyone: list[Any] = [None] * world.size
@@ -201,6 +215,7 @@ def freeze_backbone(
 
     def embed(
         x: torch.Tensor,  # pixels
+        rows: torch.Tensor,
     ) -> torch.Tensor:
         "Embed, unless asked to stop."
         if trainer.stop():  # there is nothing to save yet
@@ -213,40 +228,70 @@ def freeze_backbone(
     trainer.learner = nn.ModuleDict(dict(head=trainer.model.head))
 
 # %% ../../nbs/model/11_train.ipynb #3aa13bb2
+def encoded(
+    told: Mapping[str, Any],  # from `learn_metadata`
+    shards: Shards,
+    world: World,  # for its device
+) -> torch.Tensor:  # (n, metadata), float32
+    "The patients of a split."
+    return torch.from_numpy(encode_metadata(told, shards.index)).to(world.device)
+
+
+def fresh_network(
+    p: Hyperparameters,
+    num_classes: int,
+    contract: Mapping[str, Any],  # of the data set: mean, std
+    metadata: int,  # numbers that describe a patient
+) -> Classifier:
+    "The network before the first step; the seed decides what its weights do not."
+    seed_everything(p.seed)
+    model = create_model(p.arch, p.weights, num_classes, contract["mean"], contract["std"], metadata)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def announce(
+    trainer: Trainer,
+) -> None:
+    "Say what is about to be trained."
+    p, images = trainer.parameters, f"{len(trainer.labels)} images of {trainer.image_size} px"
+    log(trainer, f"{p.arch} from {trainer.model.parent}; {images}; {trainer.precision} on {trainer.world.device}")
+
+# %% ../../nbs/model/11_train.ipynb #bbfafda2
 def create_trainer(
     train: Shards,  # training images
     validation: Shards,  # validation images
     parameters: Hyperparameters,  # how to train
     world: World | None = None,  # this process among its peers; alone by default
     stop: Callable[[], bool] = lambda: False,  # asked between batches
+    told: dict[str, list[str]] | None = None,  # what a patient is described by; None: learned from the training images
 ) -> Trainer:  # raises `SkinLesionError`
     "Put a run together: check the data, build the network, freeze what is to be frozen."
     p, world, a = parameters, world or World(), train.contract
     check_hyperparameters(p)
     check_splits(train, validation, p.batch_size, world)
     weights = class_weights(train.labels, p.class_weights).to(world.device)
-    seed_everything(p.seed)
-    model = create_model(p.arch, p.weights, len(weights), a["mean"], a["std"])
-    model = model.to(world.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    precision = choose_precision(p.precision, p.arch, world.device)
-    labels = torch.from_numpy(np.array(train.labels, np.int64)).to(world.device)
+    if told is None:
+        told = learn_metadata(train.index.localization) if p.metadata == "patient" else {}
+    model = fresh_network(p, len(weights), a, metadata_width(told)).to(world.device)
     trainer = Trainer(
         parameters=p,
         model=model,
         learner=model,
         train=pixels(train),
         validation=pixels(validation),
-        labels=labels,
+        labels=torch.from_numpy(np.array(train.labels, np.int64)).to(world.device),
         validation_labels=np.asarray(validation.labels),
+        patients=(encoded(told, train, world), encoded(told, validation, world)),
+        told=told,
         weights=weights,
+        prior=class_shares(np.asarray(train.labels), len(weights)),
         image_size=a["image_size"],
         data_hash=a["data_hash"],
         world=world,
-        precision=precision,
+        precision=choose_precision(p.precision, p.arch, world.device),
         stop=stop,
     )
-    images = f"{len(train)} images of {trainer.image_size} px"
-    log(trainer, f"{p.arch} from {model.parent}; {images}; {precision} on {world.device}")
+    announce(trainer)
     if p.freeze == "backbone":
         freeze_backbone(trainer)
     else:
@@ -260,18 +305,18 @@ class State:
 
     optimizer: torch.optim.Optimizer
     scaler: Any  # GradScaler, for float16
+    average: AveragedModel | None = None  # the running mean of the learner's weights, where that is what is kept
     epoch: int = 0  # whole epochs done
     batch: int = 0  # batches done of the one under way
     loss: float = 0.0  # of these: sum of weighted losses
     weight: float = 0.0  # of these: sum of weights
     seconds: float = 0.0  # of these
-    best: float = -1.0  # balanced accuracy of the best epoch
-    best_loss: float = math.inf  # validation loss of the best epoch
+    best: float = -math.inf  # score of the best epoch
     best_epoch: int = 0  # its number, from 1; 0 for none yet
     history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
 
 
-_COUNTERS = ("epoch", "batch", "loss", "weight", "seconds", "best", "best_loss", "best_epoch", "history")
+_COUNTERS = ("epoch", "batch", "loss", "weight", "seconds", "best", "best_epoch", "history")
 KEPT = 2  # checkpoints, so that one may be damaged
 
 
@@ -282,7 +327,18 @@ def create_state(
     p = trainer.parameters
     ratio = p.head_ratio or (1.0 if p.weights == "none" or p.freeze == "backbone" else 5.0)
     optimizer = create_optimizer(trainer.learner, p.optimizer, p.learning_rate, p.weight_decay, ratio)
-    return State(optimizer, create_scaler(trainer.precision))
+    average = None
+    if p.ema:
+        average = AveragedModel(trainer.learner, multi_avg_fn=get_ema_multi_avg_fn(p.ema), use_buffers=True)
+    return State(optimizer, create_scaler(trainer.precision), average)
+
+
+def kept(
+    trainer: Trainer,
+    state: State,
+) -> nn.Module:  # the learner, or its average
+    "What a run keeps of its weights."
+    return state.average.module if state.average else trainer.learner
 
 # %% ../../nbs/model/11_train.ipynb #54054e0a
 def best_path(
@@ -305,6 +361,7 @@ def save_checkpoint(
     saved = {k: getattr(state, k) for k in _COUNTERS}
     saved.update(loss=loss, weight=weight, identity=trainer.identity, learner=trainer.learner.state_dict())
     saved.update(optimizer=state.optimizer.state_dict(), scaler=state.scaler.state_dict())
+    saved.update(average=state.average.state_dict() if state.average else None)
     write_torch(folder / f"checkpoint-{state.epoch:04}-{state.batch:06}.pt", saved)
     for pattern in ("checkpoint-*.pt", "best-*.pt"):
         for old in sorted(folder.glob(pattern))[:-KEPT]:
@@ -356,6 +413,8 @@ def load_checkpoint(
         trainer.learner.load_state_dict(saved["learner"])
         state.optimizer.load_state_dict(saved["optimizer"])
         state.scaler.load_state_dict(saved["scaler"])
+        if state.average:
+            state.average.load_state_dict(saved["average"])
         for k in _COUNTERS:
             setattr(state, k, saved[k])
         if trainer.world.rank:
@@ -364,6 +423,43 @@ def load_checkpoint(
     return False
 
 # %% ../../nbs/model/11_train.ipynb #718be09e
+def prepare(
+    trainer: Trainer,
+    state: State,  # for its epoch
+    x: torch.Tensor,  # this process's inputs
+    rows: torch.Tensor,  # image numbers of the whole batch, on the device
+    b: int,  # number of the batch in its epoch
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:  # inputs, patients, what remains of each picture
+    "Augment, withhold, mix: this process's part of a batch as it is learned."
+    p, part = trainer.parameters, trainer.world.part
+    address, x = derive_seed(p.seed, state.epoch, b), x.to(rows.device, non_blocking=True)
+    if p.freeze != "none":
+        return x, trainer.patients[0][rows][part], None
+    x = augment(x, sample_augmentation(AUGMENTATIONS[p.augment], len(rows), address)[part])
+    told = withhold(trainer.patients[0][rows], p.metadata_dropout, derive_seed(p.seed, state.epoch, b, 1))[part]
+    if not p.mixup:
+        return x.contiguous(memory_format=torch.channels_last), told, None
+    share = sample_mixup(p.mixup, len(rows), derive_seed(p.seed, state.epoch, b, 2))[part].to(rows.device)
+    return mix(x, share).contiguous(memory_format=torch.channels_last), mix(told, share), share
+
+
+def descend(
+    trainer: Trainer,
+    state: State,  # its optimiser is stepped
+    loss: torch.Tensor,
+) -> None:
+    "Follow the gradient, no longer than allowed, and let the average follow."
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    if trainer.parameters.clip:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(trainer.learner.parameters(), trainer.parameters.clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.average:
+        state.average.update_parameters(trainer.learner)
+
+# %% ../../nbs/model/11_train.ipynb #9ad403c7
 def train_step(
     trainer: Trainer,
     state: State,  # its optimiser is stepped
@@ -374,31 +470,23 @@ def train_step(
 ) -> tuple[float, float]:  # this process's sum of weighted losses, and their weight; raises when not finite
     "One step of the optimiser."
     p, world = trainer.parameters, trainer.world
-    address = derive_seed(p.seed, state.epoch, b)
     torch.manual_seed(derive_seed(p.seed, state.epoch, b, world.rank))
     steps = p.epochs * trainer.batches_per_epoch
     step, warmup = state.epoch * trainer.batches_per_epoch + b, round(p.warmup * trainer.batches_per_epoch)
     set_learning_rate(state.optimizer, warmup_cosine(step, steps, warmup))
-    x = x.to(world.device, non_blocking=True)
-    if p.freeze == "none":
-        x = augment(x, sample_augmentation(AUGMENTATIONS[p.augment], len(rows), address)[world.part])
-        x = x.contiguous(memory_format=torch.channels_last)
-    labels = trainer.labels[torch.from_numpy(rows).to(world.device)]
+    numbers = torch.from_numpy(rows).to(world.device)
+    x, told, share = prepare(trainer, state, x, numbers, b)
+    labels = trainer.labels[numbers]
     with autocast(trainer.precision, world.device):
-        total, weight = weighted_loss(
-            forward(trainer, x, learner), labels[world.part], trainer.weights, p.label_smoothing
-        )
+        logits = forward(trainer, x, told, learner)
+        total, weight = weighted_loss(logits, labels[world.part], trainer.weights, p.label_smoothing, share)
     amount = float(total.detach())
     if not math.isfinite(amount):
         raise SkinLesionError(
             f"the loss is {amount} in epoch {state.epoch + 1}, batch {b + 1}",
             f"lower learning_rate (now {p.learning_rate}), or use precision=fp32",
         )
-    loss = total * world.size / trainer.weights[labels].sum()  # DDP averages over processes: undo it
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+    descend(trainer, state, total * world.size / trainer.weights[labels].sum())  # DDP averages over processes: undo it
     return amount, float(weight)
 
 # %% ../../nbs/model/11_train.ipynb #789abcba
@@ -461,11 +549,24 @@ def stop_early(
 
 def validate(
     trainer: Trainer,
-) -> np.ndarray:  # (m, classes), logits of the validation images
-    "Run the validation images through what is being trained."
-    return infer(
-        trainer, lambda x: forward(trainer, x), trainer.validation, len(trainer.validation_labels), "validating"
-    )
+    network: nn.Module | None = None,  # what to validate; None for what is being trained
+) -> np.ndarray:  # (m, classes), logits of the validation images, class weights and all
+    "Run the validation images through a network."
+    network = (network or trainer.learner).eval()
+    called = network["head"] if isinstance(network, nn.ModuleDict) else network
+
+    def answer(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return forward(trainer, x, trainer.patients[1][rows], called)
+
+    return infer(trainer, answer, trainer.validation, len(trainer.validation_labels), "validating")
+
+# %% ../../nbs/model/11_train.ipynb #b1e14df1
+def settle(
+    trainer: Trainer,  # its model is changed in place
+) -> None:
+    "Make the network estimate the posterior: from here on nobody need know of class weights."
+    with torch.no_grad():
+        trainer.model.head.bias.sub_(trainer.weights.log().to(trainer.model.head.bias))
 
 # %% ../../nbs/model/11_train.ipynb #428d5fea
 def finish_epoch(
@@ -474,7 +575,9 @@ def finish_epoch(
 ) -> bool:  # is this the best epoch so far?
     "Validate, print the epoch's line, and turn the page."
     loss, weight = all_reduce(trainer.world, state.loss, state.weight)
-    measured = {f"validation_{k}": v for k, v in scores(validate(trainer), trainer.validation_labels).items()}
+    logits = undo_weights(validate(trainer, kept(trainer, state)), trainer.weights.cpu().numpy())
+    found = scores(logits, trainer.validation_labels, trainer.prior)
+    measured = {f"validation_{k}": v for k, v in found.items()}
     row = dict(epoch=state.epoch + 1, train_loss=loss / weight, **measured)
     row["learning_rate"] = state.optimizer.param_groups[0]["lr"]
     row["images_per_second"] = len(trainer.labels) / max(state.seconds, 1e-9)
@@ -482,10 +585,10 @@ def finish_epoch(
     log(trainer, " ".join(f"{k}={v}" if k == "epoch" else f"{k}={v:.5g}" for k, v in row.items()))
     state.history.append(row)
     state.epoch, state.batch, state.loss, state.weight, state.seconds = state.epoch + 1, 0, 0.0, 0.0, 0.0
-    score = (measured["validation_balanced_accuracy"], -measured["validation_loss"])
-    better = score > (state.best, -state.best_loss)
+    score = found["balanced_accuracy"] - found["loss"]
+    better = score > state.best
     if better:
-        state.best, state.best_loss, state.best_epoch = score[0], -score[1], state.epoch
+        state.best, state.best_epoch = score, state.epoch
     return better
 
 # %% ../../nbs/model/11_train.ipynb #e5cf5a2a
@@ -493,10 +596,10 @@ def finish_epoch(
 class Fitted:
     "What training gives."
 
-    model: Classifier  # with the weights of the best epoch
+    model: Classifier  # with the weights of the best epoch; estimates the posterior
     history: pd.DataFrame  # one row per epoch
     best_epoch: int  # from 1
-    logits: np.ndarray  # (m, classes), of the validation images, at the best epoch
+    logits: np.ndarray  # (m, classes), of the posterior of the validation images, at the best epoch
     trainer: Trainer
 
 # %% ../../nbs/model/11_train.ipynb #0fd361de
@@ -507,27 +610,29 @@ def fit(
     checkpoints: str | Path | None = None,  # folder; a run that finds its own checkpoints there continues
     world: World | None = None,  # this process among its peers; alone by default
     stop: Callable[[], bool] = lambda: False,  # asked between batches; true ends training with `Stopped`
+    told: dict[str, list[str]] | None = None,  # what a patient is described by; None: learned from the training images
 ) -> Fitted:  # raises `SkinLesionError`
     "Train a network; keep the best epoch."
-    trainer = create_trainer(train, validation, parameters, world, stop)
+    trainer = create_trainer(train, validation, parameters, world, stop, told)
     state = create_state(trainer)
     folder = Path(checkpoints) if checkpoints else None
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         if load_checkpoint(trainer, state, folder):
             log(trainer, f"continuing in epoch {state.epoch + 1} after {state.batch} batches")
-    best = {k: v.clone() for k, v in trainer.learner.state_dict().items()}
+    best = {k: v.clone() for k, v in kept(trainer, state).state_dict().items()}
     if folder and state.best_epoch:
         best = read_checkpoint(best_path(folder, state.best_epoch))
     learner = distributed(trainer)
     while state.epoch < parameters.epochs and not stop_early(state, parameters.patience):
         train_epoch(trainer, state, learner, folder)
         if finish_epoch(trainer, state):
-            best = {k: v.clone() for k, v in trainer.learner.state_dict().items()}
+            best = {k: v.clone() for k, v in kept(trainer, state).state_dict().items()}
             if folder and trainer.world.rank == 0:
                 write_torch(best_path(folder, state.best_epoch), best)
         if folder:
             save_checkpoint(trainer, state, folder)
     trainer.learner.load_state_dict(best)
-    logits = validate(trainer)
+    logits = undo_weights(validate(trainer), trainer.weights.cpu().numpy())
+    settle(trainer)
     return Fitted(trainer.model, pd.DataFrame(state.history), state.best_epoch, logits, trainer)

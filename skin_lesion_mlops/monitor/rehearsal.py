@@ -25,7 +25,7 @@ from ..evaluation.predictions import create_predictions
 from ..model.hyperparameters import Hyperparameters
 from ..model.job import save_fitted
 from ..model.networks import load_bundle
-from ..model.train import fit
+from ..model.folds import fit_members
 from ..serve.capture import Capture, record
 from ..serve.predictor import create_predictor, decode
 
@@ -47,7 +47,7 @@ def create_approved(
     train, validation, test = (Shards(folder / s) for s in outputs)
     toy = Hyperparameters(arch="tiny", weights="none", epochs=10, learning_rate=0.005, seed=seed)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        save_fitted(fit(train, validation, toy), folder / "model")
+        save_fitted(fit_members(train, validation, toy), folder / "model")
     bundle, base = load_bundle(folder / "model"), folder / "baseline"
     write_baseline(train.index, base)
     at = bundle.contract["thresholds"]["malignant"]

@@ -16,8 +16,8 @@ from typing import Any, Iterator
 from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
 # %% auto #0
-__all__ = ['PIPELINE', 'PARAMETERS', 'ALLOWED', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'build_definition', 'to_json',
-           'definition', 'references']
+__all__ = ['PIPELINE', 'PARAMETERS', 'TRAINING', 'ALLOWED', 'RECIPES', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'recipe',
+           'build_definition', 'to_json', 'definition', 'references']
 
 # %% ../../nbs/pipeline/01_definition.ipynb #b3e51558
 PIPELINE = "skin-lesion-training"
@@ -48,8 +48,16 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "Seed": (DEFAULT_SEED, "decides the split, the initial weights, the order of batches and the augmentation"),
     "ImageSize": (224, "side of the square images, pixels"),
     "MaxQuarantineShare": (0.05, "stop when more than this share of the images cannot be used"),
-    # training
-    "Arch": ("resnet50", "network architecture"),
+    # the gate
+    **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
+    "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
+    "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
+    "ChampionStandardError": (0.0, "standard error of that"),
+}
+
+# %% ../../nbs/pipeline/01_definition.ipynb #c03e72f7
+TRAINING: dict[str, tuple[Any, str]] = {
+    "Arch": ("resnet50", "network architecture; several with commas become an ensemble"),
     "Weights": ("imagenet", "start from: none (random), imagenet, or file (the one in WeightsPrefix)"),
     "Epochs": (50, "passes over the training images, at most"),
     "BatchSize": (32, "images per step of the optimiser"),
@@ -58,14 +66,20 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "WeightDecay": (0.0001, "weight decay"),
     "ClassWeights": ("inverse", "weight of a class in the loss: inverse (of its frequency), sqrt (of that) or none"),
     "LabelSmoothing": (0.0, "share of the target spread over the other classes"),
+    "Augment": (
+        "standard",
+        "how images are changed in training: none, flips (turned and mirrored), standard or strong",
+    ),
+    "Mixup": (0.0, "alpha of the Beta distribution by which two pictures are laid over each other; 0 = never"),
+    "Metadata": ("none", "patient = the network is told age, sex and site, where known; none = the image alone"),
+    "Ema": (0.0, "decay, per step, of the running mean of the weights that is kept; 0 = the weights themselves"),
+    "Clip": (0.0, "longest gradient that a step may follow; 0 = any"),
+    "Folds": (1, "networks, each trained without another part of training and validation images; 1 = one network"),
+    "Views": (1, "turned and mirrored views of a picture that the model averages: 1, 2, 4 or 8"),
     "Freeze": ("none", "part of the network that is not trained: none or backbone"),
     "Patience": (10, "stop after this many epochs without improvement; 0 = never"),
-    # the gate
-    **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
-    "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
-    "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
-    "ChampionStandardError": (0.0, "standard error of that"),
 }
+PARAMETERS.update(TRAINING)
 
 # %% ../../nbs/pipeline/01_definition.ipynb #d2f0f945
 ALLOWED = {
@@ -73,8 +87,37 @@ ALLOWED = {
     "Weights": ["none", "imagenet", "file"],
     "Optimizer": ["adam", "adamw", "sgd"],
     "ClassWeights": ["inverse", "sqrt", "none"],
+    "Augment": ["none", "flips", "standard", "strong"],
+    "Metadata": ["none", "patient"],
     "Freeze": ["none", "backbone"],
 }
+
+# %% ../../nbs/pipeline/01_definition.ipynb #f405a7c6
+RECIPES: dict[str, dict[str, Any]] = {
+    "recommended": {
+        "Arch": "efficientnet_lite0",
+        "ImageSize": 160,
+        "Epochs": 12,
+        "Optimizer": "adamw",
+        "WeightDecay": 0.03,
+        "ClassWeights": "none",
+        "Augment": "flips",
+        "Mixup": 0.2,
+        "Metadata": "patient",
+        "Ema": 0.99,
+        "Clip": 5.0,
+        "Views": 8,
+    },
+}
+
+
+def recipe(
+    name: str,  # a key of `RECIPES`; empty for the defaults
+) -> dict[str, Any]:  # parameters; raises `SkinLesionError`
+    "The parameters of a recipe."
+    if name and name not in RECIPES:
+        raise SkinLesionError(f"there is no recipe {name!r}", f"use {', '.join(RECIPES)}, or none")
+    return dict(RECIPES[name]) if name else {}
 
 # %% ../../nbs/pipeline/01_definition.ipynb #2fb4d565
 _ENV: dict[str, str | None] = {  # None: not set
@@ -336,6 +379,13 @@ HYPERPARAMETERS = {
     "weight_decay": "WeightDecay",
     "class_weights": "ClassWeights",
     "label_smoothing": "LabelSmoothing",
+    "augment": "Augment",
+    "mixup": "Mixup",
+    "metadata": "Metadata",
+    "ema": "Ema",
+    "clip": "Clip",
+    "folds": "Folds",
+    "views": "Views",
     "freeze": "Freeze",
     "patience": "Patience",
     "seed": "Seed",
