@@ -5,6 +5,7 @@ A fault is planted alone; so a sound account with one fault has one line that is
 
 import functools
 import json
+import re
 from dataclasses import asdict
 
 import pytest
@@ -210,6 +211,12 @@ def test_every_check_has_a_fault_here():
         about = check.__name__.removeprefix("check_").rstrip("s")
         known = dict(quota="usage", function="Lambda", cost_tag="cost tag", channel="input", subscription="alerts")
         assert known.get(about, about) in named, check.__name__
+
+
+def test_the_keys_users_are_those_of_its_policy(repo):
+    text = (repo / "infra" / "modules" / "keys" / "main.tf").read_text()
+    found = {s.replace("${local.region}", "{region}") for s in re.findall(r'"([a-z.${}_]+\.amazonaws\.com)"', text)}
+    assert found == set(doctor.KEY_USERS)
 
 
 def test_a_remedy_is_a_command_that_works(sound):

@@ -40,6 +40,9 @@ locals {
     "sns:SetSubscriptionAttributes", "sns:Unsubscribe",
   ]
 
+  # Weights of nobody: the object that an input channel must hold, and the only one that Terraform makes in a data bucket.
+  empty_weights = ["${local.arn}:s3:::${var.name}-models-artifacts-*/weights/none/*"]
+
   key             = "${local.arn}:kms:*:${local.account_id}:key/*"
   of_the_platform = [{ test = "ForAnyValue:StringEquals", variable = "kms:ResourceAliases", values = ["alias/${var.name}-classification-key"] }]
 
@@ -51,9 +54,10 @@ locals {
       { sid = "ReadState", actions = ["s3:GetObject"], resources = ["${aws_s3_bucket.this.arn}/*"], conditions = [] },
       { sid = "DecryptState", actions = ["kms:Decrypt"], resources = [aws_kms_key.this.arn], conditions = [] },
       { sid = "FindPlatform", actions = ["ssm:GetParameter"], resources = local.touched.ssm, conditions = [] },
-      # Settings that are encrypted with the platform's key, through the services that hold them; never an object in a bucket.
+      { sid = "ReadEmptyWeights", actions = ["s3:GetObject", "s3:GetObjectTagging"], resources = local.empty_weights, conditions = [] },
+      # What is encrypted with the platform's key, through the service that holds it; of S3 that is the object above and no other.
       { sid = "DecryptSettings", actions = ["kms:Decrypt"], resources = [local.key], conditions = concat(local.of_the_platform, [
-        { test = "StringEquals", variable = "kms:ViaService", values = [for s in ["lambda", "scheduler", "ssm", "states"] : "${s}.${var.region}.amazonaws.com"] },
+        { test = "StringEquals", variable = "kms:ViaService", values = [for s in ["lambda", "s3", "scheduler", "ssm", "states"] : "${s}.${var.region}.amazonaws.com"] },
       ]) },
     ]
     write = concat(
@@ -83,8 +87,7 @@ locals {
       { sid = "LendKey", actions = ["kms:CreateGrant"], resources = [local.key], conditions = concat(local.of_the_platform, [
         { test = "Bool", variable = "kms:GrantIsForAWSResource", values = ["true"] },
       ]) },
-      # Weights of nobody: the object that an input channel must hold.
-      { sid = "WriteEmptyWeights", actions = ["s3:GetObject", "s3:GetObjectTagging", "s3:PutObject", "s3:PutObjectTagging"], resources = ["${local.arn}:s3:::${var.name}-models-artifacts-*/weights/none/*"], conditions = [] },
+      { sid = "WriteEmptyWeights", actions = ["s3:PutObject", "s3:PutObjectTagging"], resources = local.empty_weights, conditions = [] },
       { sid = "DeliverLogs", actions = ["logs:CreateLogDelivery", "logs:DeleteLogDelivery", "logs:GetLogDelivery", "logs:ListLogDeliveries", "logs:UpdateLogDelivery"], resources = ["*"], conditions = [] },
       { sid = "SignInToImages", actions = ["ecr:GetAuthorizationToken"], resources = ["*"], conditions = [] },
       { sid = "PullBases", actions = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], resources = [for base in local.bases : "${local.arn}:ecr:${var.region}:*:repository/${base}"], conditions = [] },

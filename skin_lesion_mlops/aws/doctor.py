@@ -56,7 +56,8 @@ def wanted_instances(
         if cluster:
             spot = "spot " if job.get("EnableManagedSpotTraining") else ""
             instance = values[cluster["InstanceType"]["Get"].partition(".")[2]]
-            found[f"{instance} for {spot}{step['Type'].lower()} job usage"] = (1, 1)
+            at_once = 1 if spot else 2  # a monitor may run beside the pipeline
+            found[f"{instance} for {spot}{step['Type'].lower()} job usage"] = (1, at_once)
     fleet = max(2, int((platform.get("scaling") or {}).get("min", 1)))
     found[f"{platform.get('inference_instance_type', 'ml.m5.xlarge')} for endpoint usage"] = (fleet, 2 * fleet)
     return found

@@ -18,8 +18,8 @@ from ..core import CLASSES, Files, SkinLesionError, read_json
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'CONTRACT', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
-           'check_contract', 'softmax', 'posterior', 'without_patient', 'with_profile', 'open_bundle', 'read_contract',
-           'unpack']
+           'check_contract', 'softmax', 'posterior', 'without_patient', 'calibrated', 'with_profile', 'open_bundle',
+           'read_contract', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -153,6 +153,20 @@ def without_patient(
 ) -> dict[str, Any]:  # the contract as it holds for a picture alone
     "What counts where nothing is known of the patient."
     return {**contract, **(contract.get("untold") or {})}
+
+# %% ../../nbs/model/00_bundle.ipynb #6d57a34c
+def calibrated(
+    logits: Any,  # numpy array, (n, classes)
+    patients: Any,  # numpy array, (n, metadata); None: unknown
+    contract: dict[str, Any],  # of the bundle
+) -> Any:  # numpy array, (n, classes), float32, rows add up to one
+    "Calibrated probabilities, of patients of whom something is known and of those of whom nothing is."
+    import numpy as np
+
+    alone = posterior(logits, without_patient(contract))
+    if patients is None:
+        return alone
+    return np.where((patients != 0).any(axis=1, keepdims=True), posterior(logits, contract), alone)
 
 # %% ../../nbs/model/00_bundle.ipynb #e848cae3
 PROFILE = dict(
