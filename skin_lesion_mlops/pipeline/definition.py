@@ -50,6 +50,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "MaxQuarantineShare": (0.05, "stop when more than this share of the images cannot be used"),
     # the gate
     **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
+    "MalignantShare": (0.0, "share of malignant lesions in practice, for the workload; 0 = as in the test set"),
     "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
     "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
     "ChampionStandardError": (0.0, "standard error of that"),
@@ -353,6 +354,7 @@ def _evaluate(
         champion_version="ChampionVersion",
         champion_balanced_accuracy="ChampionBalancedAccuracy",
         champion_standard_error="ChampionStandardError",
+        malignant_share="MalignantShare",
         code_version="CodeVersion",
         seed="Seed",
     )
