@@ -1,6 +1,7 @@
 "Exported engines: the same answers as torch, or none; never a file that was changed, or made for other weights."
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -190,3 +191,15 @@ def test_no_member_of_an_ensemble_loses_its_first_layer_to_eight_bits(committee)
     graph = onnx.load(str(committee[0] / Files.ONNX)).graph
     exact = {n.name: n.op_type for n in graph.node if n.name in unquantized_nodes(graph)}
     assert list(exact.values()).count("Conv") == 2 and list(exact.values()).count("Gemm") >= 2
+
+
+def test_a_request_without_a_patient_gets_the_answer_to_the_picture_alone(committee, pictures):
+    told = dict(age=70, sex="male", site="face")
+    served = create_predictor(committee[0], engine="onnxruntime")
+    alone, known, odd = (
+        served.predict([replace(pictures[0], patient=p)])[0] for p in ({}, told, dict(site="left ring finger"))
+    )
+    truth = load_bundle(committee[0]).probabilities(pictures[0].pixels[None])[0]
+    assert np.allclose(list(alone.probabilities.values()), truth, atol=1e-3) and not alone.notes
+    assert known.probabilities != alone.probabilities and not known.notes
+    assert odd.probabilities == alone.probabilities and "left ring finger" in odd.notes[0]

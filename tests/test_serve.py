@@ -541,3 +541,16 @@ def test_the_page_in_a_browser(server, files, jpeg, tmp_path):
         page.goto(f"http://127.0.0.1:{port}/docs")
         page.get_by_text("POST /invocations").wait_for()
         browser.close()
+
+
+@pytest.mark.parametrize("age", [200, -1, "old", [70]])
+def test_an_age_that_nobody_has_is_refused(age, jpeg):
+    body = json.dumps({"images": [{"data": base64.b64encode(jpeg).decode(), "age": age}]}).encode()
+    with pytest.raises(Refusal, match="400 bad_age: images.0.age: send years, from 0 to 120"):
+        read("application/json", body, 64)
+
+
+def test_a_patient_travels_with_a_picture(jpeg):
+    sent = {"data": base64.b64encode(jpeg).decode(), "age": 63, "sex": "female"}
+    ((_, read_back),) = read("application/json", json.dumps({"images": [sent]}).encode(), 64)
+    assert read_back.patient == dict(age=63, sex="female")

@@ -18,8 +18,8 @@ from ..core import CLASSES, Files, SkinLesionError, read_json
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'CONTRACT', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
-           'check_contract', 'softmax', 'posterior', 'without_patient', 'with_profile', 'open_bundle', 'read_contract',
-           'unpack']
+           'check_contract', 'softmax', 'posterior', 'without_patient', 'calibrated', 'with_profile', 'open_bundle',
+           'read_contract', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -154,6 +154,20 @@ def without_patient(
     "What counts where nothing is known of the patient."
     return {**contract, **(contract.get("untold") or {})}
 
+# %% ../../nbs/model/00_bundle.ipynb #6d57a34c
+def calibrated(
+    logits: Any,  # numpy array, (n, classes)
+    patients: Any,  # numpy array, (n, metadata); None: unknown
+    contract: dict[str, Any],  # of the bundle
+) -> Any:  # numpy array, (n, classes), float32, rows add up to one
+    "Calibrated probabilities, of patients of whom something is known and of those of whom nothing is."
+    import numpy as np
+
+    alone = posterior(logits, without_patient(contract))
+    if patients is None:
+        return alone
+    return np.where((patients != 0).any(axis=1, keepdims=True), posterior(logits, contract), alone)
+
 # %% ../../nbs/model/00_bundle.ipynb #e848cae3
 PROFILE = dict(
     version="layout of this file: 1",
@@ -162,6 +176,7 @@ PROFILE = dict(
     temperature="as in the contract, fitted on the site's images",
     prior="share of each class at the site; null where the model records none to move from",
     thresholds="as in the contract, fitted on the site's images",
+    untold="as in the contract, fitted on the site's images",
     images="images that it was fitted on",
     lesions="lesions that these show",
     data_hash="fingerprint of the site's data set",
@@ -181,7 +196,7 @@ def with_profile(
             f"the profile of {profile['site']} was fitted for another model",
             "validate this model there, or serve that one",
         )
-    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "site")}}
+    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "untold", "site")}}
     if profile["prior"] is not None and contract.get("prior") is not None:
         import numpy as np
 

@@ -18,11 +18,10 @@ from ..core import CLASSES, Files, SkinLesionError, atomic, hash_file, versions,
 from skin_lesion_mlops.model.bundle import (
     CONTRACT,
     architecture,
+    calibrated,
     check_contract,
     open_bundle,
-    posterior,
     read_contract,
-    without_patient,
 )
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
 from .ensemble import Ensemble
@@ -30,7 +29,7 @@ from .metadata import encode_metadata, metadata_width
 
 # %% auto #0
 __all__ = ['PACKAGED', 'read_weights', 'load_weights', 'imagenet_weights', 'create_model', 'create_contract', 'write_torch',
-           'save_bundle', 'predict', 'check_images', 'answers', 'Bundle', 'load_bundle']
+           'save_bundle', 'predict', 'check_images', 'Bundle', 'load_bundle']
 
 # %% ../../nbs/model/04_networks.ipynb #ae476e57
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers keep the weights
@@ -278,19 +277,6 @@ def check_images(
         raise SkinLesionError(found, f"this model takes uint8 (n, {side}, {side}, 3)")
     return images
 
-# %% ../../nbs/model/04_networks.ipynb #3d291496
-def answers(
-    logits: np.ndarray,  # (n, classes)
-    patients: np.ndarray | None,  # (n, metadata); None: unknown
-    contract: dict[str, Any],  # of the bundle
-) -> np.ndarray:  # (n, classes), float32, rows add up to one
-    "Calibrated probabilities: of patients of whom something is known, and of those of whom nothing is."
-    alone = posterior(logits, without_patient(contract))
-    if patients is None:
-        return alone
-    known = (patients != 0).any(axis=1, keepdims=True)
-    return np.where(known, posterior(logits, contract), alone)
-
 # %% ../../nbs/model/04_networks.ipynb #6d8e0193
 @dataclass
 class Bundle:
@@ -325,7 +311,7 @@ class Bundle:
     ) -> np.ndarray:  # (n, classes), float32, rows add up to one, in the order of the contract's classes
         "Calibrated probabilities."
         logits, _ = predict(self.model, check_images(images, self.image_size), patients, batch_size)
-        return answers(logits, patients, self.contract)
+        return calibrated(logits, patients, self.contract)
 
     def embeddings(
         self,

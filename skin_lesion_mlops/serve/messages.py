@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Callable, Iterable, Union
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic_core import from_json
 
 from ..core import CLASSES
 from ..data.pictures import MIN_SIDE, BadImage
+from ..model.metadata import AGES, SEXES
 from .predictor import NOTICE, Picture, Prediction, decode, from_array, heat_png
 
 # %% auto #0
@@ -105,6 +107,14 @@ class EncodedImage(BaseModel, val_json_bytes="base64"):
 
     data: Base64 = Field(description="base64 of an image file, or a data URL")
     id: Name = Field(default_factory=str, description="comes back with the answer")
+    age: Union[float, None] = Field(None, ge=AGES[0], le=AGES[1], description="of the patient, in years")
+    sex: Union[str, None] = Field(None, max_length=MAX_NAME, description=" or ".join(SEXES))
+    site: Union[str, None] = Field(None, max_length=MAX_NAME, description="where the lesion is, e.g. back")
+
+    @property
+    def patient(self) -> dict[str, Any]:
+        "What is told of the patient."
+        return self.model_dump(include={"age", "sex", "site"}, exclude_none=True)
 
 
 Item = Annotated[EncodedImage, BeforeValidator(_with_data, json_schema_input_type=Union[str, EncodedImage])]
@@ -125,6 +135,7 @@ _REASONS = {
 }
 _WANTED = {
     "bad_id": f"send a text of 1 to {MAX_NAME} printable characters",
+    "bad_age": f"send years, from {AGES[0]:g} to {AGES[1]:g}",
     "bad_json": 'missing or of another form; send {"images": [base64 or {"data": base64, "id": text}, ...]}',
 }
 
@@ -142,7 +153,10 @@ def read_json_images(
         raise _refusal(e) from None
     except ValueError as e:
         raise Refusal(400, "bad_json", f"the body is not JSON: {e}") from None
-    return [(image.id or str(i), _decoded(image.data, size, f"image {i}: ")) for i, image in enumerate(images)]
+    return [
+        (image.id or str(i), replace(_decoded(image.data, size, f"image {i}: "), patient=image.patient))
+        for i, image in enumerate(images)
+    ]
 
 
 def _refusal(
@@ -151,7 +165,8 @@ def _refusal(
     "The first error, without what was sent."
     first = e.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "the body"
-    status, reason = _REASONS.get(first["type"], (400, "bad_id" if where.endswith(".id") else "bad_json"))
+    field = where.rpartition(".")[2]
+    status, reason = _REASONS.get(first["type"], (400, f"bad_{field}" if field in ("id", "age") else "bad_json"))
     return Refusal(status, reason, f"{where}: {_WANTED.get(reason, first['msg'])}")
 
 # %% ../../nbs/serve/02_messages.ipynb #12625bda

@@ -18,9 +18,10 @@ from PIL import Image
 from ..core import BY_CODE, SkinLesionError, malignant_probability
 from ..data.pictures import BadImage, read_pixels, resize
 from ..evaluation.decisions import RULES, at_prevalence, balanced, flagged, likeliest, read_prevalence
-from ..model.bundle import open_bundle, posterior, read_contract, with_profile
+from ..model.bundle import calibrated, open_bundle, read_contract, with_profile, without_patient
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
+from ..model.metadata import read_patient
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
@@ -39,6 +40,7 @@ class Picture:
     sha256: str  # of the bytes that arrived
     width: int  # pixels, as the file has them
     height: int  # pixels, as the file has them
+    patient: dict[str, Any] = field(default_factory=dict)  # age (years), sex, site; what was told, and is not kept
 
 
 def _picture(
@@ -91,6 +93,7 @@ class Prediction:
     image: dict[str, Any] | None = None  # what the picture is like, without showing it
     mixture: str = "training"  # where the likeliest class is the likeliest: "training", "site NAME" or "stated"
     stated: dict[str, float] | None = None  # the probabilities at the stated prevalence; None where none is stated
+    notes: list[str] = field(default_factory=list)  # what was told of the patient and is not used, and why
 
     @property
     def predicted(self) -> str | None:  # a code; None for an unfamiliar picture
@@ -141,6 +144,7 @@ def _plain(
         decisions=p.decisions,
         probabilities={k: round(v, 6) for k, v in p.probabilities.items()},
         out_of_distribution=dict(flag=not p.familiar, score=p.unfamiliarity, reasons=p.odd),
+        **(dict(notes=p.notes) if p.notes else {}),
     )
 
 # %% ../../nbs/serve/01_predictor.ipynb #fcf3b8e5
@@ -266,23 +270,27 @@ def _answers(
 ) -> list[Prediction]:
     "From pictures to answers: engine, calibration, rules and familiarity."
     pixels, contract = np.stack([p.pixels for p in pictures]), predictor.contract
-    logits, vectors = predictor.engine(pixels)
+    patients, notes = zip(*(read_patient(contract["metadata"], p.patient) for p in pictures))
+    known = np.concatenate(patients)
+    logits, vectors = predictor.engine(pixels, known)
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network gave numbers that are not finite")
-    rows, prior, classes = posterior(logits, contract), contract.get("prior"), contract["classes"]
+    rows, prior, classes = calibrated(logits, known, contract), contract.get("prior"), contract["classes"]
     first = likeliest(rows, prior, predictor.prevalence)
     second = [None] * len(rows) if prior is None else [classes[i] for i in balanced(rows, prior)]
     stated = [None] * len(rows) if predictor.prevalence is None else at_prevalence(rows, prior, predictor.prevalence)
     heat = predictor.explainer.heat(pixels, first) if explain else [None] * len(pixels)
     verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
-    risks, threshold = malignant_probability(rows, classes).tolist(), contract["thresholds"]["malignant"]
+    risks = malignant_probability(rows, classes).tolist()
+    at = [(contract if k.any() else without_patient(contract))["thresholds"]["malignant"] for k in known]
     found = []
-    for row, i, even, risk, v, h, x, here in zip(rows.tolist(), first, second, risks, verdicts, heat, vectors, stated):
+    each = zip(rows.tolist(), first, second, risks, at, verdicts, heat, vectors, stated, notes)
+    for row, i, even, risk, threshold, v, h, x, here, said in each:
         p = Prediction(
             dict(zip(classes, row)), classes[i], even, risk, threshold, not v.unfamiliar, v.score, v.odd, h, x
         )
         there = None if here is None else dict(zip(classes, here.tolist()))
-        found.append(replace(p, mixture=predictor.mixture, stated=there))
+        found.append(replace(p, mixture=predictor.mixture, stated=there, notes=said))
     return found
 
 
@@ -325,16 +333,23 @@ def _adapted(
     contract: dict[str, Any],
     cautious: bool,
 ) -> dict[str, Any]:  # raises `SkinLesionError`
-    "The contract with the threshold that is asked for."
+    "The contract with the thresholds that are asked for, with and without a patient."
     if not cautious:
         return contract
-    sure = contract["thresholds"].get("cautious")
-    if sure is None:
+    found, untold = {**contract, "thresholds": _sure(contract["thresholds"])}, contract.get("untold")
+    return {**found, "untold": {**untold, "thresholds": _sure(untold["thresholds"])}} if untold else found
+
+
+def _sure(
+    thresholds: dict[str, Any],  # of a contract
+) -> dict[str, Any]:  # raises `SkinLesionError` where there is no cautious one
+    "The cautious threshold in the place of the fitted one."
+    if thresholds.get("cautious") is None:
         raise SkinLesionError(
             "this bundle has no cautious threshold",
             "it takes 59 malignant validation lesions to fit one: train on more, or leave `cautious` out",
         )
-    return {**contract, "thresholds": {**contract["thresholds"], "malignant": sure}}
+    return {**thresholds, "malignant": thresholds["cautious"]}
 
 # %% ../../nbs/serve/01_predictor.ipynb #4cf9b210
 def heat_png(
