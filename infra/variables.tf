@@ -162,7 +162,7 @@ variable "pipeline_parameters" {
   validation {
     condition = alltrue([
       for k, v in var.pipeline_parameters : try(tonumber(v) <= 1 && tonumber(v) >= (k == "MinChampionDifference" ? -1 : 0), false)
-      if contains(["AccuracyThreshold", "MinBalancedAccuracy", "MinMalignantSensitivity", "MaxEce", "MinChampionDifference"], k)
+      if contains(["AccuracyThreshold", "MinBalancedAccuracy", "MinMalignantSensitivity", "MaxEce", "MinChampionDifference", "MalignantShare"], k)
     ])
     error_message = "Thresholds are shares: 85 % is 0.85; MinChampionDifference is from -1 (off) to 1."
   }

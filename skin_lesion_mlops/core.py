@@ -170,7 +170,7 @@ def write_json(
 ) -> Path:  # the same path
     "Write `obj` as JSON, atomically."
     with atomic(path) as half:
-        half.write_text(json.dumps(obj, indent=1, default=_plain) + "\n")
+        half.write_text(json.dumps(obj, indent=1, default=_plain) + "\n", encoding="utf-8")
     return Path(path)
 
 
@@ -186,7 +186,7 @@ def read_json(
 ) -> Any:  # raises `SkinLesionError` when it is missing or is not JSON
     "Read a JSON file."
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SkinLesionError(f"{path} does not exist", "run the stage that writes it first") from None
     except json.JSONDecodeError as e:
@@ -487,7 +487,7 @@ def try_lock(
     import fcntl
 
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    f = open(path, "a+")
+    f = open(path, "a+", encoding="utf-8")
     try:
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

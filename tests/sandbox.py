@@ -130,10 +130,10 @@ def trains(aws: server.StandIn) -> None:
     "The command agrees with Terraform about the pipeline; its jobs, isolated, with disks of their own, are taken."
     check("is up to date" in user("pipeline", "upsert"), "Terraform and the command disagree about hipaa")
     found = aws.client("sagemaker").describe_pipeline(PipelineName="skin-lesion-training")
-    raw = next(b["Name"] for b in aws.client("s3").list_buckets()["Buckets"] if "-raw-" in b["Name"])
+    definition, default = json.loads(found["PipelineDefinition"]), dict(Arch="resnet50", Weights="imagenet")
+    raw = next(p["DefaultValue"] for p in definition["Parameters"] if p["Name"] == "RawBucket")
     aws.client("s3").put_object(Bucket=raw, Key="ham10000/one.jpg", Body=b"image")
-    default = dict(Arch="resnet50", Weights="imagenet")
-    refused = refusals.first_refusal(json.loads(found["PipelineDefinition"]), default, "run")
+    refused = refusals.first_refusal(definition, default, "run")
     check(not refused, f"SageMaker would refuse a job of hipaa: {refused}")
 
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skin_lesion_mlops.core import CLASSES, SPLITS, SkinLesionError
-from skin_lesion_mlops.data.check import NEAR, check, near_duplicates
-from skin_lesion_mlops.data.pictures import BadImage, decode_image, open_image, perceptual_hash
-from skin_lesion_mlops.data.sources import read_source
+from skin_lesion_mlops.data.check import check
+from skin_lesion_mlops.data.duplicates import near_duplicates
+from skin_lesion_mlops.data.pictures import NEAR, BadImage, decode_image, open_image, perceptual_hash
+from skin_lesion_mlops.data.sources import survey
 from skin_lesion_mlops.data.split import assign_groups, class_balance, split
 
 
@@ -40,7 +41,7 @@ def test_ham10000_layout(tmp_path):
         "HAM_1,ISIC_0,bkl,histo,80.0,male,scalp\nHAM_1,ISIC_1,bkl,histo,80.0,male,scalp\n"
         "HAM_2,ISIC_2,nv,follow_up,,unknown,\nHAM_3,ISIC_3,mel,histo,45,female,back\n"
     )
-    rows = read_source(tmp_path)
+    rows = survey(tmp_path).rows
     assert list(rows["dx"]) == ["bkl", "bkl", "nv", "mel"] and set(rows["source"]) == {"ham10000"}
     assert np.isnan(rows["age"][2]) and rows["localization"][2] == "unknown" and rows["lesion_id"][0] == "HAM_1"
     assert check(tmp_path).quarantine.empty
@@ -58,7 +59,7 @@ def test_isic_archive_layout(tmp_path):
         write(tmp_path / f"ISIC_{i}.jpg", i)
         lines.append(f'ISIC_{i},{40 + i},anterior torso,{first},"{third}",{"IL_7" if i == 0 else ""},female')
     (tmp_path / "metadata.csv").write_text("\n".join(lines))
-    rows = read_source(tmp_path)
+    rows = survey(tmp_path).rows
     assert list(rows["dx"]) == ["nv", "mel", "bkl", ""] and list(rows["lesion_id"]) == [
         "IL_7",
         "ISIC_1",
@@ -76,7 +77,7 @@ def test_challenge_ground_truth(tmp_path):
         "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC\nISIC_0,1.0,0,0,0,0,0,0\nISIC_1,0,0,0,0,0,0,1.0\nISIC_2,0,0,0,0,0,0,0\n"
     )
     (tmp_path / "meta.csv").write_text("image,age_approx,sex,lesion_id\nISIC_0,50,male,L0\nISIC_1,,female,L1\n")
-    rows = read_source(tmp_path)
+    rows = survey(tmp_path).rows
     assert list(rows["dx"]) == ["mel", "vasc", ""] and list(rows["sex"]) == ["male", "female", "unknown"]
     assert list(check(tmp_path).quarantine["reason"]) == ["label_missing"]
 
@@ -85,7 +86,7 @@ def test_folder_per_class(tmp_path):
     for i, place in enumerate(("train/nevus", "train/melanoma", "test/basal_cell_carcinoma", "test/nevus")):
         write(tmp_path / place / "1.jpg", i)
     write(tmp_path / "train" / "nevus" / "only.jpg", 9)
-    rows = read_source(tmp_path)
+    rows = survey(tmp_path).rows
     assert sorted(rows["dx"]) == ["bcc", "mel", "nv", "nv", "nv"] and rows["image_id"].is_unique
     assert "only" in set(rows["image_id"]) and check(tmp_path).source == "folders"
 
@@ -94,7 +95,7 @@ def test_folder_per_class(tmp_path):
 def test_a_folder_that_is_no_data_set(tmp_path, make, words):
     make(tmp_path)
     with pytest.raises(SkinLesionError, match=words):
-        read_source(tmp_path)
+        survey(tmp_path)
 
 
 @pytest.mark.parametrize("encoding, separator", [("utf-8-sig", ","), ("latin-1", ","), ("utf-8", ";"), ("utf-8", "\t")])
@@ -102,7 +103,7 @@ def test_csv_as_spreadsheets_write_it(tmp_path, encoding, separator):
     write(tmp_path / "ISIC_0.jpg")
     text = "Image_ID,DX,Localization\nISIC_0,nv,Rücken\n".replace(",", separator)
     (tmp_path / "metadata.csv").write_bytes(text.encode(encoding))
-    rows = read_source(tmp_path)
+    rows = survey(tmp_path).rows
     assert list(rows["dx"]) == ["nv"] and list(rows["image_id"]) == ["ISIC_0"]
 
 

@@ -28,7 +28,7 @@ MODULES = sorted(p.name for p in (INFRA / "modules").iterdir())
 
 pytest.importorskip("moto.server", reason="moto[server] is not installed: pip install -e '.[dev]'")
 from tests import sandbox  # noqa: E402
-from tests.standin import server  # noqa: E402
+from tests.standin import pipelines, server  # noqa: E402
 from tests.standin.terraform import EXAMPLES, Refused, Root  # noqa: E402
 
 
@@ -508,6 +508,10 @@ def test_the_platform_starts_again_as_its_readme_says(tmp_path):
         sm, s3 = running.client("sagemaker"), running.client("s3")
         image = str(root.output("repositories")["inference"]) + ":1"
         bucket = next(b["Name"] for b in s3.list_buckets()["Buckets"] if "models" in b["Name"])
+        rule = root.output("rules")["registry"]
+        running.client("events").disable_rule(Name=rule)  # or the approvals deploy by themselves; `apply` puts it right
+        evaluation = json.dumps(pipelines.evaluation())
+        s3.put_object(Bucket=bucket, Key="runs/1/evaluation/evaluation.json", Body=evaluation)
         for status in ("Approved", "Approved", "Rejected"):
             register(sm, bucket, image, status)
         s3.put_object(Bucket=bucket, Key="model.tar.gz", Body=b"weights")
@@ -542,10 +546,12 @@ def register(sm, bucket: str, image: str, status: str) -> None:
     "One more version."
     container = dict(Image=image, ModelDataUrl=f"s3://{bucket}/model.tar.gz")
     types = dict(SupportedContentTypes=["image/jpeg"], SupportedResponseMIMETypes=["application/json"])
+    measured = dict(ContentType="application/json", S3Uri=f"s3://{bucket}/runs/1/evaluation/evaluation.json")
     sm.create_model_package(
         ModelPackageGroupName="skin-lesion-models",
         ModelApprovalStatus=status,
         InferenceSpecification=dict(Containers=[container], **types),
+        ModelMetrics=dict(ModelQuality=dict(Statistics=measured)),
     )
 
 

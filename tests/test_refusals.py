@@ -14,6 +14,7 @@ pytest.importorskip("moto")
 from botocore.exceptions import ClientError  # noqa: E402
 
 from skin_lesion_mlops.aws import deploy, remote, upload  # noqa: E402
+from skin_lesion_mlops.core import SkinLesionError  # noqa: E402
 from skin_lesion_mlops.pipeline.registry import SageMakerRegistry  # noqa: E402
 from tests.standin import account as standin_account  # noqa: E402
 from tests.standin import pipelines, platform, provider, refusals  # noqa: E402
@@ -244,6 +245,26 @@ def test_an_isolated_job_finds_its_weights_in_the_image(account):
     with pytest.raises(refusals.Refused, match="ImageNet weights of resnet50"):
         refusals.with_what_it_needs("Training", train, before)
     assert "ImageNet weights of efficientnet_b0" in refused(remote.localised(private), Arch="efficientnet_b0")
+
+
+def test_weights_in_the_image_need_no_network(tmp_path, monkeypatch):
+    "Where the Dockerfile puts them, the library finds them; elsewhere it would have to download."
+    torch = pytest.importorskip("torch")
+    from skin_lesion_mlops.model.networks import _torchvision_models, imagenet_weights
+
+    def nobody(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "urlopen", nobody)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(SkinLesionError, match="cannot download the ImageNet weights of resnet50"):
+        imagenet_weights("resnet50")
+    file = _torchvision_models().get_model_weights("resnet50").DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True, exist_ok=True)
+    torch.save(dict(x=torch.zeros(1)), tmp_path / "hub" / "checkpoints" / file)
+    assert set(imagenet_weights("resnet50")[0]) == {"x"}
+    text = (INFRA / "images" / "training" / "Dockerfile").read_text()
+    assert text.index("ENV TORCH_HOME=") < text.index("imagenet_weights") and "${ARCHS}" in text
 
 
 def test_a_monitor_of_its_own_is_held_to_the_same(account, plans):

@@ -110,6 +110,15 @@ run "latency_is_in_milliseconds" {
   }
 }
 
+run "a_disk_has_a_size" {
+  command         = plan
+  expect_failures = [var.volume_size_gb]
+
+  variables {
+    volume_size_gb = 5
+  }
+}
+
 run "scaling_in_lies_below_scaling_out" {
   command         = plan
   expect_failures = [var.scaling]

@@ -145,7 +145,7 @@ def publish(
     namespace: str,  # e.g. SkinLesion/Monitoring
 ) -> list[str]:  # names of the metrics
     "Send a monitor's metrics."
-    data = [json.loads(x) for x in Path(file).read_text().splitlines()]
+    data = [json.loads(x) for x in Path(file).read_text(encoding="utf-8").splitlines()]
     if data:
         cloudwatch.put_metric_data(Namespace=namespace, MetricData=data)
     return [d["MetricName"] for d in data]
@@ -204,7 +204,9 @@ def main(
     except SkinLesionError as e:
         print(f"{a.kind} failed: {e}", file=sys.stderr)
         if ml_dir("output").is_dir():
-            ml_dir("output", "message").write_text(f"{a.kind}: {e}"[:1024])  # shown as the job's ExitMessage
+            ml_dir("output", "message").write_text(
+                f"{a.kind}: {e}"[:1024], encoding="utf-8"
+            )  # shown as the job's ExitMessage
         return 1
     return 0
 

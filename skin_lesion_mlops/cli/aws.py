@@ -232,15 +232,14 @@ def _outcome(
 
 # %% ../../nbs/cli/06_aws.ipynb #91d8c4a1
 def files_to_upload(
-    root: Path,  # images with their labels, in any layout that `read_source` knows
+    root: Path,  # images with their labels, in any layout that `survey` knows
 ) -> dict[Path, str]:  # file -> diagnosis; "" for a table; raises `SkinLesionError` when nothing can be used
     "Every image that has a row, and the tables."
-    from skin_lesion_mlops.data.sources import read_source
+    from skin_lesion_mlops.data.sources import survey
 
-    rows = read_source(root)
-    found = {Path(p): str(dx) for p, dx in zip(rows["path"], rows["dx"]) if isinstance(p, (str, Path)) and str(p)}
-    tables = [p for p in sorted(root.rglob("*")) if p.suffix.lower() in (".csv", ".txt")]
-    return {**found, **dict.fromkeys(tables, "")}
+    found = survey(root)
+    rows = found.rows[found.rows["path"] != ""]
+    return {**dict(zip(map(Path, rows["path"]), rows["dx"])), **dict.fromkeys(found.listing.tables, "")}
 
 # %% ../../nbs/cli/06_aws.ipynb #45b3ef54
 Bucket = Annotated[

@@ -5,17 +5,23 @@
 # %% ../../nbs/cli/02_data.ipynb #ba8b8e0b
 from __future__ import annotations
 
+import base64
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from .options import Folder, Json, create_verbs, example, on_stderr, print_json, table
-from ..core import CLASSES, SkinLesionError, diagnosis
+from ..core import SkinLesionError, atomic
+from ..taxonomy import HAM10000, Taxonomy, read_taxonomy
+
+if TYPE_CHECKING:
+    from skin_lesion_mlops.data.check import Checked
 
 # %% auto #0
-__all__ = ['data', 'Share', 'Workers', 'Into', 'Source', 'Search', 'Limit', 'describe_folder', 'folder_summary', 'data_check',
-           'data_fetch']
+__all__ = ['data', 'MOST', 'SHOWN', 'Share', 'Workers', 'Classes', 'Report', 'Into', 'Source', 'Search', 'Limit',
+           'describe_folder', 'questions', 'folder_summary', 'write_report', 'data_check', 'data_fetch']
 
 # %% ../../nbs/cli/02_data.ipynb #888a5156
 data = create_verbs("Images: check a folder, fetch a data set, upload to AWS.")
@@ -24,58 +30,206 @@ data = create_verbs("Images: check a folder, fetch a data set, upload to AWS.")
 def describe_folder(
     folder: Path,  # the images
     workers: int = 0,  # processes; 0 = one per core
-) -> dict[str, Any]:  # source, files, usable, quarantined, reasons, quarantine, classes, ...
+    taxonomy: Taxonomy = HAM10000,
+) -> dict[str, Any]:  # source, files, usable, quarantined, reasons, quarantine, set_aside, aside, classes, ...
     "What preprocessing would find in a folder."
-    from skin_lesion_mlops.data.check import check, near_duplicates
-    from skin_lesion_mlops.evaluation.metrics import age_band
+    from skin_lesion_mlops.data.check import check
+    from skin_lesion_mlops.data.duplicates import near_duplicates
 
-    checked = check(folder, workers=workers)
-    rows, bad = checked.rows, checked.quarantine
+    checked = check(folder, workers, limit=None, taxonomy=taxonomy)
+    rows, bad, aside, found = checked.rows, checked.quarantine, checked.aside, checked.found
     pairs = near_duplicates(rows)
-    lesion = dict(zip(rows.image_id, rows.lesion_id))
-    crossing = sum(lesion[a] != lesion[b] for a, b in zip(pairs.image_id_a, pairs.image_id_b))
-    by = {"sex": rows.sex, "age": rows.age.map(age_band), "site": rows.localization}
-    subgroups = {k: {str(g): int(n) for g, n in v.value_counts().items()} for k, v in by.items()}
-    of = rows.groupby("dx")
     return dict(
         folder=str(folder),
         source=checked.source,
-        files=len(rows) + len(bad),
+        taxonomy=taxonomy.name,
+        files=len(rows) + len(bad) + len(aside),
         usable=len(rows),
         quarantined=len(bad),
+        share=checked.share,
         reasons={str(k): int(n) for k, n in bad.reason.value_counts().items()},
-        quarantine=bad[["path", "image_id", "reason", "detail"]].to_dict("records"),
-        classes={c: dict(images=len(g), lesions=int(g.lesion_id.nunique())) for c, g in of},
-        subgroups=subgroups,
+        quarantine=bad.to_dict("records"),
+        set_aside=len(aside),
+        aside_reasons={str(k): int(n) for k, n in aside.reason.value_counts().items()},
+        aside=aside.to_dict("records"),
+        not_counted=dict(Counter(p.suffix.lower() or "(no suffix)" for p in found.listing.others).most_common()),
+        tables=[
+            dict(name=t.path.name, use=t.use, columns=[c for c in t.columns if c], note=t.note) for t in found.tables
+        ],
+        notes=found.notes,
+        questions=questions(checked, pairs),
+        **_counts(checked, pairs),
+    )
+
+# %% ../../nbs/cli/02_data.ipynb #3129b400
+def _counts(
+    checked: Checked,
+    pairs: Any,  # a table from `near_duplicates`
+) -> dict[str, Any]:  # classes, subgroups, near_duplicates
+    "How many there are of each kind."
+    from skin_lesion_mlops.evaluation.metrics import age_band
+
+    rows = checked.rows
+    lesion = dict(zip(rows.image_id, rows.lesion_id))
+    crossing = sum(lesion[a] != lesion[b] for a, b in zip(pairs.image_id_a, pairs.image_id_b))
+    by = {"sex": rows.sex, "age": rows.age.map(age_band), "site": rows.localization}
+    return dict(
+        classes={c: dict(images=len(g), lesions=int(g.lesion_id.nunique())) for c, g in rows.groupby("dx")},
+        subgroups={k: {str(g): int(n) for g, n in v.value_counts().items()} for k, v in by.items()},
         near_duplicates=dict(pairs=len(pairs), across_lesions=int(crossing)),
     )
+
+# %% ../../nbs/cli/02_data.ipynb #f0a9f942
+def questions(
+    checked: Checked,
+    pairs: Any,  # a table from `near_duplicates`
+) -> list[str]:  # sentences, each with its remedy
+    "What is to be decided or known before a run."
+    from skin_lesion_mlops.data.check import remedy, unread_words
+    from skin_lesion_mlops.data.split import absent_classes, assign_groups, split
+
+    asked = [remedy(checked)] if unread_words(checked) or checked.rows.empty else []
+    kinds = set(checked.found.rows["image_type"]) - {"unknown"}
+    if kinds and not any("derm" in k for k in kinds):
+        asked.append(
+            f"no picture is called dermoscopic ({', '.join(sorted(kinds)[:3])}): is this what the model is for?"
+        )
+    if not checked.rows.empty:
+        rows = checked.rows.assign(group=assign_groups(checked.rows, pairs))
+        train = split(rows).query("split == 'train'").dx
+        lacking = absent_classes(train, checked.taxonomy.codes)
+        if lacking:
+            asked.append(
+                f"this cannot be trained: {lacking}; add images of them, or name a table of classes without them"
+            )
+    return asked
 
 # %% ../../nbs/cli/02_data.ipynb #0bbf5b92
 def folder_summary(
     found: dict[str, Any],  # from `describe_folder`
+    taxonomy: Taxonomy = HAM10000,
 ) -> str:
     "What a folder holds, for a person."
-    share = found["quarantined"] / max(1, found["files"])
-    head = f"{found['folder']}: {found['source']}, {found['usable']} images usable, {found['quarantined']} quarantined ({share:.1%})"
+    usable, bad, share = found["usable"], found["quarantined"], found["share"]
+    head = f"{found['folder']}: {found['source']}, {usable} images usable, {bad} quarantined ({share:.1%})"
+    head += f", {found['set_aside']} set aside" if found["set_aside"] else ""
     classes = [
-        {"class": c, "name": diagnosis(c).name, **found["classes"].get(c, dict(images=0, lesions=0))} for c in CLASSES
+        {"class": d.code, "name": d.name, **found["classes"].get(d.code, dict(images=0, lesions=0))}
+        for d in taxonomy.classes
     ]
     for row in classes:
-        row["share"] = f"{row['images'] / max(1, found['usable']):.1%}"
-    example = {q["reason"]: q["path"] or q["image_id"] for q in reversed(found["quarantine"])}
-    reasons = [dict(quarantined_for=r, files=n, example=example[r]) for r, n in found["reasons"].items()]
+        row["share"] = f"{row['images'] / max(1, usable):.1%}"
     groups = [
         dict(subgroup=k, images=", ".join(f"{g} {n}" for g, n in v.items())) for k, v in found["subgroups"].items()
     ]
-    d = found["near_duplicates"]
-    twins = (
-        f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both"
-    )
-    return "\n\n".join(p for p in (head, table(classes), table(groups), table(reasons), twins) if p)
+    left = _left(found["quarantine"], found["reasons"], "quarantined_for")
+    harmless = _left(found["aside"], found["aside_reasons"], "set_aside_as")
+    parts = (head, table(classes), table(groups), table(left), table(harmless), *_remarks(found))
+    return "\n\n".join(p for p in parts if p)
+
+# %% ../../nbs/cli/02_data.ipynb #351fdda2
+MOST = 6  # notes on the screen
+
+
+def _remarks(
+    found: dict[str, Any],  # from `describe_folder`
+) -> list[str]:  # one for each paragraph
+    "What is said in sentences."
+    d, n = found["near_duplicates"], len(found["notes"])
+    others = ", ".join(f"{n} {s}" for s, n in found["not_counted"].items())
+    notes = [f"- {note}" for note in found["notes"][:MOST]] + [f"- {n - MOST} more notes: --json"] * (n > MOST)
+    return [
+        f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both",
+        f"not counted: {others}" if others else "",
+        "\n".join(notes),
+        "\n".join(f"? {q}" for q in found["questions"]),
+    ]
+
+
+def _left(
+    entries: list[dict[str, Any]],  # path, image_id, reason, detail
+    reasons: dict[str, int],  # how many of each
+    title: str,  # of the first column
+) -> list[dict[str, Any]]:  # rows of a table
+    "Why files are left out, three examples each."
+    rows = []
+    for reason, n in reasons.items():
+        some = [e for e in entries if e["reason"] == reason][:3]
+        names = ", ".join(Path(e["path"]).name or str(e["image_id"]) for e in some)
+        rows.append({title: reason, "files": n, "for example": f"{names}: {some[0]['detail']}"})
+    return rows
+
+# %% ../../nbs/cli/02_data.ipynb #ca8f2344
+def write_report(
+    page: Path,
+    found: dict[str, Any],  # from `describe_folder`
+    taxonomy: Taxonomy = HAM10000,
+) -> None:
+    "Write what a folder holds as one self-contained HTML page."
+    from jinja2 import Template
+
+    odd = [e for e in (*found["quarantine"], *found["aside"]) if e["path"]]
+    few = {r: [e for e in odd if e["reason"] == r][:SHOWN] for r in {**found["reasons"], **found["aside_reasons"]}}
+    sheets = {r: _sheet(entries) for r, entries in few.items() if entries}
+    pages = Template(_PAGE, autoescape=True)
+    with atomic(page) as half:
+        half.write_text(pages.render(f=found, taxonomy=taxonomy, sheets=sheets, shown=SHOWN), encoding="utf-8")
+
+
+def _sheet(
+    entries: list[dict[str, Any]],  # path, image_id, reason, detail
+) -> list[dict[str, str]]:  # name, detail, and the picture as a data URL; "" where it cannot be drawn
+    "Small pictures of some entries."
+    from skin_lesion_mlops.data.pictures import BadImage, encode_jpeg, open_image
+
+    out = []
+    for e in entries:
+        try:
+            small = open_image(e["path"])
+            small.thumbnail((120, 120))
+            url = "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(small, 75)).decode()
+        except (BadImage, OSError):
+            url = ""
+        out.append(dict(name=Path(e["path"]).name, detail=str(e["detail"]), url=url))
+    return out
+
+# %% ../../nbs/cli/02_data.ipynb #8fccfe58
+SHOWN = 12  # pictures for each reason
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ f.folder }}</title>
+<style>body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
+table{border-collapse:collapse;margin:.6rem 0 1.4rem}td,th{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top}
+td.n{text-align:right}h2{margin-top:2rem;font-size:1.15rem}.sheet{display:flex;flex-wrap:wrap;gap:.8rem}
+figure{margin:0;width:124px;font-size:11px;overflow-wrap:anywhere}.none{width:120px;height:80px;background:#eee;color:#777;
+display:flex;align-items:center;justify-content:center}li{margin:.3rem 0}.muted{color:#666}</style>
+<h1>{{ f.folder }}</h1>
+<p>{{ f.source }}, read with the classes of {{ f.taxonomy }}: <b>{{ f.usable }} images are usable</b>, {{ f.quarantined }}
+quarantined ({{ "%.1f" | format(100 * f.share) }} %), {{ f.set_aside }} set aside.</p>
+{% if f.questions %}<h2>To be decided</h2><ul>{% for q in f.questions %}<li>{{ q }}</li>{% endfor %}</ul>{% endif %}
+<h2>Diagnoses</h2><table><tr><th>class<th>name<th>images<th>lesions</tr>
+{% for d in taxonomy.classes %}{% set c = f.classes.get(d.code, {}) %}<tr><td>{{ d.code }}<td>{{ d.name }}
+<td class="n">{{ c.get("images", 0) }}<td class="n">{{ c.get("lesions", 0) }}</tr>{% endfor %}</table>
+<table>{% for k, v in f.subgroups.items() %}<tr><th>{{ k }}<td>{% for g, n in v.items() %}{{ g }} {{ n }}
+{{- ", " if not loop.last }}{% endfor %}</tr>{% endfor %}</table>
+<p>{{ f.near_duplicates.pairs }} pairs of near-duplicates, {{ f.near_duplicates.across_lesions }} of them filed under two
+lesions.</p>
+{% for title, why in (("In quarantine", f.reasons), ("Set aside, nothing to mend", f.aside_reasons)) if why %}
+<h2>{{ title }}</h2>{% for reason, n in why.items() %}<h3>{{ reason }}: {{ n }}</h3><div class="sheet">
+{% for p in sheets.get(reason, []) %}<figure>{% if p.url %}<img src="{{ p.url }}" alt="">{% else %}<div class="none">no picture</div>
+{% endif %}<b>{{ p.name }}</b><br>{{ p.detail }}</figure>{% endfor %}</div>
+{% if n > shown %}<p class="muted">{{ n - shown }} more: --json lists them all.</p>{% endif %}{% endfor %}{% endfor %}
+{% if f.notes or f.not_counted %}<h2>Notes</h2><ul>{% for n in f.notes %}<li>{{ n }}</li>{% endfor %}
+{% for s, n in f.not_counted.items() %}<li>not counted: {{ n }} {{ s }}</li>{% endfor %}</ul>{% endif %}
+<h2>Tables</h2><table>{% for t in f.tables if t.columns or t.note %}<tr><td>{{ t.name }}<td>{{ t.use or "passed over" }}
+<td>{{ t.note or t["columns"][:12] | join(", ") }}</tr>{% endfor %}</table></html>
+"""
 
 # %% ../../nbs/cli/02_data.ipynb #fcc074ab
 Share = Annotated[float, typer.Option(metavar="SHARE", min=0, max=1, help="exit with status 1 above; a run would stop")]
 Workers = Annotated[int, typer.Option("--workers", metavar="N", min=0, help="processes; 0 = one per core")]
+Classes = Annotated[str, typer.Option("--classes", metavar="NAME", help="table of classes: a built-in one, or a file")]
+Report = Annotated[
+    Optional[Path], typer.Option("--report", metavar="FILE", help="write it as a page, with pictures of what is odd")
+]
 
 
 @data.command("check", epilog=example("skin-lesion data check HAM10000", "skin-lesion data check HAM10000 --json"))
@@ -83,15 +237,23 @@ def data_check(
     folder: Folder,
     max_quarantine_share: Share = 0.05,  # of the files
     workers: Workers = 0,
+    classes: Classes = HAM10000.name,
+    report: Report = None,
     as_json: Json = False,
 ) -> None:
     "Say which images would be used, and why others would not."
+    taxonomy = read_taxonomy(classes)
     with on_stderr(True):
-        found = describe_folder(folder, workers)
-    print_json(found) if as_json else print(folder_summary(found))
-    if found["quarantined"] > max_quarantine_share * found["files"]:
+        found = describe_folder(folder, workers, taxonomy)
+        if report:
+            write_report(report, found, taxonomy)
+    print_json(found) if as_json else print(folder_summary(found, taxonomy))
+    if not found["usable"]:
+        raise SkinLesionError(f"nothing of {folder} can be used", found["questions"][0])
+    if found["share"] > max_quarantine_share:
+        counted = found["usable"] + found["quarantined"]
         raise SkinLesionError(
-            f"{found['quarantined']} of {found['files']} files cannot be used, more than {max_quarantine_share:.0%}",
+            f"{found['quarantined']} of {counted} files cannot be used, more than {max_quarantine_share:.0%}",
             "mend them, or allow more: --max-quarantine-share here, -p MaxQuarantineShare=... for a run",
         )
 

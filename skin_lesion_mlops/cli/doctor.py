@@ -36,7 +36,7 @@ def memory_gb(
 ) -> float:
     "What this process may use."
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    own = limit.read_text().strip() if limit.exists() else "max"
+    own = limit.read_text(encoding="utf-8").strip() if limit.exists() else "max"
     return min(whole, int(own) if own.isdigit() else whole) / 1e9
 
 

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -126,8 +128,24 @@ _REMEDIES = {  # a class of botocore's, or a code of AWS's -> what to do
 }
 
 
-def explain(error: Exception) -> SkinLesionError:
-    "An error of AWS's, with what can be done about it."
+_AGAIN = "the same command goes on where it stopped"
+_SYSTEM = {  # error of the system -> what to do
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), f"make room on that disk, or give another --home; {_AGAIN}"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM), "allow it, or use a folder that you may write to, e.g. another --home"
+    ),
+    errno.EROFS: "that disk can only be read: use another --home",
+    errno.EIO: f"look whether the disk is sound; {_AGAIN}",
+}
+
+
+def explain(error: Exception) -> SkinLesionError | None:  # None where nobody knows
+    "An error of AWS's or of the system's, with what can be done about it."
+    if isinstance(error, OSError) and error.errno in _SYSTEM:
+        place = f": {error.filename}" if error.filename else ""
+        return SkinLesionError(f"{error.strerror}{place}", _SYSTEM[error.errno])
+    if not type(error).__module__.startswith("botocore"):
+        return None
     response = getattr(error, "response", None) or {}
     code = response.get("Error", {}).get("Code", type(error).__name__)
     default = "check the network, the region and AWS's health page" if not response else "see `--debug` for the details"
@@ -159,10 +177,10 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as e:
-            ours = isinstance(e, SkinLesionError)
-            if ctx.find_root().params.get("debug") or not (ours or type(e).__module__.startswith("botocore")):
+            told = e if isinstance(e, SkinLesionError) else explain(e)
+            if told is None or ctx.find_root().params.get("debug"):
                 raise
-            typer.echo(f"error: {e if ours else explain(e)}", err=True)
+            typer.echo(f"error: {told}", err=True)
             raise typer.Exit(getattr(e, "status", ERROR)) from None
         except KeyboardInterrupt:
             typer.echo("interrupted", err=True)
@@ -251,4 +269,20 @@ def read_pairs(
             raise typer.BadParameter(f"{name}={text!r} is not of type {kind}") from None
         if (allowed := schema[name].get("EnumValues")) and values[name] not in allowed:
             raise typer.BadParameter(f"{name}={text!r}: use one of {', '.join(map(str, allowed))}")
+        if complaint := _outside(name, values[name]):
+            raise typer.BadParameter(complaint)
     return values
+
+
+def _outside(
+    name: str,  # of a parameter
+    value: Any,
+) -> str:  # a sentence; "" where the value can be meant
+    "Is a number outside its range?"
+    from skin_lesion_mlops.pipeline.definition import RANGES
+
+    low, high = RANGES.get(name, (-math.inf, math.inf))
+    if isinstance(value, str) or low <= value <= high:
+        return ""
+    percent = f"; {value:g} % is {value / 100:g}" if high == 1 < value <= 100 else ""
+    return f"{name}={value:g} is not between {low:g} and {high:g}{percent}"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import SkinLesionError, hash_file, progress, read_json, write_json
-from .sources import find_images, read_table
+from .folders import list_folder
+from .tables import read_table
 
 # %% auto #0
 __all__ = ['SOURCES', 'CHECKSUMS', 'PARTIAL', 'Source', 'write_checksums', 'damaged', 'fetch']
@@ -137,8 +138,8 @@ def _fetch_isic(
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise _failure(source, done.stderr)
-    wanted = set(read_table(out / "metadata.csv")["isic_id"])
-    missing = sorted(wanted - set(find_images(out)))
+    wanted = set(read_table(out / "metadata.csv").rows["isic_id"])
+    missing = sorted(wanted - {p.stem for p in list_folder(out).pictures})
     if missing:
         raise SkinLesionError(
             f"{len(missing)} of {len(wanted)} images did not arrive, e.g. {missing[0]}", "run the same command again"

@@ -145,8 +145,8 @@ def decode_image(
             raise
         except UnidentifiedImageError:
             raise _unread(_first(source)) from None
-        except Image.DecompressionBombError as e:
-            raise BadImage("too_large", str(e)) from None
+        except Image.DecompressionBombError:
+            raise BadImage("too_large", f"far over {max_pixels:,} pixels") from None
         except Exception as e:  # decoders raise OSError, SyntaxError, struct.error, zlib.error ...
             raise BadImage("truncated", f"the file breaks off or is damaged ({type(e).__name__})") from None
 
@@ -229,7 +229,7 @@ def oriented_signs(
     signs[:, 0, 0] = 0
     flips = [(v, h) for v in (1, _ODD[:, None]) for h in (1, _ODD[None, :])]
     turned = [s * v * h for s in (signs, signs.transpose(0, 2, 1)) for v, h in flips]
-    return [np.ascontiguousarray(s.reshape(len(signs), -1)) for s in turned]
+    return [np.ascontiguousarray(s.reshape(len(signs), _KEEP**2)) for s in turned]
 
 # %% ../../nbs/data/00_pictures.ipynb #5d17a275
 NEAR = 35  # of 255 signs; hashes within it show the same picture: on HAM10000 copies, and almost nothing else

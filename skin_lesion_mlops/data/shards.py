@@ -162,7 +162,7 @@ def _write_parts(
 
     keep = [c for c in (*SCHEMA, "group", "sha256") if c in rows]
     index = out / f".{Files.INDEX}.part"
-    with open(index, "w", newline="") as f:
+    with open(index, "w", newline="", encoding="utf-8") as f:
         head = pd.DataFrame(columns=[*keep, "label", "shard", "row", *STATISTICS])
         head.to_csv(f, index=False)
         results = run_ordered(pool, chunks())

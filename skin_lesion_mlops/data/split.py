@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Iterable
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import pandas as pd
 from ..core import CLASSES, DEFAULT_SEED, SPLITS
 
 # %% auto #0
-__all__ = ['SHARES', 'assign_groups', 'split', 'class_balance']
+__all__ = ['SHARES', 'assign_groups', 'split', 'class_balance', 'absent_classes']
 
 # %% ../../nbs/data/07_split.ipynb #51d5f45c
 def assign_groups(
@@ -68,3 +69,13 @@ def class_balance(
     "Class balance of a split; a class with no test image is one that evaluation cannot judge."
     counts = pd.crosstab(rows["dx"], rows["split"]).reindex(index=list(CLASSES), columns=list(SPLITS), fill_value=0)
     return counts.assign(test_share=(counts["test"] / counts.sum(axis=1)).round(3))
+
+# %% ../../nbs/data/07_split.ipynb #a344237a
+def absent_classes(
+    shown: Iterable[str],  # diagnoses of the training images
+    classes: Iterable[str],  # that are to be told apart
+) -> str:  # a sentence; "" where every class is there
+    "Say which classes no training image shows."
+    there = set(shown)
+    absent = [c for c in classes if c not in there]
+    return f"no training image shows {', '.join(absent)}" if absent else ""

@@ -213,7 +213,7 @@ def main(
         print(f"error: {reason}", file=sys.stderr, flush=True)
         failure = ml_dir("output", "failure")
         failure.parent.mkdir(parents=True, exist_ok=True)
-        failure.write_text(reason[:1024])  # SageMaker shows this much
+        failure.write_text(reason[:1024], encoding="utf-8")  # SageMaker shows this much
         return 1
     finally:
         if dist.is_initialized():

@@ -486,7 +486,7 @@ def write_finding(
     )
     quarantine.to_csv(folder / Files.QUARANTINE, index=False)
     lines = metric_lines(finding.metrics, endpoint, at)
-    (folder / Files.CLOUDWATCH).write_text("".join(json.dumps(x) + "\n" for x in lines))
+    (folder / Files.CLOUDWATCH).write_text("".join(json.dumps(x) + "\n" for x in lines), encoding="utf-8")
     return folder
 
 # %% ../../nbs/monitor/00_captures.ipynb #aac84c0d

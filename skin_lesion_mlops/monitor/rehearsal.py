@@ -14,7 +14,8 @@ import pandas as pd
 from PIL import Image
 
 from ..core import DEFAULT_SEED
-from ..data.check import check, near_duplicates
+from ..data.check import check
+from ..data.duplicates import near_duplicates
 from ..data.shards import Shards, write_dataset
 from ..data.split import assign_groups, split
 from ..data.statistics import write_baseline

@@ -180,7 +180,7 @@ def _source(
 ) -> str:
     "The Python in a file; a notebook's magics are left out."
     if file.suffix == ".py":
-        return file.read_text(errors="replace")
+        return file.read_text(errors="replace", encoding="utf-8")
     cells = ["".join(c["source"]) for c in read_json(file)["cells"] if c["cell_type"] == "code"]
     return "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for c in cells for line in c.splitlines())
 
@@ -220,7 +220,9 @@ def _meaning_at(
         cells = read_json(file)["cells"]
         return hash_text(*(c["cell_type"] + "".join(c["source"]) for c in cells))
     try:
-        return hash_text(ast.dump(ast.parse(file.read_text())) if file.suffix == ".py" else hash_file(file))
+        return hash_text(
+            ast.dump(ast.parse(file.read_text(encoding="utf-8"))) if file.suffix == ".py" else hash_file(file)
+        )
     except (SyntaxError, ValueError):
         return hash_file(file)
 

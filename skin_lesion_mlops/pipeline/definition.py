@@ -16,8 +16,8 @@ from typing import Any, Iterator
 from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
 # %% auto #0
-__all__ = ['PIPELINE', 'PARAMETERS', 'TRAINING', 'ALLOWED', 'RECIPES', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE', 'recipe',
-           'build_definition', 'to_json', 'definition', 'references']
+__all__ = ['PIPELINE', 'PARAMETERS', 'TRAINING', 'ALLOWED', 'RANGES', 'RECIPES', 'SPLIT_OUTPUTS', 'HYPERPARAMETERS', 'GATE',
+           'recipe', 'build_definition', 'to_json', 'definition', 'references']
 
 # %% ../../nbs/pipeline/01_definition.ipynb #b3e51558
 PIPELINE = "skin-lesion-training"
@@ -50,6 +50,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "MaxQuarantineShare": (0.05, "stop when more than this share of the images cannot be used"),
     # the gate
     **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
+    "MalignantShare": (0.0, "share of malignant lesions in practice, for the workload; 0 = as in the test set"),
     "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
     "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
     "ChampionStandardError": (0.0, "standard error of that"),
@@ -90,6 +91,28 @@ ALLOWED = {
     "Augment": ["none", "flips", "standard", "strong"],
     "Metadata": ["none", "patient"],
     "Freeze": ["none", "backbone"],
+}
+
+# %% ../../nbs/pipeline/01_definition.ipynb #d7476f87
+RANGES: dict[str, tuple[float, float]] = {  # the lowest and the highest value that can be meant
+    "VolumeSizeGB": (1, 16_384),
+    "Seed": (0, 2**32 - 1),
+    "ImageSize": (8, 2048),
+    "MaxQuarantineShare": (0, 1),
+    "Epochs": (1, 10_000),
+    "BatchSize": (1, 4096),
+    "LearningRate": (1e-8, 10),
+    "WeightDecay": (0, 1),
+    "LabelSmoothing": (0, 0.9),
+    "Patience": (0, 10_000),
+    "Mixup": (0, 10),
+    "Ema": (0, 0.99999),
+    "Clip": (0, 1e6),
+    "Folds": (1, 20),
+    "Views": (1, 8),
+    **{f.parameter: (min(0.0, f.off), 1.0) for f in GUARDS.values()},
+    "ChampionBalancedAccuracy": (0, 1),
+    "ChampionStandardError": (0, 1),
 }
 
 # %% ../../nbs/pipeline/01_definition.ipynb #f405a7c6
@@ -353,6 +376,7 @@ def _evaluate(
         champion_version="ChampionVersion",
         champion_balanced_accuracy="ChampionBalancedAccuracy",
         champion_standard_error="ChampionStandardError",
+        malignant_share="MalignantShare",
         code_version="CodeVersion",
         seed="Seed",
     )

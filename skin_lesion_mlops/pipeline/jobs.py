@@ -324,8 +324,10 @@ SCRIPTS = (".py", ".sh", ".bash", ".R", ".r")
 def _rewrite_scripts(job: Job) -> None:
     "Where /opt/ml cannot be had: let the job's own copies of scripts name its folder instead."
     for name, _ in files_below(job.ml):
-        if name.endswith(SCRIPTS) and "/opt/ml" in (text := (job.ml / name).read_text(errors="surrogateescape")):
-            (job.ml / name).write_text(_rewrite(text, job), errors="surrogateescape")
+        if name.endswith(SCRIPTS) and "/opt/ml" in (
+            text := (job.ml / name).read_text(errors="surrogateescape", encoding="utf-8")
+        ):
+            (job.ml / name).write_text(_rewrite(text, job), errors="surrogateescape", encoding="utf-8")
 
 # %% ../../nbs/pipeline/07_jobs.ipynb #aa8aabf1
 def command_of(
@@ -409,6 +411,7 @@ def environment_of(job: Job) -> dict[str, str]:
         PATH=os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)]),
         PYTHONPATH=os.pathsep.join([*code, here, *filter(None, [env.get("PYTHONPATH")])]),
         PYTHONUNBUFFERED="1",
+        PYTHONUTF8="1",  # whatever the locale of this machine
         TQDM_MININTERVAL="0.5",  # the runner draws the bars, and needs to hear of them
         PIP_NO_INDEX="1",  # a job that would install something for itself finds what is there, and nothing else
         PIP_DRY_RUN="1",

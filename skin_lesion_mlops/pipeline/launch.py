@@ -10,12 +10,13 @@ import ast
 import json
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, Sequence
 
-from ..core import Files, SkinLesionError, hash_tree, ml_dir, receipt
+from ..core import Files, SkinLesionError, hash_tree, ml_dir, receipt, write_json
 
 # %% auto #0
 __all__ = ['Parameter', 'parameters_of', 'read_parameters', 'steps_dir', 'as_page', 'launch', 'main']
@@ -35,7 +36,7 @@ def parameters_of(
     notebook: str | Path,  # a step notebook
 ) -> dict[str, Parameter]:  # name -> parameter, in the notebook's order
     "Read the schema of a step from its `parameters` cell."
-    cells = [c for c in json.loads(Path(notebook).read_text())["cells"] if "parameters" in _tags(c)]
+    cells = [c for c in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"] if "parameters" in _tags(c)]
     if len(cells) != 1:
         raise SkinLesionError(f"{notebook} has {len(cells)} cells tagged `parameters`", "tag exactly one cell so")
     source = "".join(cells[0]["source"])
@@ -102,14 +103,30 @@ def _hashes(
 
 
 @contextmanager
-def _pictures_inline() -> Iterator[None]:
-    "Let the kernel, which inherits the environment, draw into the notebook whatever MPLBACKEND asks of this process."
-    before = os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ["MPLBACKEND"] = before
+def _own_kernel() -> Iterator[None]:
+    "Let `python3` be this Python, reading and writing UTF-8, and drawing into the notebook whatever MPLBACKEND asks."
+    names = ("MPLBACKEND", "JUPYTER_PATH", "PYTHONUTF8")
+    before = {n: os.environ.get(n) for n in names}
+    with TemporaryDirectory() as folder:
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        write_json(
+            Path(folder, "kernels", "python3", "kernel.json"),
+            dict(argv=argv, display_name="Python 3", language="python"),
+        )
+        paths = os.pathsep.join(filter(None, (folder, before["JUPYTER_PATH"])))
+        try:
+            _set(dict(MPLBACKEND=None, JUPYTER_PATH=paths, PYTHONUTF8="1"))
+            yield
+        finally:
+            _set(before)
+
+
+def _set(
+    environment: dict[str, str | None],  # name -> value, or None for "not set"
+) -> None:
+    "Change environment variables, for this process and what it starts."
+    for name, value in environment.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 # %% ../../nbs/pipeline/00_launch.ipynb #8cbcb031
 def as_page(
@@ -124,7 +141,7 @@ def as_page(
     exporter.embed_images = True
     html, _ = exporter.from_filename(str(executed))
     page = Path(executed).with_suffix(".html")
-    page.write_text(html)
+    page.write_text(html, encoding="utf-8")
     return page
 
 # %% ../../nbs/pipeline/00_launch.ipynb #218452d1
@@ -144,7 +161,7 @@ def launch(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     executed = out / path.name
-    with receipt(out / Files.RECEIPT, path.stem, used, _hashes(used, "input_")) as r, _pictures_inline():
+    with receipt(out / Files.RECEIPT, path.stem, used, _hashes(used, "input_")) as r, _own_kernel():
         try:
             pm.execute_notebook(
                 str(path), str(executed), values, kernel_name="python3", language="python", cwd=str(out)
@@ -173,10 +190,11 @@ def main(
         os.environ.setdefault("TQDM_MININTERVAL", "60")  # in a log, papermill's bar is one line a minute
     try:
         launch(args.step, args.out, dict(args.p))
-    except SkinLesionError as e:
+    except (SkinLesionError, OSError) as e:
         print(f"{args.step} failed: {e}", file=sys.stderr)
-        if ml_dir("output").is_dir():
-            ml_dir("output", "message").write_text(f"{args.step}: {e}"[:1024])  # shown as the job's ExitMessage
+        with suppress(OSError):  # a full disk has no room for this either
+            if ml_dir("output").is_dir():  # shown as the job's ExitMessage
+                ml_dir("output", "message").write_text(f"{args.step}: {e}"[:1024], encoding="utf-8")
         return 1
     return 0
 

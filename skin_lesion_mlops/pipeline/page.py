@@ -225,17 +225,17 @@ def _curves(run: Run) -> str:  # SVG; empty when nothing was trained for more th
     logs = [log for s in run.steps if s.type == "Training" if (log := evidence(run, s).get("log"))]
     if not logs:
         return ""
-    found = curves(logs[0].read_text(errors="replace"))
+    found = curves(logs[0].read_text(errors="replace", encoding="utf-8"))
     loss = {n: found[n] for n in ("train_loss", "validation_loss") if found[n]}
     accuracy = {n: found[n] for n in ("validation_balanced_accuracy",) if found[n]}
     if max(map(len, [*loss.values(), *accuracy.values()]), default=0) < 2:
         return ""
     kept, mark = logs[0].with_name("curves.svg"), f"<!-- {hash_text(repr([loss, accuracy]))} -->\n"
-    if kept.exists() and (before := kept.read_text()).startswith(mark):
+    if kept.exists() and (before := kept.read_text(encoding="utf-8")).startswith(mark):
         return before
     parts = [plot("loss", loss) if loss else "", plot("balanced accuracy", accuracy, 1.0) if accuracy else ""]
     with atomic(kept) as half:
-        half.write_text(mark + "".join(parts))
+        half.write_text(mark + "".join(parts), encoding="utf-8")
     return mark + "".join(parts)
 
 # %% ../../nbs/pipeline/11_page.ipynb #ffcf011e

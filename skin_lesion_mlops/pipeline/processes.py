@@ -195,7 +195,7 @@ def run_process(
                 with _uninterrupted():
                     processes.append(_start(host, log, lock))
                     with atomic(job.folder / "pid") as half:
-                        half.write_text("\n".join(str(p.pid) for p in processes))
+                        half.write_text("\n".join(str(p.pid) for p in processes), encoding="utf-8")
             status = _wait(processes, job, watch, halt)
             stop(processes, grace if job.late else 0.0)
             return status
@@ -226,7 +226,9 @@ def end_orphan(
         lock.close()
         return False
     noted = folder / "pid"
-    groups = [int(g) for g in noted.read_text().split()] if noted.exists() else []  # none: killed as it started it
+    groups = (
+        [int(g) for g in noted.read_text(encoding="utf-8").split()] if noted.exists() else []
+    )  # none: killed as it started it
     for sign in (signal.SIGTERM, signal.SIGKILL):
         for group in groups:
             _signal(group, sign)
@@ -252,13 +254,17 @@ def reason_of(
     for host in hosts(job):
         for name in ("failure", "message"):
             file = host.ml / "output" / name
-            if file.is_file() and not file.is_symlink() and (text := file.read_text(errors="replace").strip()):
+            if (
+                file.is_file()
+                and not file.is_symlink()
+                and (text := file.read_text(errors="replace", encoding="utf-8").strip())
+            ):
                 return f"AlgorithmError: {text}"[:1024]
     if status == -signal.SIGKILL:
         return "AlgorithmError: the process was killed (signal 9); most often that is a lack of memory"
     if status < 0:
         return f"InternalServerError: the process was ended by {signal.Signals(-status).name}"
-    said = [x for x in re.split(r"[\r\n]+", job.log.read_text(errors="replace")) if x.strip()]
+    said = [x for x in re.split(r"[\r\n]+", job.log.read_text(errors="replace", encoding="utf-8")) if x.strip()]
     plain = [x for x in said if not x.startswith((" ", "Traceback"))] or said  # of a traceback, what was raised
     return f"AlgorithmError: exit code {status}: {' | '.join(plain[-2:])}"[:1024]
 

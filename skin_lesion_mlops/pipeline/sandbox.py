@@ -61,7 +61,7 @@ def _enter() -> None:  # raises `OSError` where that is not allowed
     except PermissionError:
         _call("unshare", _NEWNS | _NEWUSER)
         for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-            with open(f"/proc/self/{name}", "w") as f:
+            with open(f"/proc/self/{name}", "w", encoding="utf-8") as f:
                 f.write(text)
     _mount("", "/", flags=_REC | _PRIVATE)
 
@@ -80,7 +80,7 @@ def _make_room() -> None:
         if is_folder:
             os.mkdir(f"/opt/{name}")
         else:
-            open(f"/opt/{name}", "w").close()
+            open(f"/opt/{name}", "w", encoding="utf-8").close()
         _mount(f"{before}/{name}", f"/opt/{name}", flags=_BIND | _REC)
     os.mkdir("/opt/ml")
 
@@ -126,7 +126,7 @@ def main(
     *command: str,  # the job's
 ) -> None:
     "Arrange a place, and become the job."
-    with open(spec) as f:
+    with open(spec, encoding="utf-8") as f:
         x = json.load(f)
     arrange(x)
     os.chdir(x["cwd"])
@@ -178,7 +178,7 @@ def _tried(home: str) -> str:
             os.mkdir(f"{t}/{name}")
         view = dict(source=f"{t}/source", at="/opt/ml/in", upper=f"{t}/upper", work=f"{t}/work")
         spec = dict(folder=t, ml=f"{t}/ml", views=[view], binds=[], protect=[home], cwd=t)
-        with open(f"{t}/spec.json", "w") as f:
+        with open(f"{t}/spec.json", "w", encoding="utf-8") as f:
             json.dump(spec, f)
         tries = "test -d /opt/ml/in || exit 9; (: > /opt/ml/in/x) 2>/dev/null && echo overlay || echo bind"
         command = wrapped(f"{t}/spec.json", ["/bin/sh", "-c", tries])

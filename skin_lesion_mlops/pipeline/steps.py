@@ -288,7 +288,7 @@ def _final_metrics(
     job: Job,  # a training job that has ended
 ) -> dict[str, dict[str, Any]]:
     "The last value of each metric in a job's log."
-    log = job.log.read_text(errors="replace")
+    log = job.log.read_text(errors="replace", encoding="utf-8")
     found = {}
     for m in job.arguments["AlgorithmSpecification"].get("MetricDefinitions") or []:
         try:

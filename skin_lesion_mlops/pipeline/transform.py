@@ -279,7 +279,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SkinLesionError as e:
         print(e, file=sys.stderr)
         if not words and ml_dir("output").is_dir():
-            ml_dir("output", "failure").write_text(str(e))
+            ml_dir("output", "failure").write_text(str(e), encoding="utf-8")
         return 1
     return 0
 
