@@ -35,6 +35,6 @@ say "workflows (actionlint, zizmor)"
 (cd .. && PATH="$tools/bin:$PATH" actionlint)
 "$tools/bin/zizmor" --offline --quiet --no-progress ../.github
 
-# The plan of each example: contracts, tf-nag (a second scanner), parliament (the policies).
+# The plan of each example, and GitHub's roles: contracts, tf-nag (a second scanner), parliament (the policies).
 say "plans (pytest, tf-nag, parliament)"
-cd .. && PATH="$PATH:$tools/bin" python -m pytest -q tests/test_infra.py -m "not slow"
+cd .. && PATH="$PATH:$tools/bin" python -m pytest -q tests/test_infra.py tests/test_bootstrap.py -m "not slow"

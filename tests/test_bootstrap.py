@@ -197,9 +197,11 @@ def test_policies_fit_and_parliament_knows_every_action(made):
             lint = lint or tool("parliament")
             done = subprocess.run([lint, "--json", "--string", json.dumps(policy)], capture_output=True, text=True)
             issues = [f for f in map(json.loads, done.stdout.splitlines()) if f["issue"] not in JUDGED]
-            assert not [f for f in issues if "kms:ResourceAliases" not in str(f["detail"])], (name, issues)
+            assert not [f for f in issues if not any(k in str(f["detail"]) for k in UNKNOWN)], (name, issues)
 
 
+# What AWS's reference has and parliament has not: a condition of KMS, and listeners of an application's load balancer
+UNKNOWN = ("kms:ResourceAliases", "listener/net/")
 JUDGED = {
     "RESOURCE_STAR",  # settings are read everywhere; what is written is judged above
     "RESOURCE_POLICY_PRIVILEGE_ESCALATION",  # who sets a bucket's policy can reach what is in it

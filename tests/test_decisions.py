@@ -133,7 +133,7 @@ def test_a_site_is_fitted_and_served_on_one_scale():
     bundle = dict(temperature=2.0, prior=home.tolist(), weights_hash="w", thresholds=dict(malignant=0.2))
     fitting = transfer.divide(y, np.arange(len(y)) // 1, 0.5)
     facts = recalibrate(logits[fitting], y[fitting], None, bundle)
-    profile = dict(version=1, site="x", weights_hash="w", images=1, lesions=1, data_hash="d", **facts)
+    profile = dict(version=1, site="x", weights_hash="w", untold=None, images=1, lesions=1, data_hash="d", **facts)
     there = with_profile(bundle, json.loads(json.dumps(profile)))
     truth = evidence + np.log(away)
     truth = np.exp(truth - truth.max(1, keepdims=True))

@@ -953,3 +953,81 @@ def test_a_guard_that_accuracy_knows_nothing_of_decides_as_well(home, data, lesi
     assert page.count(">off<") == 6, "three guards are off: no threshold, and nothing passed"
     if not registered:
         assert r.reason.endswith("malignant sensitivity 0.9120 is below 0.9121.") and r.reason[16:] in page
+
+
+# ---- broken records, clocks, equal steps ---------------------------------------------------------------------------
+
+
+def test_one_bad_record_spoils_only_itself(home):
+    d = definition(processing("A"))
+    first, _ = run(d, home)
+    for entry in (home / "cache" / "steps").glob("*.json"):
+        entry.write_text('{"run": "x"}')
+    second, _ = run(d, home)
+    assert second.status == "Succeeded" and not second.step("A").cached
+    (second.folder / "run.json").write_text('{"id":')
+    told = []
+    assert [r.id for r in list_runs(home, say=told.append)] == [first.id] and second.id in told[0]
+    assert load_run(home).id == first.id
+    with pytest.raises(SkinLesionError, match="run.json"):
+        load_run(home, second.id)
+    third, _ = run(d, home)
+    assert third.step("A").cached == second.id and third.id > second.id
+
+
+def test_equal_steps_are_two_executions(home, tmp_path):
+    code = (
+        f"import os, time; open({str(tmp_path / 'n')!r}, 'a').write('x'); "
+        "open(os.environ['SM_MODEL_DIR'] + '/m', 'w').write(str(time.time_ns()))"
+    )
+    one, two = training(code), dict(training(code), Name="Again", DependsOn=["Train"])
+    for s in (one, two):
+        del s["CacheConfig"]
+    r, _ = run(definition(one, two), home)
+    assert r.status == "Succeeded" and (tmp_path / "n").read_text() == "xx"
+    assert r.step("Train").outputs != r.step("Again").outputs
+
+
+def test_the_latest_run_is_the_last_whatever_the_clock_says(home, monkeypatch):
+    d, ids = definition(processing("A")), []
+    for zone, ahead in (("Asia/Tokyo", 0), ("America/New_York", 0), ("UTC", -86400)):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        monkeypatch.setattr("skin_lesion_mlops.pipeline.runs.time.time", lambda now=time.time, d=ahead: now() + d)
+        ids.append(run(d, home)[0].id)
+        monkeypatch.undo()
+    time.tzset()
+    assert ids == sorted(ids) and load_run(home).id == ids[-1]
+
+
+def test_a_full_disk_stops_the_run_and_the_same_command_continues_it(home, monkeypatch):
+    import errno
+
+    d = definition(processing("A"), processing("B", DependsOn=["A"]))
+    real = steps.remember
+
+    def full(file, where, entry):
+        if entry["step"] == "B":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, where, entry)
+
+    monkeypatch.setattr(steps, "remember", full)
+    r, _ = run(d, home)
+    assert r.status == "Stopped" and "No space left" in r.reason and load_run(home).status == "Stopped"
+    monkeypatch.setattr(steps, "remember", real)
+    again, _ = run(d, home)
+    assert again.id == r.id and again.status == "Succeeded" and again.step("A").cached == r.id
+
+
+@pytest.mark.parametrize("uri", [s3("stage", "x"), s3("stage", RUN_ID), s3("stage", text("Name"))])
+def test_a_step_may_read_by_path_what_another_writes(home, uri):
+    a, b = processing("A"), processing("B", inputs=dict(of_a=uri), DependsOn=["A"])
+    a["Arguments"]["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["S3Uri"] = uri
+    r, _ = run(definition(a, b, Name="n"), home)
+    assert r.status == "Succeeded" and "result.json" in written(r, "B")["files"], r.reason
+
+
+def test_a_condition_that_waits_for_its_own_branch_is_an_error(home):
+    c = dict(Type="Equals", LeftValue=result("label", "E"), RightValue="")
+    with pytest.raises(SkinLesionError, match="Gate, E wait for each other"):
+        run(definition(condition([c], [processing("E")])), home)

@@ -29,6 +29,7 @@ from skin_lesion_mlops.cli.options import (
     Home,
     Json,
     Pairs,
+    Recipe,
     create_verbs,
     example,
     on_interrupt,
@@ -145,6 +146,7 @@ STARTED = example("skin-lesion pipeline start -p Epochs=20 --wait")
 @pipeline.command("start", epilog=f"With --wait: {ENDS[0].lower()}{ENDS[1:]}\n\n{STARTED}")
 def pipeline_start(
     pairs: Pairs = None,
+    recipe: Recipe = "",  # a key of `RECIPES`
     wait: Wait = False,
     every: Every = 15,
     region: Region = None,
@@ -152,6 +154,7 @@ def pipeline_start(
     as_json: Json = False,
 ) -> None:
     "Start the pipeline in AWS, by hand."
+    from skin_lesion_mlops.pipeline import definition as authored
     from skin_lesion_mlops.pipeline.registry import SageMakerRegistry, champion
     from skin_lesion_mlops.aws.remote import localised, start
     from skin_lesion_mlops.aws.upload import data_version, read_manifest
@@ -159,7 +162,7 @@ def pipeline_start(
     aws = connect(region)
     known, sm = find_platform(aws, platform), aws("sagemaker")
     defaults = localised(known)
-    given = read_pairs(pairs or [], defaults)
+    given = {**authored.recipe(recipe), **read_pairs(pairs or [], defaults)}
     values = {p["Name"]: p["DefaultValue"] for p in defaults["Parameters"]} | given
     best = champion(SageMakerRegistry(sm, aws("s3")), known["model_package_group"])
     data = data_version(read_manifest(aws("s3"), values["RawBucket"], values["RawPrefix"]))

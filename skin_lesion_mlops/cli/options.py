@@ -25,8 +25,8 @@ from ..core import SkinLesionError, number, without_nan
 
 # %% auto #0
 __all__ = ['ERROR', 'NOT_REGISTERED', 'UNFINISHED', 'INTERRUPTED', 'EXIT_STATUS', 'HOME', 'GROUP', 'IMAGES', 'Home', 'Group',
-           'Json', 'Folder', 'Newest', 'Pairs', 'has_colour', 'paint', 'table', 'print_json', 'on_stderr', 'explain',
-           'Verbs', 'create_verbs', 'example', 'on_interrupt', 'read_pairs']
+           'Json', 'Folder', 'Newest', 'Recipe', 'Pairs', 'has_colour', 'paint', 'table', 'print_json', 'on_stderr',
+           'explain', 'Verbs', 'create_verbs', 'example', 'on_interrupt', 'read_pairs']
 
 # %% ../../nbs/cli/00_options.ipynb #d693294f
 _STYLES = dict.fromkeys(("Succeeded", "Approved", "passed", "ok"), "green")
@@ -225,6 +225,9 @@ Group = Annotated[str, typer.Option("--group", metavar="NAME", help="model packa
 Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, messages on stderr")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help=IMAGES)]
 Newest = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="show the newest N")]
+Recipe = Annotated[
+    str, typer.Option("--recipe", metavar="NAME", help="recommended: what training on HAM10000 showed to pay")
+]
 Pairs = Annotated[
     Optional[List[str]],
     typer.Option(

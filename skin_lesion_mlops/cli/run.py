@@ -25,6 +25,7 @@ from skin_lesion_mlops.cli.options import (
     Json,
     Newest,
     Pairs,
+    Recipe,
     create_verbs,
     example,
     on_stderr,
@@ -47,10 +48,10 @@ from ..model.bundle import ARCHITECTURES
 from ..taxonomy import BUILT_IN, FILE, read_taxonomy
 
 # %% auto #0
-__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Recipe', 'Weights', 'Classes', 'NoCache', 'Definition', 'Jobs', 'Since',
-           'Only', 'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId',
-           'take_weights', 'take_classes', 'code_version', 'fill', 'show_in_store', 'describe_run', 'read_definition',
-           'execute', 'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain']
+__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'Classes', 'NoCache', 'Definition', 'Jobs', 'Since', 'Only',
+           'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights',
+           'take_classes', 'code_version', 'fill', 'show_in_store', 'describe_run', 'read_definition', 'execute',
+           'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain']
 
 # %% ../../nbs/cli/03_run.ipynb #90f7eca6
 def take_weights(
@@ -236,9 +237,6 @@ Arch = Annotated[
 Epochs = Annotated[
     Optional[int],
     typer.Option("--epochs", metavar="N", min=1, help="passes over the training images, at most  [default: 50]"),
-]
-Recipe = Annotated[
-    str, typer.Option("--recipe", metavar="NAME", help="recommended: what training on HAM10000 showed to pay")
 ]
 Weights = Annotated[
     Optional[str],

@@ -340,7 +340,7 @@ def age_band(
 
 # %% ../../nbs/evaluation/02_metrics.ipynb #fed8dc8f
 MINIMUM_LESIONS = 10  # below it a figure is withheld: one lesion would move it by more than ten points
-_SUBGROUP_FIGURES = ("accuracy", "malignant_sensitivity", "malignant_specificity", "auc_malignant")
+_SUBGROUP_FIGURES = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "malignant_specificity", "auc_malignant")
 
 
 def _group_figures(

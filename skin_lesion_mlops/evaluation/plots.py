@@ -212,15 +212,15 @@ def subgroup_table(
     made = []
     for _, g in e.groups.iterrows():
         row = {"by": g.attribute, "group": g.group, "images": g.images, "lesions": g.lesions, "malignant": g.malignant}
-        for name in ("accuracy", "malignant_sensitivity", "malignant_specificity"):
-            label = name.replace("malignant_", "")
+        for name in ("accuracy", "balanced_accuracy", "malignant_sensitivity", "malignant_specificity"):
+            label = name.replace("malignant_", "").replace("_accuracy", "")
             withheld = np.isnan(g[name])
             row[label] = "withheld" if withheld else number(g[name])
             row[f"{label}, 95 %"] = "" if withheld else interval(g[f"{name}_low"], g[f"{name}_high"])
         made.append(row)
     t = pd.DataFrame(made)
     t["by"] = t["by"].where(~t["by"].duplicated(), "")
-    shown = ["accuracy", "sensitivity", "specificity"]
+    shown = ["accuracy", "balanced", "sensitivity", "specificity"]
     look = styled(t, text=["by", "group"], bold=["by"])
     return look.apply(lambda s: [f"color:{GREY}" if v == "withheld" else "font-weight:600" for v in s], subset=shown)
 

@@ -182,6 +182,7 @@ PROFILE = dict(
     temperature="as in the contract, fitted on the site's images",
     prior="share of each class at the site; null where the model records none to move from",
     thresholds="as in the contract, fitted on the site's images",
+    untold="as in the contract, fitted on the site's images",
     images="images that it was fitted on",
     lesions="lesions that these show",
     data_hash="fingerprint of the site's data set",
@@ -201,7 +202,7 @@ def with_profile(
             f"the profile of {profile['site']} was fitted for another model",
             "validate this model there, or serve that one",
         )
-    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "site")}, "untold": None}
+    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "untold", "site")}}
     if profile["prior"] is not None and contract.get("prior") is not None:
         import numpy as np
 

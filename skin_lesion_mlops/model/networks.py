@@ -22,6 +22,7 @@ from skin_lesion_mlops.model.bundle import (
     check_contract,
     open_bundle,
     read_contract,
+    without_patient,
 )
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
 from .ensemble import Ensemble
@@ -309,6 +310,14 @@ class Bundle:
         told = self.contract["metadata"]
         return encode_metadata(told, rows) if told else None
 
+    def threshold(
+        self,
+        patients: np.ndarray | None,  # (n, metadata), from `patients`
+    ) -> float:  # of the malignant rule, for these patients: another one where nothing is known of any
+        "From which probability on a lesion is flagged."
+        told = patients is not None and bool(patients.any())
+        return (self.contract if told else without_patient(self.contract))["thresholds"]["malignant"]
+
     def probabilities(
         self,
         images: np.ndarray,  # (n, size, size, 3), uint8, RGB; may be memory-mapped
@@ -318,14 +327,6 @@ class Bundle:
         "Calibrated probabilities."
         logits, _ = predict(self.model, check_images(images, self.image_size), patients, batch_size)
         return calibrated(logits, patients, self.contract)
-
-    def embeddings(
-        self,
-        images: np.ndarray,
-        batch_size: int = 32,  # images per forward pass
-    ) -> np.ndarray:  # (n, d), float32
-        "The image as a vector, e.g. to look for images that are unlike the training data."
-        return predict(self.first, check_images(images, self.image_size), None, batch_size)[1]
 
 # %% ../../nbs/model/04_networks.ipynb #68f767b1
 def load_bundle(

@@ -113,6 +113,7 @@ RANGES: dict[str, tuple[float, float]] = {  # the lowest and the highest value t
     "Seed": (0, 2**32 - 1),
     "ImageSize": (8, 2048),
     "MaxQuarantineShare": (0, 1),
+    "MalignantShare": (0, 1),
     "Epochs": (1, 10_000),
     "BatchSize": (1, 4096),
     "LearningRate": (1e-8, 10),

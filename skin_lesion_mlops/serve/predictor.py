@@ -346,16 +346,23 @@ def _adapted(
     contract: dict[str, Any],
     cautious: bool,
 ) -> dict[str, Any]:  # raises `SkinLesionError`
-    "The contract with the threshold that is asked for."
+    "The contract with the thresholds that are asked for, with and without a patient."
     if not cautious:
         return contract
-    sure = contract["thresholds"].get("cautious")
-    if sure is None:
+    found, untold = {**contract, "thresholds": _sure(contract["thresholds"])}, contract.get("untold")
+    return {**found, "untold": {**untold, "thresholds": _sure(untold["thresholds"])}} if untold else found
+
+
+def _sure(
+    thresholds: dict[str, Any],  # of a contract
+) -> dict[str, Any]:  # raises `SkinLesionError` where there is no cautious one
+    "The cautious threshold in the place of the fitted one."
+    if thresholds.get("cautious") is None:
         raise SkinLesionError(
             "this bundle has no cautious threshold",
             "it takes 59 malignant validation lesions to fit one: train on more, or leave `cautious` out",
         )
-    return {**contract, "thresholds": {**contract["thresholds"], "malignant": sure}}
+    return {**thresholds, "malignant": thresholds["cautious"]}
 
 # %% ../../nbs/serve/01_predictor.ipynb #4cf9b210
 def heat_png(
