@@ -105,7 +105,9 @@ def measured(
 ) -> dict[str, dict[str, float]]:  # metric -> {value, low, high}
     "The metrics that are reported, with their intervals."
     gate = evaluation.get("gate", {})
-    names = [n for n in NAMES if n in gate or n != "malignant_sensitivity"]  # where nothing is malignant there is no such guard
+    names = [
+        n for n in NAMES if n in gate or n != "malignant_sensitivity"
+    ]  # where nothing is malignant there is no such guard
     missing = [n for n in names if not set(SPAN) <= set(gate.get(n, {}))]
     if missing:
         raise EvaluationUnreadable(f"evaluation.json has no value and interval for {', '.join(missing)}")
