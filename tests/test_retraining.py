@@ -224,6 +224,7 @@ def test_the_committed_pipeline_really_trains(make, aws, tmp_path):
     from skin_lesion_mlops.pipeline import definition as pipeline
 
     small = dict(Arch="tiny", Weights="none", ImageSize="64", Epochs="6", AccuracyThreshold="0")
+    small["TrainingInstanceType"] = "ml.m5.xlarge"  # the default is one that a new account may not have
     p = make(
         pipeline.definition(),
         APPROVAL_MODE="automatic",

@@ -116,7 +116,7 @@ def test_ping_makes_a_prediction(client):
     assert client.get("/ping").status_code == 200
     service = client.app.state.service
     service.health.succeeded_at, good = -1e9, service.predictor.engine
-    service.predictor.engine = lambda pixels: 1 / 0
+    service.predictor.engine = lambda *inputs: 1 / 0
     assert client.get("/ping").status_code == 503
     service.predictor.engine = good
     assert client.get("/ping").json()["version"] == "7"
@@ -124,7 +124,7 @@ def test_ping_makes_a_prediction(client):
 
 def test_a_service_that_cannot_predict_does_not_start(folder):
     predictor = create_predictor(folder / "bundle")
-    predictor.engine = lambda pixels: (np.full((len(pixels), 7), np.nan), None)
+    predictor.engine = lambda pixels, patients: (np.full((len(pixels), 7), np.nan), None)
     with pytest.raises(FloatingPointError), TestClient(create_app(predictor)):
         pass
 
@@ -368,10 +368,10 @@ def test_a_full_queue_says_when_to_come_back(folder, jpeg):
     with TestClient(create_app(predictor, Limits(workers=1, waiting=1))) as client:
         entered, go, engine = threading.Event(), threading.Event(), predictor.engine
 
-        def slow(pixels):
+        def slow(*inputs):
             entered.set()
             assert go.wait(60)
-            return engine(pixels)
+            return engine(*inputs)
 
         predictor.engine = slow
         with ThreadPoolExecutor(2) as pool:
