@@ -131,6 +131,7 @@ def test_a_site_is_fitted_and_served_on_one_scale():
     evidence = 1.5 * (1.5 * np.eye(7)[y] + rng.normal(size=(len(y), 7)))
     logits = 2.0 * (evidence + np.log(home))  # calibrated at home with temperature 2
     bundle = dict(temperature=2.0, prior=home.tolist(), weights_hash="w", thresholds=dict(malignant=0.2))
+    bundle["classes"] = list(CLASSES)
     fitting = transfer.divide(y, np.arange(len(y)) // 1, 0.5)
     facts = recalibrate(logits[fitting], y[fitting], None, bundle)
     profile = dict(version=1, site="x", weights_hash="w", untold=None, images=1, lesions=1, data_hash="d", **facts)

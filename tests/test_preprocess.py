@@ -33,7 +33,7 @@ def rows_of(folder: Path) -> pd.DataFrame:
     rows = pd.read_csv(folder / "HAM10000_metadata.csv", keep_default_na=False, na_values=dict(age=[""]))
     rows["path"] = [str(next(folder.glob(f"*/{i}.*"))) for i in rows.image_id]
     rows["sha256"] = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in rows.path]
-    rows["group"], rows["source"], rows["patient_id"] = rows.lesion_id, "ham10000", ""
+    rows["group"], rows["source"], rows["patient_id"], rows["skin_type"] = rows.lesion_id, "ham10000", "", "unknown"
     return rows.assign(split=np.array(["train"] * 6 + ["validation", "test"])[np.arange(len(rows)) % 8])
 
 
@@ -390,7 +390,7 @@ def launch(out: Path, **parameters) -> subprocess.CompletedProcess:
 def test_the_step_states_its_parameters():
     schema = parameters_of(STEP)
     want = dict(image_size="int", seed="int", max_quarantine_share="float", workers="int", input_raw="str")
-    want.update({f"output_{s}": "str" for s in (*SPLITS, "baseline")})
+    want.update(classes="str", input_classes="str", **{f"output_{s}": "str" for s in (*SPLITS, "baseline")})
     assert {n: p.type for n, p in schema.items()} == want and all(p.help for p in schema.values())
     assert (schema["image_size"].default, schema["workers"].default, schema["input_raw"].default) == (224, 0, "")
     assert schema["seed"].default == DEFAULT_SEED
@@ -413,10 +413,17 @@ def step(tmp_path_factory):
 
 def test_the_step_writes_all_it_promises(step):
     report = {p.name for p in (step / "report").iterdir()}
-    assert report == {"preprocess.ipynb", "preprocess.html", Files.RECEIPT, Files.SPLIT, Files.QUARANTINE}
+    assert report == {
+        "preprocess.ipynb",
+        "preprocess.html",
+        Files.RECEIPT,
+        Files.SPLIT,
+        Files.QUARANTINE,
+        "tested.json",
+    }
     assert read_json(step / "report" / Files.RECEIPT)["status"] == "Succeeded"
     assert set(read_json(step / "report" / Files.RECEIPT)["outputs"]) == {f"output_{s}" for s in (*SPLITS, "baseline")}
-    assert {p.name for p in (step / "baseline").iterdir()} == {Files.STATISTICS, Files.CONSTRAINTS}
+    assert {p.name for p in (step / "baseline").iterdir()} == {Files.STATISTICS, Files.CONSTRAINTS, Files.DATASET}
     split = pd.read_csv(step / "report" / Files.SPLIT)
     assert list(split) == ["image_id", "lesion_id", "group", "dx", "split"]
     assert (split.groupby("group").split.nunique() == 1).all() and (

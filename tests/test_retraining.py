@@ -356,7 +356,7 @@ def test_a_first_model_that_fails_the_smoke_test_serves_nobody(make, aws):
     p = make(APPROVAL_MODE="automatic")
     p.upload(4)
     sagemaker.container = lambda kind, body: (200, b'{"predictions": [{"probabilities": {"mel": 1.0}}]}')
-    run(p, outcome="deployment-failed", status="FAILED", says="no probability for akiec")
+    run(p, outcome="deployment-failed", status="FAILED", says="a probability for mel alone")
     assert not aws.client("sagemaker").list_endpoints()["Endpoints"] and not configs(p)
 
 

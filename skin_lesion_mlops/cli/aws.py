@@ -146,7 +146,7 @@ STARTED = example("skin-lesion pipeline start -p Epochs=20 --wait")
 @pipeline.command("start", epilog=f"With --wait: {ENDS[0].lower()}{ENDS[1:]}\n\n{STARTED}")
 def pipeline_start(
     pairs: Pairs = None,
-    recipe: Recipe = "",  # a key of `RECIPES`
+    recipe: Recipe = None,  # a key of `RECIPES`
     wait: Wait = False,
     every: Every = 15,
     region: Region = None,
@@ -162,7 +162,7 @@ def pipeline_start(
     aws = connect(region)
     known, sm = find_platform(aws, platform), aws("sagemaker")
     defaults = localised(known)
-    given = {**authored.recipe(recipe), **read_pairs(pairs or [], defaults)}
+    given = {**authored.recipe(recipe or ""), **read_pairs(pairs or [], defaults)}
     values = {p["Name"]: p["DefaultValue"] for p in defaults["Parameters"]} | given
     best = champion(SageMakerRegistry(sm, aws("s3")), known["model_package_group"])
     data = data_version(read_manifest(aws("s3"), values["RawBucket"], values["RawPrefix"]))

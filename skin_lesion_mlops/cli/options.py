@@ -226,7 +226,7 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout, messag
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help=IMAGES)]
 Newest = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="show the newest N")]
 Recipe = Annotated[
-    str, typer.Option("--recipe", metavar="NAME", help="recommended: what training on HAM10000 showed to pay")
+    Optional[str], typer.Option("--recipe", metavar="NAME", help="recommended: what training on HAM10000 showed to pay")
 ]
 Pairs = Annotated[
     Optional[List[str]],

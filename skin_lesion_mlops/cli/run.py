@@ -340,7 +340,7 @@ def run_verb(
     folder: DataFolder = None,
     arch: Arch = None,
     epochs: Epochs = None,
-    recipe: Recipe = "",  # a key of `RECIPES`
+    recipe: Recipe = None,  # a key of `RECIPES`
     weights: Weights = None,  # to start from
     classes: Classes = None,
     pairs: Pairs = None,
@@ -353,7 +353,7 @@ def run_verb(
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
 ) -> None:
-    "Preprocess, train, evaluate, register: this pipeline, or any other."
+    "From images to a registered model, or any other pipeline."
     from skin_lesion_mlops.pipeline import definition as authored
 
     if recipe and definition:
@@ -363,7 +363,7 @@ def run_verb(
             near = difflib.get_close_matches(name, ARCHS, 1, 0.3)
             raise typer.BadParameter(f"unknown architecture {name!r}" + (f": did you mean {near[0]}?" if near else ""))
     what = read_definition(definition)
-    values = {**authored.recipe(recipe), **read_pairs(pairs or [], what)}
+    values = {**authored.recipe(recipe or ""), **read_pairs(pairs or [], what)}
     for name, value in dict(Arch=arch, Epochs=epochs).items():
         if value is not None:
             values[name] = value

@@ -45,13 +45,13 @@ def malignant_share(
     prevalence: Path,  # file with the share of each diagnosis
 ) -> float:  # in (0, 1); raises `SkinLesionError`
     "How many of a clinic's lesions are malignant."
-    from skin_lesion_mlops.core import malignant_probability
     from skin_lesion_mlops.evaluation.decisions import read_prevalence
     from skin_lesion_mlops.model.bundle import open_bundle
+    from skin_lesion_mlops.taxonomy import taxonomy_of
 
     with open_bundle(model) as folder:
-        classes = read_json(folder / Files.BUNDLE)["classes"]
-    return float(malignant_probability(read_prevalence(prevalence, classes), classes))
+        taxonomy = taxonomy_of(read_json(folder / Files.BUNDLE))
+    return float(taxonomy.malignant_probability(read_prevalence(prevalence, taxonomy.codes)))
 
 
 def site_name(
