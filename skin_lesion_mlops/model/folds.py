@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..data.shards import Shards
 from ..evaluation.decisions import class_shares
-from .bundle import softmax
 from .classifier import Classifier
-from .ensemble import Ensemble
+from .ensemble import Ensemble, mean_posterior
 from .hyperparameters import Hyperparameters, members
 from .metadata import encode_metadata, learn_metadata
 from .networks import predict
@@ -154,10 +154,10 @@ def fit_members(
 
 # %% ../../nbs/model/12_folds.ipynb #046fab87
 def _mean(
-    votes: Sequence[np.ndarray],  # logits of several networks, (n, classes) each
+    votes: Iterable[np.ndarray],  # logits of several networks, (n, classes) each
 ) -> np.ndarray:  # (n, classes), logits of their mean posterior
-    "The logarithm of the mean probability."
-    return np.log(np.mean([softmax(v) for v in votes], 0).clip(1e-30))
+    "The mean of an ensemble, of answers that are there already."
+    return mean_posterior(torch.from_numpy(np.stack(list(votes))).double()).numpy()
 
 
 def _together(
@@ -172,7 +172,7 @@ def _together(
     nets, folds = [f.model for f in fits], [seen[k] for k in sorted(seen)]
     index = pd.concat([fold[0][0].index for fold in folds], ignore_index=True) if folds else pd.DataFrame()
     logits, untold = (
-        np.concatenate([_mean([s[k] for s in fold]) for fold in folds] or [np.zeros((0, 1))]) for k in (1, 2)
+        np.concatenate([_mean(s[k] for s in fold) for fold in folds] or [np.zeros((0, 1))]) for k in (1, 2)
     )
     counts = np.concatenate([m.train.labels for m in planned])
     history = pd.concat([f.history.assign(member=i + 1) for i, f in enumerate(fits)], ignore_index=True)

@@ -110,6 +110,7 @@ def save_fitted(
 def add_engines(
     trainer: Trainer,  # for its report
     out: Path,  # a bundle folder
+    told: dict[str, Any],  # `metadata` of its contract
     train: Shards,  # training images, to set the range of eight bits
     validation: Shards,  # validation images, to compare with torch on
 ) -> None:
@@ -118,7 +119,6 @@ def add_engines(
     if absent:
         return log(trainer, f"engines: torch alone, for {' and '.join(absent)} are not installed")
     try:
-        told = load_bundle(out).contract["metadata"]
         patients = (encode_metadata(told, train.index), encode_metadata(told, validation.index)) if told else None
         refused = export_engines(out, train, validation, np.asarray(validation.labels), patients)
     except Exception as e:  # hours of training are not lost to an exporter
@@ -168,7 +168,7 @@ def run_job(
     if world.rank:
         return
     contract = save_fitted(fitted, out)
-    add_engines(fitted.trainer, out, train, validation)
+    add_engines(fitted.trainer, out, fitted.told, train, validation)
     add_familiarity(fitted.trainer, out, contract, train, validation)
     r["results"].update(best_epoch=fitted.best_epoch, epochs=len(fitted.history), **contract["validation"])
     r["outputs"].update({Files.WEIGHTS: contract["weights_hash"]})

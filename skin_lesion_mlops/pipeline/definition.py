@@ -414,27 +414,7 @@ def _evaluate(
     )
 
 # %% ../../nbs/pipeline/01_definition.ipynb #86ceed5a
-HYPERPARAMETERS = {
-    "arch": "Arch",
-    "weights": "Weights",
-    "epochs": "Epochs",
-    "batch_size": "BatchSize",
-    "learning_rate": "LearningRate",
-    "optimizer": "Optimizer",
-    "weight_decay": "WeightDecay",
-    "class_weights": "ClassWeights",
-    "label_smoothing": "LabelSmoothing",
-    "augment": "Augment",
-    "mixup": "Mixup",
-    "metadata": "Metadata",
-    "ema": "Ema",
-    "clip": "Clip",
-    "folds": "Folds",
-    "views": "Views",
-    "freeze": "Freeze",
-    "patience": "Patience",
-    "seed": "Seed",
-}
+HYPERPARAMETERS = {_snake_case(name): name for name in (*TRAINING, "Seed")}
 
 # %% ../../nbs/pipeline/01_definition.ipynb #6969200f
 def _train(
