@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import threading
 from dataclasses import dataclass, field, replace
@@ -298,7 +299,8 @@ class Predictor:
     explainer: Explainer  # draws the heat maps
     passed_over: dict[str, str] = field(default_factory=dict)  # engines that could not be used, and why
     prevalence: np.ndarray | None = None  # (classes,), stated for the likeliest class; None: the contract's prior
-    points: list[dict[str, Any]] = field(default_factory=list)  # what thresholds caught and flagged; `served_points`
+    points: list[dict[str, Any]] = field(default_factory=list)  # what thresholds caught and flagged, see `_point`
+    card: dict[str, Any] = field(default_factory=dict)  # the model card; empty where none lies beside the model
 
     @property
     def size(self) -> int:  # pixels
@@ -523,26 +525,29 @@ def create_predictor(
         if run is None:
             explainer.bundle = _network(folder, contract)
             run = torch_engine(explainer.bundle, explainer.lock)
-    points = _tested(Path(model), contract["weights_hash"]) if profile is None else profile.get("points", [])
+    found = _tested(Path(model), contract["weights_hash"])
+    points, card = (found if profile is None else profile).get("points", []), json.loads(
+        found.get("model_card_content", "{}")
+    )
     contract = _adapted(contract if profile is None else with_profile(contract, profile), cautious)
     stated = None if prevalence is None else read_prevalence(prevalence, contract["classes"])
     if stated is not None and contract.get("prior") is None:
         raise SkinLesionError("this bundle records no prior to move from", "train again, or leave the prevalence out")
     version = version or contract["weights_hash"][:12]
-    return Predictor(run, name, precision, contract, known, version, explainer, why, stated, points)
+    return Predictor(run, name, precision, contract, known, version, explainer, why, stated, points, card)
 
 
 def _tested(
     model: Path,  # a bundle, or the folder of a registered version
     weights_hash: str,
-) -> list[dict[str, Any]]:  # threshold, told, caught, malignant, flagged, benign; empty where there is no evaluation
-    "What the evaluation beside a model says of its thresholds."
+) -> dict[str, Any]:  # evaluation.json; empty where there is none
+    "The evaluation beside a model."
     root = model if model.is_dir() else model.parent
     for path in (root / "evaluation" / Files.EVALUATION, root / Files.EVALUATION):
         found = read_json(path) if path.exists() else {}
         if found.get("lineage", {}).get("model_hash") == weights_hash:
-            return found.get("served", [])
-    return []
+            return found
+    return {}
 
 
 def _adapted(
