@@ -192,10 +192,10 @@ def _metrics(
         found["BalancedAccuracy"] = float(t.now["balanced_accuracy"])
     malignant = len(np.unique(p.lesions[p.malignant]))
     if "malignant_sensitivity" in t.index and malignant >= MINIMUM_LESIONS:
-        r = t.loc["malignant_sensitivity"]
-        half, lost = norm.ppf(0.975) * r.error, _lost(t, "malignant_sensitivity", float(r["drop"]))
-        found.update(MalignantSensitivity=float(r.now), SensitivityDrop=lost)
-        found.update(SensitivityDropLow=float(r["drop"] - half), SensitivityDropHigh=float(r["drop"] + half))
+        now, fall, error = (float(t[c]["malignant_sensitivity"]) for c in ("now", "drop", "error"))
+        half = float(norm.ppf(0.975)) * error
+        found.update(MalignantSensitivity=now, SensitivityDrop=_lost(t, "malignant_sensitivity", fall))
+        found.update(SensitivityDropLow=fall - half, SensitivityDropHigh=fall + half)
     return dict(found, LabelledImages=float(len(p)))
 
 # %% ../../nbs/monitor/02_quality.ipynb #d8dbfa8c
