@@ -184,7 +184,7 @@ def _lost(
 def _metrics(
     t: pd.DataFrame,  # from `performance_drop`
     p: Predictions,  # of the window
-    drop: float,  # of accuracy
+    drop: float,  # of accuracy, as a fraction
 ) -> dict[str, float]:  # keys of `CLOUDWATCH_METRICS`; what cannot be told is not among them
     "What CloudWatch is told."
     found = dict(AccuracyDrop=_lost(t, "accuracy", drop), Accuracy=float(t.now["accuracy"]))
