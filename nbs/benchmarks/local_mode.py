@@ -1,4 +1,4 @@
-"Steps that do nothing in the local mode of SageMaker's SDK 2: its executor, with a process where it would start a container."
+"Steps that do nothing in the local mode of SageMaker's SDK 2, with a process where it would start a container."
 
 import json
 import os

@@ -96,7 +96,7 @@ def _ending(
 
 
 def _approve(
-    model: dict[str, Any],  # group, version
+    model: dict[str, Any],  # the registered version
 ) -> str:
     "What to type, with the group where it is not this package's own."
     group = "" if model["group"] == GROUP else f" --group {model['group']}"
