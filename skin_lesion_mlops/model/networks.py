@@ -207,7 +207,8 @@ def create_contract(
         )
     contract.update(classes=list(taxonomy.codes), taxonomy=describe_taxonomy(taxonomy), metadata={})
     thresholds = dict(malignant=0.5) if taxonomy.tells_malignancy else {}
-    contract.update(temperature=1.0, untold=None, prior=None, thresholds=thresholds, validation={}, data_hash="unknown")
+    contract.update(temperature=1.0, untold=None, prior=None, conformal=None, thresholds=thresholds, validation={})
+    contract.update(data_hash="unknown", trained_on="unknown")
     contract.update(image_size=image_size, mean=mean, std=std)
     contract.update(parameters={}, versions=versions(), parent=model.parent)
     return {**contract, **facts}
