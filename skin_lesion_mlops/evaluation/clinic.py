@@ -163,7 +163,7 @@ def refusals(
     rows = []
     for name, side in sides.items():
         hit, out = side & p.flagged & ~withheld, side & withheld
-        row = dict(of=name, images=int(side.sum()), flagged=int(hit.sum()), withheld=int(out.sum()))
+        row: dict[str, Any] = dict(of=name, images=int(side.sum()), flagged=int(hit.sum()), withheld=int(out.sum()))
         row["not_flagged"] = row["images"] - row["flagged"] - row["withheld"]
         shares = dict(share=_share(p, out, side), found=_share(p, hit, side), answered=_share(p, hit, side & ~withheld))
         rows.append({**row, **{n + e: s[k] for n, s in shares.items() for k, e in _ENDS.items()}})
@@ -229,7 +229,7 @@ def on_triage(
     "The check in a sentence."
     t = table.set_index("of")
     classes = t[(t.images > 0) & ~t.index.isin(["all", "malignant", "benign"])]
-    worst, asked = classes.covered.idxmin(), 100 * t.asked.iloc[0]
+    worst, asked = str(classes.covered.idxmin()), 100 * t.asked.iloc[0]
     w: Any = t.loc[worst]
     short = f", beyond chance below {asked:.0f}" if w.covered_high < t.asked.iloc[0] else ""
     said = (

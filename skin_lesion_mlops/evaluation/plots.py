@@ -180,7 +180,7 @@ def _refused(
     if "malignant" in t.index:
         asked.append(("sensitivity in a clinic", "malignant", "found", "what is withheld counts as not found"))
         asked.append(("sensitivity of the answered", "malignant", "answered", "without what is withheld"))
-    rows = [(guard, t.loc[of], n, note) for guard, of, n, note in asked]
+    rows: list[Any] = [(guard, t.loc[of], n, note) for guard, of, n, note in asked]
     return [
         {
             "guard": guard,
@@ -234,8 +234,9 @@ def refusal_table(
     e: Evaluation,
 ) -> Any:  # a pandas Styler
     "What becomes of 100 images in a clinic."
-    made = []
-    for _, r in e.clinic["refusals"].iterrows():
+    made: list[dict[str, str]] = []
+    rows: Any = e.clinic["refusals"].iterrows()
+    for _, r in rows:
         row = {"of 100 images": r.of, "images": str(r.images)}
         for title, n in (("flagged", "flagged"), ("not flagged", "not_flagged"), ("withheld", "withheld")):
             row[title] = number(100 * r[n] / r.images, 1) if r.images else "-"

@@ -417,7 +417,9 @@ def _people_routes(app: FastAPI, service: Service) -> None:
         ]
         limits = dict(images=MAX_IMAGES, bytes=service.admission.limits.body, token=bool(service.token))
         known, predictor = service.predictor.facts, service.predictor
-        told = dict(classes=classes, features=REASONS, notice=notice(known), limits=limits, triage=TRIAGE)
+        told: dict[str, Any] = dict(
+            classes=classes, features=REASONS, notice=notice(known), limits=limits, triage=TRIAGE
+        )
         told.update(patient=told_of(predictor), card=bool(predictor.card))
         return dict(model=known, rules=rules_of(predictor), **told)
 

@@ -265,7 +265,7 @@ def _heat(
 ) -> tuple[Sequence[np.ndarray | None], list[str]]:  # a map for each, or None; what the reader is told
     "Heat maps where they can be had."
     try:
-        return explainer.heat(pixels, classes), []
+        return list(explainer.heat(pixels, classes)), []
     except Exception as e:
         log("no_heat_map", logging.WARNING, e)
         return [None] * len(pixels), ["no heat map: it could not be drawn; the answer does not depend on it"]
@@ -450,11 +450,11 @@ def _answers(
     "From pictures to answers: engine, calibration, rules and familiarity."
     pixels, contract = np.stack([p.pixels for p in pictures]), predictor.contract
     patients, notes = zip(*(read_patient(contract["metadata"], p.patient) for p in pictures))
-    known = np.concatenate(patients)
+    known: np.ndarray = np.concatenate(patients)
     logits, vectors = predictor.engine(pixels, known)
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network gave numbers that are not finite")
-    found = _read(predictor, calibrated(logits, known, contract), known.any(axis=1))
+    found = _read(predictor, calibrated(logits, known, contract), (known != 0).any(axis=1))
     heat: Sequence[np.ndarray | None] = [None] * len(pixels)
     missing: list[str] = []
     if explain:
