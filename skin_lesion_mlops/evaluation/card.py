@@ -244,7 +244,7 @@ def _rules(
     prior = told["prior"] or {}
     return found + _bars("share in the training images", list(prior), list(prior.values()), "share")
 
-
+# %% ../../nbs/evaluation/06_card.ipynb #d8bb9519
 def _for_a_clinic(
     e: Evaluation,
 ) -> list[dict[str, Any]]:
@@ -265,7 +265,7 @@ def _for_a_clinic(
 def _clinical(
     name: str,
     row: Any,  # of `refusals` or `check_triage`
-    figure: str,  # its column
+    figure: str,
 ) -> dict[str, Any]:
     "A figure of a clinic's, with its interval; a text where it does not exist."
     if np.isnan(row[figure]):
@@ -273,7 +273,7 @@ def _clinical(
     span = f"95 % interval {row[f'{figure}_low']:.3f} to {row[f'{figure}_high']:.3f}"
     return dict(name=name, type="number", value=round(float(row[figure]), 4), notes=f"{span}, {row.images} images")
 
-
+# %% ../../nbs/evaluation/06_card.ipynb #c8d1e0f2
 def _withheld(
     e: Evaluation,
 ) -> list[dict[str, Any]]:
@@ -325,7 +325,7 @@ def _headline(
     names = [*(f.name for f in HEADLINE), "auc_malignant"]
     return [n for n in names if p.taxonomy.tells_malignancy or "malignant" not in n]
 
-
+# %% ../../nbs/evaluation/06_card.ipynb #4a4f49fa
 def _evaluation_details(
     e: Evaluation,
     dataset: dict[str, Any],  # the test split's `dataset.json`

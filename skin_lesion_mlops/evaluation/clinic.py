@@ -172,7 +172,7 @@ def refusals(
 
 _ENDS = dict(value="", low="_low", high="_high")
 
-
+# %% ../../nbs/evaluation/04_clinic.ipynb #1b4abfa8
 def on_refusals(
     table: pd.DataFrame,  # from `refusals`
 ) -> str:
@@ -222,7 +222,7 @@ def _pool(
     "With which others a class was pooled."
     return " ".join(next((group for group in conformal["pooled"] if code in group), []))
 
-
+# %% ../../nbs/evaluation/04_clinic.ipynb #a32db37e
 def on_triage(
     table: pd.DataFrame,  # from `check_triage`
 ) -> str:

@@ -162,7 +162,7 @@ class Evaluation:
         "May the model be registered?"
         return self.decision["passed"]
 
-
+# %% ../../nbs/evaluation/05_conclusion.ipynb #d541667b
 def evaluate(
     p: Predictions,  # predictions on the test set
     rows: pd.DataFrame,  # one row per image, same order: sex, age, localization

@@ -81,7 +81,7 @@ class Admission:
 def client_of(
     request: Request,
     proxies: int,  # in front of the service
-) -> str:  # an address
+) -> str:
     "Who asks."
     peer = request.client.host if request.client else ""
     via = [p.strip() for p in ",".join(request.headers.getlist("x-forwarded-for")).split(",") if p.strip()]

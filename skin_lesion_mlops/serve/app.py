@@ -29,31 +29,10 @@ from ..evaluation.decisions import TRIAGE
 from ..model.familiarity import REASONS
 from .admission import Admission, Limits, place, receive
 from .capture import Capture, describe_pictures, record
-from skin_lesion_mlops.serve.messages import (
-    CSV,
-    JSON,
-    LINES,
-    MAX_IMAGES,
-    READERS,
-    ImagesBody,
-    Refusal,
-    accepted,
-    content_type,
-    read,
-    to_csv,
-    to_json,
-    to_lines,
-)
-from skin_lesion_mlops.serve.predictor import (
-    NOTICE,
-    Picture,
-    Prediction,
-    Predictor,
-    notice,
-    of_one_lesion,
-    rules_of,
-    told_of,
-)
+from .messages import CSV, JSON, LINES, MAX_IMAGES, READERS, ImagesBody, Refusal
+from .messages import accepted, content_type, read, to_csv, to_json, to_lines
+from .predictor import NOTICE, Picture, Prediction, Predictor
+from .predictor import notice, of_one_lesion, rules_of, told_of
 from .protocol import create_protocol
 from .telemetry import Metrics, log, start_logs
 
@@ -181,7 +160,7 @@ def _by_lesion(
         groups.setdefault((picture.lesion, -1) if picture.lesion else (name, i), []).append((name, p))
     return [(key[0], of_one_lesion(predictor, group)) for key, group in groups.items()]
 
-
+# %% ../../nbs/serve/06_app.ipynb #e1d7787b
 def _capture(
     service: Service,
     capture: Capture,
@@ -206,7 +185,7 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'",
 }
 
-
+# %% ../../nbs/serve/06_app.ipynb #82ab14b6
 class RequestMiddleware:
     "ASGI middleware: request id, headers, errors, and a record of every request."
 

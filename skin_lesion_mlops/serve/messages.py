@@ -124,7 +124,7 @@ class EncodedImage(Told, val_json_bytes="base64"):
 
 Item = Annotated[EncodedImage, BeforeValidator(_with_data, json_schema_input_type=Union[str, EncodedImage])]
 
-
+# %% ../../nbs/serve/02_messages.ipynb #28f47794
 class ImagesBody(BaseModel, hide_input_in_errors=True):
     "The pictures of a request in JSON."
 

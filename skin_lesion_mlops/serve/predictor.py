@@ -94,7 +94,7 @@ PAINTED = {  # `trained_on` of a contract -> what its reader must be told
     "partly generated": "This model learned in part from generated images: its answers are not to be relied on.",
 }
 
-
+# %% ../../nbs/serve/01_predictor.ipynb #ced443d8
 @dataclass(frozen=True)
 class Prediction:
     "The answer for one picture, or for several of one lesion."
@@ -257,7 +257,7 @@ class Explainer:
         side = self.contract["image_size"]
         _heat(self, np.zeros((1, side, side, 3), np.uint8), np.zeros(1, int))
 
-
+# %% ../../nbs/serve/01_predictor.ipynb #2d215f11
 def _heat(
     explainer: Explainer,
     pixels: np.ndarray,  # (n, size, size, 3), uint8
@@ -302,10 +302,9 @@ class Predictor:
     points: list[dict[str, Any]] = field(default_factory=list)  # what thresholds caught and flagged, see `_point`
     card: dict[str, Any] = field(default_factory=dict)  # the model card; empty where none lies beside the model
 
-    @property
-    def size(self) -> int:  # pixels
-        "The side of its input."
-        return self.contract["image_size"]
+    size = property(lambda self: self.contract["image_size"], doc="The side of its input, pixels.")
+    taxonomy = property(lambda self: taxonomy_of(self.contract), doc="What its codes stand for.")
+    mixture = property(lambda self: _mixture(self), doc="Where the likeliest class is the likeliest.")
 
     @cached_property
     def ways(self) -> dict[bool, tuple[dict[str, Any], dict[str, Any] | None]]:  # told? -> contract, its point
@@ -313,19 +312,10 @@ class Predictor:
         contracts = {True: self.contract, False: without_patient(self.contract)}
         return {told: (c, _point(self.points, c, told)) for told, c in contracts.items()}
 
-    taxonomy = property(lambda self: taxonomy_of(self.contract), doc="What its codes stand for.")
-
     @property
     def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold, mixture ...
         "What a reader of its answers must know about it."
         return _facts(self)
-
-    @property
-    def mixture(self) -> str:  # "training", "site NAME" or "stated"
-        "Where the likeliest class is the likeliest."
-        if self.prevalence is not None:
-            return "stated"
-        return f"site {self.contract['site']}" if "site" in self.contract else "training"
 
     def predict(
         self,
@@ -333,12 +323,7 @@ class Predictor:
         explain: bool = False,  # add heat maps; takes torch, and several times as long
     ) -> list[Prediction]:
         "Answer; where something is told of a patient, also without it."
-        found = _answers(self, pictures, explain) if pictures else []
-        told = [i for i, p in enumerate(found) if p.told]
-        untold = _answers(self, [replace(pictures[i], patient={}) for i in told], False) if told else []
-        for i, alone in zip(told, untold):
-            found[i] = replace(found[i], alone=alone)
-        return found
+        return _both_ways(self, pictures, explain) if pictures else []
 
     def check(self) -> None:  # raises when it does not work
         "Make one real prediction."
@@ -387,6 +372,14 @@ def rules_of(
     "The rules that a model can answer by, in words; those that it has what is needed for."
     usable = dict(likeliest=True, balanced=p.contract.get("prior") is not None, malignant=p.taxonomy.tells_malignancy)
     return {n: dict(question=r.question, how=r.how) for n, r in RULES.items() if usable.get(n, True)}
+
+# %% ../../nbs/serve/01_predictor.ipynb #5a75ec5b
+def _mixture(
+    p: Predictor,
+) -> str:  # "training", "site NAME" or "stated"
+    "Where the likeliest class is the likeliest."
+    site = f"site {p.contract['site']}" if "site" in p.contract else "training"
+    return site if p.prevalence is None else "stated"
 
 # %% ../../nbs/serve/01_predictor.ipynb #572dea7d
 def _point(
@@ -469,6 +462,20 @@ def _answers(
     ]
 
 
+def _both_ways(
+    predictor: Predictor,
+    pictures: list[Picture],  # at least one
+    explain: bool,
+) -> list[Prediction]:
+    "The answers, each with the one that it would be without its patient."
+    found = _answers(predictor, pictures, explain)
+    told = [i for i, p in enumerate(found) if p.told]
+    alone = _answers(predictor, [replace(pictures[i], patient={}) for i in told], False) if told else []
+    for i, without in zip(told, alone):
+        found[i] = replace(found[i], alone=without)
+    return found
+
+# %% ../../nbs/serve/01_predictor.ipynb #dbcd08a4
 def _painted_skin() -> bytes:  # a JPEG file
     "A dark spot on something like skin, to see whether the predictor works."
     y, x = np.mgrid[-1:1:192j, -1:1:256j]
@@ -549,7 +556,7 @@ def _tested(
             return found
     return {}
 
-
+# %% ../../nbs/serve/01_predictor.ipynb #caa68575
 def _adapted(
     contract: dict[str, Any],
     cautious: bool,
