@@ -36,10 +36,8 @@ from skin_lesion_mlops.monitor.captures import (
     DIMENSION,
     Baseline,
     holm_adjusted,
-    join_labels,
     load_baseline,
     read_captures,
-    read_labels,
     write_finding,
 )
 from skin_lesion_mlops.monitor.drift import (
@@ -52,6 +50,7 @@ from skin_lesion_mlops.monitor.drift import (
     psi,
     range_test,
 )
+from skin_lesion_mlops.monitor.labels import join_labels, on_labels, read_labels, recent, unmatched
 from skin_lesion_mlops.monitor.quality import check_quality
 from skin_lesion_mlops.monitor.rehearsal import create_approved
 from skin_lesion_mlops.pipeline.launch import launch
@@ -285,6 +284,43 @@ def test_labels_join_by_inference_id_then_event_id_then_lesion(line, tmp_path):
     joined = join_labels(rows, found.rows)
     assert joined.dx.tolist() == ["vasc", "nv", "bcc", "akiec"] and found.quarantine.reason.tolist() == ["superseded"]
     assert joined.age.tolist()[-1] == 61 and joined.sex.tolist()[-1] == "male"
+
+
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("excel.csv", "inference_id;dx;sex\r\nvisit-1;Mélanome;w\r\nvisit-1;mel;w\r\n".encode("cp1252")),
+        ("tabs.tsv", "Inference ID\tDiagnosis\tSex\nvisit-1\tMelanoma\tweiblich\n".encode("utf-16")),
+        ("hot.csv", b"image_id,MEL,NV,Gender\nvisit-1,1.0,0.0,f\n"),
+        ("marked.csv", b"\xef\xbb\xbfsep=;\nevent id;histology;gender\nvisit-1;melanoma;Female\n"),
+    ],
+)
+def test_labels_are_read_as_clinics_send_them(name, data, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "notes.xlsx").write_bytes(b"PK\3\4")
+    (tmp_path / "scan.csv").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "empty.csv").write_bytes(b"")
+    found = read_labels(tmp_path)
+    assert found.rows[["id", "dx", "sex"]].values.tolist() == [["visit-1", "mel", "female"]]
+    bad = found.quarantine[found.quarantine.reason == "bad_file"]
+    assert sorted(bad.file) == ["empty.csv", "notes.xlsx", "scan.csv"]
+
+
+def test_labels_that_match_nothing_are_counted_and_late_truth_counts(line, tmp_path):
+    rows = captured(tmp_path / "c", line).rows.assign(time=NOON - pd.Timedelta(days=45))
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.csv").write_text(
+        "inference_id,dx,date\nvisit-1,mel,2026-01-30\nIMG_7,nv,30.01.2026\nIMG_8,nv,2025-06-01\n"
+    )
+    found = read_labels(labels).rows
+    joined = join_labels(rows, found)
+    judged, lost = recent(joined, NOON, 720), unmatched(found, joined, NOON, 720)
+    assert judged.dx.tolist() == ["mel"] and recent(joined.assign(arrived=joined.time), NOON, 720).empty
+    assert lost.detail.tolist() == ["no captured answer is called IMG_7"] and lost.line.tolist() == [3]
+    assert [s.split(" ")[0] for s in on_labels(judged, lost, NOON, 720)] == ["1", "1"]
+    with pytest.raises(SkinLesionError, match="there is no folder"):
+        read_labels(tmp_path / "nowhere")
 
 
 # ---- Drift
@@ -786,6 +822,9 @@ def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
         assert watch.main(["data_quality", *words, "--out", str(stage / "day two"), "--until", late]) == 0
         s3.upload_file(str(stage / "labels" / "known.csv"), "processed", "monitor/labels/known.csv")
         assert watch.main(["model_quality", *words, "--out", str(stage / "day nine")]) == 0
+        fetched = watch.fetch(s3, "s3://processed/monitor/labels", stage / "fetched")
+        dated = s3.head_object(Bucket="processed", Key="monitor/labels/known.csv")["LastModified"].timestamp()
+        assert fetched == 1 and (stage / "fetched" / "known.csv").stat().st_mtime == dated
         sent = _published(now, endpoint)
         assert sent["CapturedImages"] == 120 and sent["DataDriftViolations"] >= 2 and 0 <= sent["Accuracy"] <= 1
         assert not list((stage / "day two").rglob("*.jsonl.*")) and not (stage / "day two" / "input").exists()

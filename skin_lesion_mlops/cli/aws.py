@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
            'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
-           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS',
+           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS', 'LATE',
            'MONITORED', 'MONITOR', 'Plan', 'Example', 'Assumed', 'COST', 'connect', 'find_platform',
            'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start', 'pipeline_status',
            'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback', 'NoEndpoint',
@@ -430,6 +430,7 @@ Report = Annotated[
 ]
 
 VIOLATIONS = 6
+LATE = 4320  # hours after an answer in which its diagnosis may arrive
 MONITORED = f"Exit status: 0 no violations (it may have been too little to judge by: see the status), 1 error, {VIOLATIONS} violations."
 MONITOR = f"{MONITORED}\n\n" + example(
     "skin-lesion monitor --captures DIR", "skin-lesion monitor --captures DIR --kind model --labels DIR"
@@ -464,7 +465,8 @@ def monitor_verb(
     report = (out or home / "monitor" / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}").resolve()
     inputs = dict(input_capture=captures, input_baseline=baseline, input_labels=labels)
     given = {k: str(v.resolve()) if v else "" for k, v in inputs.items()}
-    given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(hours), output_monitor=str(report))
+    most = hours if kind == "data" else max(hours, LATE)
+    given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(most), output_monitor=str(report))
     launch("monitor", report, given)
     if print_finding(report, as_json):
         raise typer.Exit(VIOLATIONS)
@@ -481,7 +483,7 @@ def print_finding(
         return bool(violations)
     print("\n".join([found["status"], *(f"  {s}" for s in found["conclusion"])]))
     if found["unreadable"]:
-        print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
+        print(f"  {found['unreadable']} lines were set aside: see {Files.QUARANTINE}")
     names = ("feature_name", "facet", "facet_value", "metric_name", "description")
     if violations:
         print(table([{k: v[k] for k in names if k in v} for v in violations]))

@@ -26,13 +26,13 @@ from skin_lesion_mlops.core import (
 )
 from ..data.statistics import STATISTICS, dataset_statistics, image_statistics
 from ..serve.messages import CSV, LINES, Refusal, content_type, csv_columns, read
-from ..taxonomy import HAM10000, LEAVE_OUT, Taxonomy, read_label, taxonomy_of
+from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 # %% auto #0
-__all__ = ['LABEL_COLUMNS', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED',
-           'TOO_FEW', 'Unreadable', 'capture_rows', 'Parsed', 'capture_columns', 'read_captures', 'latest_window',
-           'read_labels', 'join_labels', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding',
-           'metric_lines', 'write_finding', 'holm_adjusted']
+__all__ = ['ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
+           'Unreadable', 'json_object', 'capture_rows', 'Parsed', 'capture_columns', 'read_captures', 'latest_window',
+           'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding', 'metric_lines', 'write_finding',
+           'holm_adjusted']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -47,7 +47,7 @@ class Unreadable(Exception):
         self.reason, self.detail = reason, detail
 
 
-def _json_object(
+def json_object(
     line: bytes,  # of a capture or of labels
 ) -> dict[str, Any]:  # raises `Unreadable`
     "A line as an object."
@@ -261,7 +261,7 @@ def read_captures(
     known: set[str] = set()
 
     def _parse(data: bytes) -> list[dict[str, Any]]:
-        line = _json_object(data)
+        line = json_object(data)
         event, time = line["eventMetadata"], _time(line["eventMetadata"].get("inferenceTime"))
         if (since is not None and time < since) or (until is not None and time >= until):
             return []
@@ -290,105 +290,7 @@ def latest_window(
             break
     return part.reset_index(drop=True), hours
 
-# %% ../../nbs/monitor/00_captures.ipynb #e236f1c8
-LABEL_COLUMNS = ("id", "image", "dx", "sex", "age", "localization")
-
-
-def _labels_of(
-    line: dict[str, Any],  # a parsed line
-    taxonomy: Taxonomy,
-) -> list[dict[str, Any]]:  # one a picture; raises `Unreadable`
-    "A ground-truth record; several pictures' labels are separated by commas."
-    truth, id = line.get("groundTruthData"), line["eventMetadata"].get("eventId")
-    if not isinstance(truth, dict) or not isinstance(truth.get("data"), str) or not id:
-        raise Unreadable("not_a_record", "the line has no groundTruthData or no eventId")
-    about = line.get("attributes") or {}
-    return [_label(id, i, dx, about, taxonomy) for i, dx in enumerate(truth["data"].split(","))]
-
-
-def _label(
-    id: str,  # of a request, or of a lesion
-    image: int,  # which of the request's pictures
-    dx: Any,
-    about: dict[str, Any],  # sex, age, localization
-    taxonomy: Taxonomy,
-) -> dict[str, Any]:  # a row; raises `Unreadable`
-    "A label, checked."
-    code = read_label(taxonomy, dx)
-    if code == LEAVE_OUT:
-        raise Unreadable("left_out", f"{taxonomy.name} leaves {dx!r} out")
-    if not code:
-        raise Unreadable("unknown_dx", f"unknown diagnosis {dx!r}")
-    age = pd.to_numeric(str(about.get("age", "")), errors="coerce")
-    known = {k: str(about.get(k) or "unknown") for k in ("sex", "localization")}
-    return dict(id=str(id), image=image, dx=code, age=float(age), **known)
-
-# %% ../../nbs/monitor/00_captures.ipynb #94663a93
-def _table_rows(
-    root: Path,  # folder of *.csv
-) -> Iterator[tuple[str, int, dict[str, str]]]:  # file, number of the line, its cells
-    "The rows of every table of labels."
-    for path in sorted(root.rglob("*.csv")):
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            for number, cells in enumerate(csv.DictReader(f), 2):
-                yield path.relative_to(root).as_posix(), number, cells
-
-
-def _table_labels(
-    cells: dict[str, str],  # column -> text
-    taxonomy: Taxonomy,
-) -> list[dict[str, Any]]:  # one; raises `Unreadable`
-    "The label in a row of a table."
-    id = next((cells[k] for k in ("inference_id", "event_id", "lesion_id") if cells.get(k)), "")
-    if not id:
-        raise Unreadable("no_id", "neither inference_id, event_id nor lesion_id is given")
-    try:
-        image = int(cells.get("image") or 0)
-    except ValueError as e:
-        raise Unreadable("bad_row", str(e)) from None
-    return [_label(id, image, cells.get("dx"), cells, taxonomy)]
-
-# %% ../../nbs/monitor/00_captures.ipynb #4c201999
-def _latest(
-    rows: pd.DataFrame,  # labels with file and line, oldest first
-    bad: list[dict[str, Any]],  # what could not be read
-) -> Parsed:
-    "One label for each picture: the last."
-    old = rows.duplicated(["id", "image"], keep="last")
-    past = rows[old]
-    past = past.assign(reason="superseded", detail=[f"a later line says what {i} is" for i in past["id"]])
-    quarantine = pd.DataFrame([*bad, *past[list(_QUARANTINE)].to_dict("records")], columns=list(_QUARANTINE))
-    return Parsed(rows[~old][list(LABEL_COLUMNS)].reset_index(drop=True), quarantine)
-
-
-def read_labels(
-    folder: str | Path,  # of *.jsonl and *.csv
-    taxonomy: Taxonomy = HAM10000,  # of the model
-) -> Parsed:  # rows have the columns `LABEL_COLUMNS`; no folder, no labels
-    "What turned out to be true, the newest file last."
-    root = Path(folder)
-    lines, bad = _collect(_lines(root) if root.is_dir() else (), lambda data: _labels_of(_json_object(data), taxonomy))
-    cells, wrong = _collect(_table_rows(root) if root.is_dir() else (), lambda row: _table_labels(row, taxonomy))
-    return _latest(pd.DataFrame([*lines, *cells], columns=[*LABEL_COLUMNS, "file", "line"]), [*bad, *wrong])
-
-# %% ../../nbs/monitor/00_captures.ipynb #9609b91b
-def join_labels(
-    rows: pd.DataFrame,  # of `read_captures`
-    labels: pd.DataFrame,  # of `read_labels`
-) -> pd.DataFrame:  # the rows whose diagnosis is known, with dx, sex, age, localization
-    "Answers beside the truth."
-    known = {(r["id"], r["image"]): r for r in labels.to_dict("records")}
-    kept, truths = [], []
-    for i, r in enumerate(zip(rows.inference_id, rows.event_id, rows.image, rows.lesion_id)):
-        inference, event, image, lesion = r
-        truth = known.get((inference or event, image)) or (known.get((lesion, 0)) if lesion else None)
-        if truth:
-            kept.append(i)
-            truths.append({k: truth[k] for k in LABEL_COLUMNS[2:]})
-    beside = pd.DataFrame(truths, columns=list(LABEL_COLUMNS[2:]))
-    return pd.concat([rows.iloc[kept].reset_index(drop=True), beside], axis=1)
-
-
+# %% ../../nbs/monitor/00_captures.ipynb #004b20d3
 def lesion_ids(
     rows: pd.DataFrame,  # of `read_captures`
 ) -> pd.Series:  # a name for each picture's lesion
