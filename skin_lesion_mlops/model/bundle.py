@@ -19,8 +19,8 @@ from ..taxonomy import describe_taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'CONTRACT', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
-           'check_contract', 'softmax', 'posterior', 'without_patient', 'calibrated', 'with_profile', 'open_bundle',
-           'read_contract', 'unpack']
+           'check_contract', 'softmax', 'posterior', 'without_patient', 'threshold_of', 'calibrated', 'with_profile',
+           'open_bundle', 'read_contract', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -164,6 +164,13 @@ def without_patient(
 ) -> dict[str, Any]:  # the contract as it holds for a picture alone
     "What counts where nothing is known of the patient."
     return {**contract, **(contract.get("untold") or {})}
+
+
+def threshold_of(
+    contract: dict[str, Any],  # of the bundle, as it holds for a patient
+) -> float:  # 1 where its classes do not tell malignant from benign: nothing is flagged
+    "The malignant probability from which on a lesion is flagged."
+    return contract["thresholds"].get("malignant", 1.0)
 
 # %% ../../nbs/model/00_bundle.ipynb #6d57a34c
 def calibrated(

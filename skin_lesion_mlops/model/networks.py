@@ -22,6 +22,7 @@ from skin_lesion_mlops.model.bundle import (
     check_contract,
     open_bundle,
     read_contract,
+    threshold_of,
     without_patient,
 )
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
@@ -317,7 +318,7 @@ class Bundle:
     ) -> float:  # of the malignant rule, for these patients: another one where nothing is known of any
         "From which probability on a lesion is flagged."
         told = patients is not None and bool(patients.any())
-        return (self.contract if told else without_patient(self.contract))["thresholds"]["malignant"]
+        return threshold_of(self.contract if told else without_patient(self.contract))
 
     def probabilities(
         self,
