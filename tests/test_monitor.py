@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -28,8 +29,10 @@ from skin_lesion_mlops.data.statistics import (
     suggest_constraints,
 )
 from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.evaluation.metrics import age_band
 from skin_lesion_mlops.evaluation.predictions import simulate
 from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.monitor import captures
 from skin_lesion_mlops.monitor.bias import bias_by_group, check_bias, cochran_mantel_haenszel_test, facet_metrics
 from skin_lesion_mlops.monitor.captures import (
     CLOUDWATCH_METRICS,
@@ -37,7 +40,9 @@ from skin_lesion_mlops.monitor.captures import (
     Baseline,
     holm_adjusted,
     load_baseline,
+    p_text,
     read_captures,
+    wanted_columns,
     write_finding,
 )
 from skin_lesion_mlops.monitor.drift import (
@@ -251,6 +256,37 @@ def test_a_file_that_is_being_written_counts_as_far_as_it_is_complete(line, tmp_
     assert len(found.rows) == 2 and found.quarantine.empty
 
 
+def test_only_the_windows_files_and_the_wanted_columns_are_read(line, tmp_path, monkeypatch):
+    event = dict(line["eventMetadata"], inferenceTime="2026-01-31T11:30:00Z")
+    for hour, id in (("08", "e-08"), ("11", "e-11"), ("13", "e-13")):
+        folder = tmp_path / "2026" / "01" / "31" / hour
+        folder.mkdir(parents=True)
+        lines = [json.dumps(dict(line, eventMetadata=dict(event, eventId=id)))] * 2
+        (folder / "a.jsonl").write_text("\n".join(lines))
+    parsed, parse = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **more: parsed.append(text) or parse(text, **more))
+    columns = wanted_columns("model_quality", HAM10000)
+    found = read_captures(tmp_path, NOON - pd.Timedelta(hours=1), NOON, columns=columns)
+    assert found.rows.event_id.tolist() == ["e-11"] * 2 and list(found.rows) == columns
+    assert found.quarantine[["file", "line", "reason"]].values.tolist() == [["2026/01/31/11/a.jsonl", 2, "repeated"]]
+    assert parsed and '"embedding":[' in line["captureData"]["endpointInput"]["data"]
+    assert not any("embedding" in t and "0." in t.split("embedding")[1][:20] for t in parsed)
+    assert not any("e-08" in t or "e-13" in t for t in parsed)
+
+
+def test_two_processes_read_what_one_reads(line, tmp_path, monkeypatch):
+    for i in range(3):
+        event = dict(line["eventMetadata"], eventId=f"e{i}")
+        (tmp_path / f"{i}.jsonl").write_text(json.dumps(dict(line, eventMetadata=event)) + "\n{\n")
+    alone = read_captures(tmp_path)
+    monkeypatch.setattr(captures, "_ALONE", 0)
+    monkeypatch.setattr(captures, "cpus", lambda: 2)
+    both = read_captures(tmp_path)
+    pd.testing.assert_frame_equal(alone.rows, both.rows)
+    pd.testing.assert_frame_equal(alone.quarantine, both.quarantine)
+    assert len(both.rows) == 6 and len(both.quarantine) == 3
+
+
 def test_gaps_are_gaps_and_do_not_cost_the_row(line, tmp_path):
     gap = json.loads(json.dumps(line))
     side = gap["captureData"]["endpointInput"]
@@ -429,6 +465,23 @@ def test_no_drift_no_alarm_and_drift_an_alarm(pool):
     assert [v["feature_name"] for v in check_data(other, baseline).violations] == ["predicted"]
     cats = pool(150, 97).assign(out_of_distribution=lambda t: t.index % 3 == 0)
     assert [v["feature_name"] for v in check_data(cats, baseline).violations] == ["out_of_distribution"]
+
+
+def test_odd_pictures_are_compared_with_the_models_own_rate(pool):
+    "5 of 100 requests are of cats; a model that calls 3 of 100 test images odd must notice, one that calls 12 must not."
+    known, rows = ground(pool(1500, 0)), pool(1000, 96)
+    cats = rows.assign(out_of_distribution=rows.out_of_distribution | (rows.index % 20 == 0))
+
+    def odd(rows, withheld):
+        counts = dict(clinic=dict(refusals=[dict(of="all", images=1500, withheld=withheld)]))
+        return "out_of_distribution" in str(check_data(rows, replace(known, evaluation=counts)).violations)
+
+    assert odd(cats, 45) and not odd(rows, 45) and not odd(cats, 180)
+    assert "out_of_distribution" not in str(check_data(cats, known).violations)  # nobody counted at approval
+
+
+def test_a_p_value_is_never_zero():
+    assert [p_text(p) for p in (0.0, 0.0009, 0.0213)] == ["p < 0.001", "p < 0.001", "p = 0.021"]
 
 
 def test_real_dermoscopy_is_quiet_and_a_weak_lamp_is_not(ham10000):
@@ -657,6 +710,39 @@ def test_women_whose_melanomas_are_passed_over_are_noticed():
     found = check_bias(clinic(missed=0.5), Baseline())
     assert {(v["facet"], v["facet_value"]) for v in found.violations if v["metric_name"] == "RD"} >= {("sex", "female")}
     assert "unknown" not in set(found.table.group) and found.metrics["BiasViolations"] == len(found.violations)
+
+
+def approved_groups(joined):
+    "The evaluation.json of a clinic's answers, as far as the bias monitor reads it."
+    ill, on = (joined.dx == "mel").to_numpy(), joined.flagged.to_numpy()
+
+    def rates(side):
+        values = dict(malignant_sensitivity=on[side & ill].mean(), malignant_specificity=1 - on[side & ~ill].mean())
+        return values if (side & ill).sum() >= 10 else dict.fromkeys(values)
+
+    groups = [
+        dict(
+            attribute=a, group=g, images=int(s.sum()), lesions=int(s.sum()), malignant=int((s & ill).sum()), **rates(s)
+        )
+        for a, column in dict(sex=joined.sex, site=joined.localization, age=joined.age.map(age_band)).items()
+        for g, s in ((g, (column == g).to_numpy()) for g in sorted(set(column)))
+    ]
+    points = {k: dict(value=v) for k, v in rates(ill | ~ill).items()}
+    classes = dict(mel=int(ill.sum()), nv=int((~ill).sum()))
+    return Baseline(evaluation=dict(dataset=dict(classes=classes), operating_points=points, subgroups=groups))
+
+
+def test_a_difference_that_the_approved_model_had_is_told_and_is_no_violation():
+    unfair, fair = approved_groups(clinic(2500, 1, missed=0.5)), approved_groups(clinic(2500, 1))
+    now = clinic(1500, 2, missed=0.5)
+    known, new = check_bias(now, unfair), check_bias(now, fair)
+    assert known.violations == [] and known.metrics["BiasViolations"] == 0
+    assert "when it was approved" in " ".join(known.conclusion) and "female" in " ".join(known.conclusion)
+    assert {v["facet"] for v in new.violations} == {"sex"} and "at approval" in new.violations[0]["description"]
+    worse = check_bias(clinic(4000, 2, missed=0.9), unfair)
+    assert "female" in {v["facet_value"] for v in worse.violations}
+    quiet = [check_bias(clinic(800, s, missed=0.5), unfair).violations for s in range(10, 40)]
+    assert sum(map(bool, quiet)) <= 1
 
 
 def test_small_groups_are_withheld():

@@ -10,10 +10,15 @@ import binascii
 import csv
 import io
 import json
+import math
+import multiprocessing
 import re
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,6 +26,7 @@ import pandas as pd
 from skin_lesion_mlops.core import (
     Files,
     SkinLesionError,
+    cpus,
     read_json,
     write_json,
 )
@@ -30,9 +36,9 @@ from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
-           'Unreadable', 'json_object', 'capture_rows', 'Parsed', 'capture_columns', 'read_captures', 'latest_window',
-           'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding', 'metric_lines', 'write_finding',
-           'holm_adjusted']
+           'Unreadable', 'json_object', 'capture_rows', 'Parsed', 'capture_columns', 'wanted_columns', 'capture_files',
+           'read_captures', 'latest_window', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding',
+           'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -113,7 +119,7 @@ def _number(
     value: Any,  # whatever JSON held
 ) -> float:  # NaN for what is no number
     "A number, or nothing."
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
 def _answer_columns(
@@ -121,16 +127,18 @@ def _answer_columns(
     taxonomy: Taxonomy,
 ) -> dict[str, Any]:  # columns of a row; raises `Unreadable`
     "The columns that describe an answer, each probability checked."
-    if set(entry["probabilities"]) - set(taxonomy.codes):
+    given, codes = entry["probabilities"], taxonomy.codes
+    if not given.keys() <= set(codes):
         raise Unreadable("other_classes", f"the model that answered has other classes than {taxonomy.name}")
-    p = np.array([_number(entry["probabilities"].get(c)) for c in taxonomy.codes])
-    if not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-3:
+    p = [_number(given.get(c)) for c in codes]
+    if not (min(p) >= 0 and abs(sum(p) - 1) <= 1e-3):  # NaN fails both
         raise Unreadable("bad_answer", "its probabilities are missing, negative or do not add up to 1")
-    risk = float(taxonomy.malignant_probability(p))
+    bad = taxonomy.malignant
+    risk = sum(v for c, v in zip(codes, p) if c in bad) if taxonomy.tells_malignancy else math.nan
     unfamiliar = (entry.get("out_of_distribution") or {}).get("flag")
     threshold = _number(entry.get("threshold", 0.5))
-    answer = dict(predicted=taxonomy.codes[int(p.argmax())], confidence=float(p.max()), malignant_probability=risk)
-    shares = {f"p_{c}": float(v) for c, v in zip(taxonomy.codes, p)}
+    answer = dict(predicted=codes[p.index(max(p))], confidence=max(p), malignant_probability=risk)
+    shares = {f"p_{c}": v for c, v in zip(codes, p)}
     return dict(answer, threshold=threshold, flagged=risk >= threshold, out_of_distribution=bool(unfamiliar), **shares)
 
 # %% ../../nbs/monitor/00_captures.ipynb #46153d7b
@@ -147,17 +155,15 @@ def _image_columns(
     except Refusal as e:
         raise Unreadable("bad_image", e.detail) from None
     numbers = image_statistics(np.stack([p.pixels for p in pictures])).to_dict("records")
-    return [
-        dict(sha256=p.sha256, **{str(k): v for k, v in m.items()}, embedding=None) for p, m in zip(pictures, numbers)
-    ]
+    return [dict(sha256=p.sha256, **{str(k): v for k, v in m.items()}) for p, m in zip(pictures, numbers)]
 
 
 def _described(
-    image: dict[str, Any],  # sha256, statistics and, perhaps, embedding
+    image: dict[str, Any],  # sha256, statistics
 ) -> dict[str, Any]:
     "A picture as our server described it."
     measured = {n: _number((image.get("statistics") or {}).get(n)) for n in STATISTICS}
-    return dict(sha256=image.get("sha256", ""), **measured, embedding=image.get("embedding"))
+    return dict(sha256=image.get("sha256", ""), **measured)
 
 # %% ../../nbs/monitor/00_captures.ipynb #127612f1
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
@@ -190,7 +196,7 @@ def capture_rows(
     ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")))
     return [dict(ids, image=i, **a, **b) for i, (a, b) in enumerate(zip(images, answers))]
 
-# %% ../../nbs/monitor/00_captures.ipynb #ffc6ea7a
+# %% ../../nbs/monitor/00_captures.ipynb #8da62440
 @dataclass(frozen=True)
 class Parsed:
     "What could be read, and what could not."
@@ -200,7 +206,7 @@ class Parsed:
 
 
 _QUARANTINE = ("file", "line", "reason", "detail")
-_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time", "sha256")
+_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time")
 _ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution")
 
 
@@ -208,71 +214,179 @@ def capture_columns(
     taxonomy: Taxonomy,
 ) -> list[str]:
     "The columns of a table of captures."
-    return [*_IDS, *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes), "embedding"]
+    return [*_IDS, "sha256", *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes)]
 
 
-def _lines(
+def wanted_columns(
+    kind: str,  # of `MONITOR_KINDS`
+    taxonomy: Taxonomy,
+) -> list[str]:
+    "The columns that a monitor asks for."
+    about = "p_" if kind == "data_quality" else ("sha256", *STATISTICS)
+    return [c for c in capture_columns(taxonomy) if not c.startswith(about)]
+
+# %% ../../nbs/monitor/00_captures.ipynb #095daead
+_HOUR = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/[^/]*$")
+_SLACK = timedelta(hours=1)  # a file is written to for five minutes; clocks differ
+
+
+def capture_files(
     folder: Path,
-) -> Iterator[tuple[str, int, bytes]]:  # file, number of the line, its bytes
-    "Every complete line of a folder, oldest file first."
+    since: datetime | None = None,  # of the window, UTC
+    until: datetime | None = None,
+) -> list[Path]:  # oldest first
+    "The files that may hold requests of a window."
+    found = []
     for f in sorted(p for p in folder.rglob("*") if p.suffix in (".jsonl", ".part") and p.is_file()):
-        lines = f.read_bytes().split(b"\n")
-        for n, line in enumerate(lines[:-1] if f.suffix == ".part" else lines, 1):
-            if line.strip():
-                yield f.relative_to(folder).as_posix(), n, line
-
-# %% ../../nbs/monitor/00_captures.ipynb #26858e3a
-def _time(
-    text: Any,  # ISO 8601
-) -> pd.Timestamp:  # UTC; raises `Unreadable`
-    "A point in time."
-    found = pd.to_datetime(text, utc=True, errors="coerce") if isinstance(text, str) else pd.NaT
-    if pd.isna(found):
-        raise Unreadable("bad_time", f"inferenceTime is {text!r}")
+        hour = _HOUR.search(f.relative_to(folder).as_posix())
+        try:
+            at = datetime.strptime("/".join(hour.groups()) + " +0000", "%Y/%m/%d/%H %z") if hour else None
+        except ValueError:  # a folder 2026/13/45/99
+            at = None
+        late = at and since and at + timedelta(hours=1) + _SLACK <= since
+        early = at and until and at - _SLACK >= until
+        if not late and not early:
+            found.append(f)
     return found
 
+# %% ../../nbs/monitor/00_captures.ipynb #8d7478d6
+_EMBEDDING = b'\\"embedding\\":['
 
-def _collect(
-    items: Iterable[tuple[str, int, Any]],  # file, number of the line, what is there
-    parse: Callable[[Any], list[dict[str, Any]]],  # raises `Unreadable`
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # rows with file and line, and the quarantine's
-    "Parse each item; what cannot be parsed is quarantined with its reason."
+
+def _cut(
+    line: bytes,
+) -> bytes:
+    "A line without its embeddings: nine tenths of it."
+    at = line.find(_EMBEDDING)
+    while at >= 0:
+        end = line.find(b"]", at)
+        if end < 0:
+            break
+        line = line[: at + len(_EMBEDDING) - 1] + b"null" + line[end + 1 :]
+        at = line.find(_EMBEDDING, at + 1)
+    return line
+
+
+def _time(
+    text: Any,  # ISO 8601
+) -> datetime:  # UTC; raises `Unreadable`
+    "A point in time."
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
+    except (AttributeError, ValueError, TypeError, OverflowError):
+        found = pd.to_datetime(text, utc=True, errors="coerce") if isinstance(text, str) else pd.NaT
+    if pd.isna(found):
+        raise Unreadable("bad_time", f"inferenceTime is {text!r}")
+    return found.to_pydatetime()
+
+# %% ../../nbs/monitor/00_captures.ipynb #09f6e561
+@dataclass(frozen=True)
+class _Wanted:
+    "What is to be read of a file."
+
+    since: datetime | None
+    until: datetime | None
+    size: int  # side of the model's input, pixels
+    columns: Sequence[str]
+    taxonomy: Taxonomy
+
+
+def _rows_of(
+    line: bytes,
+    wanted: _Wanted,
+) -> list[dict[str, Any]]:  # one a picture; raises `Unreadable`
+    "The rows of a line, where it is of the window."
+    found = json_object(_cut(line))
+    time = _time(found["eventMetadata"].get("inferenceTime"))
+    if (wanted.since and time < wanted.since) or (wanted.until and time >= wanted.until):
+        return []
+    measure = any(c in STATISTICS for c in wanted.columns)
+    return [dict(r, time=time) for r in capture_rows(found, wanted.size, measure, wanted.taxonomy)]
+
+
+def _read_file(
+    path: Path,
+    wanted: _Wanted,
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:  # rows with line; what cannot be read: line, reason, detail
+    "The rows of a file."
     rows: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
-    for file, number, item in items:
-        try:
-            rows += [dict(r, file=file, line=number) for r in parse(item)]
-        except Unreadable as e:
-            bad.append(dict(file=file, line=number, reason=e.reason, detail=e.detail))
-    return rows, bad
+    with open(path, "rb") as f:
+        for number, line in enumerate(f, 1):
+            if not line.strip() or (path.suffix == ".part" and not line.endswith(b"\n")):
+                continue  # the last line is being written
+            try:
+                rows += [dict(r, line=number) for r in _rows_of(line, wanted)]
+            except Unreadable as e:
+                bad.append(dict(line=number, reason=e.reason, detail=e.detail))
+    columns = {c: [r.get(c) for r in rows] for c in (*wanted.columns, "line")}
+    table = pd.DataFrame(columns).astype({c: float for c in wanted.columns if c in STATISTICS})
+    return table.assign(time=pd.to_datetime(table.time, utc=True)), bad
 
-# %% ../../nbs/monitor/00_captures.ipynb #a6368cf7
+# %% ../../nbs/monitor/00_captures.ipynb #30bcda5d
+_ALONE = 256 << 20  # bytes that one process reads sooner than two have begun
+
+
+def _each(
+    files: list[Path],
+    wanted: _Wanted,
+) -> Iterator[tuple[pd.DataFrame, list[dict[str, Any]]]]:  # in the order of the files
+    "Read files, with all cores where there is much to read."
+    read = partial(_read_file, wanted=wanted)
+    if cpus() == 1 or sum(f.stat().st_size for f in files) < _ALONE:
+        yield from map(read, files)
+        return
+    with ProcessPoolExecutor(cpus(), multiprocessing.get_context("spawn")) as pool:
+        for start in range(0, len(files), 64):  # so that what is read does not pile up
+            yield from pool.map(read, files[start : start + 64])
+
+
 def read_captures(
     folder: str | Path,  # of captured requests
     since: pd.Timestamp | None = None,  # earlier ones are not read
     until: pd.Timestamp | None = None,  # nor are these and later ones
     size: int = 224,  # side of the model's input, pixels, where the answers do not say
-    measure: bool = True,  # look at the pictures, too? the answers alone are read much faster
+    columns: Sequence[str] = (),  # of `capture_columns`; () for all of them. Without statistics no picture is decoded
     taxonomy: Taxonomy = HAM10000,  # of the model that answered
-) -> Parsed:  # rows have `capture_columns`; raises `SkinLesionError` where there is no folder
+) -> Parsed:  # raises `SkinLesionError` where there is no folder
     "What was asked and answered."
-    if not Path(folder).is_dir():
+    root, kept = Path(folder), list(columns) or capture_columns(taxonomy)
+    if not root.is_dir():
         raise SkinLesionError(f"there is no folder {folder}", "give the folder that `serve --capture` writes to")
-    known: set[str] = set()
+    first, last = (t.to_pydatetime() if t is not None else None for t in (since, until))
+    files = capture_files(root, first, last)
+    parts, bad = [], []  # type: list[pd.DataFrame], list[dict[str, Any]]
+    names = [f.relative_to(root).as_posix() for f in files]
+    for i, (rows, wrong) in enumerate(_each(files, _Wanted(first, last, size, kept, taxonomy))):
+        parts += [rows.assign(file=i)] if len(rows) else []
+        bad += [dict(b, file=names[i]) for b in wrong]
+    return _once(_stack(parts, [*kept, "line", "file"]), bad, names)
 
-    def _parse(data: bytes) -> list[dict[str, Any]]:
-        line = json_object(data)
-        event, time = line["eventMetadata"], _time(line["eventMetadata"].get("inferenceTime"))
-        if (since is not None and time < since) or (until is not None and time >= until):
-            return []
-        if event.get("eventId") in known:
-            raise Unreadable("repeated", "this event was read before")
-        found = [dict(r, time=time) for r in capture_rows(line, size, measure, taxonomy)]
-        known.add(event.get("eventId"))
-        return found
+# %% ../../nbs/monitor/00_captures.ipynb #58cde6a4
+def _stack(
+    parts: list[pd.DataFrame],
+    columns: Sequence[str],
+) -> pd.DataFrame:
+    "Put tables under each other; they are used up."
+    return pd.DataFrame({c: pd.concat([p.pop(c) for p in parts], ignore_index=True) if parts else [] for c in columns})
 
-    rows, bad = _collect(_lines(Path(folder)), _parse)
-    return Parsed(pd.DataFrame(rows, columns=capture_columns(taxonomy)), pd.DataFrame(bad, columns=list(_QUARANTINE)))
+
+def _once(
+    rows: pd.DataFrame,  # with line and file, a number
+    bad: list[dict[str, Any]],  # what could not be read
+    names: list[str],  # of the files
+) -> Parsed:
+    "Every event once; its second delivery is set aside."
+    place = rows.file.astype("int64") * (1 << 40) + rows.line.astype("int64")
+    again = place != place.groupby(rows.event_id).transform("first") if len(rows) else pd.Series(dtype=bool)
+    again &= rows.event_id != ""
+    for file, line in rows[again][["file", "line"]].drop_duplicates().to_numpy():
+        bad.append(dict(file=names[file], line=int(line), reason="repeated", detail="this event was read before"))
+    kept = rows.drop(columns=["file", "line"])
+    kept = kept[~again].reset_index(drop=True) if again.any() else kept
+    kept = kept if len(kept) else kept.assign(time=pd.to_datetime([], utc=True))
+    return Parsed(kept, pd.DataFrame(bad, columns=list(_QUARANTINE)))
 
 # %% ../../nbs/monitor/00_captures.ipynb #6e892e62
 def latest_window(
@@ -426,3 +540,10 @@ def holm_adjusted(
     steps = p[order] * np.arange(len(order), 0, -1)
     out[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return out
+
+
+def p_text(
+    p: float,
+) -> str:  # e.g. "p = 0.02", "p < 0.001": never 0
+    "A p value for a person."
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
