@@ -468,7 +468,7 @@ def test_no_drift_no_alarm_and_drift_an_alarm(pool):
 
 
 def test_odd_pictures_are_compared_with_the_models_own_rate(pool):
-    "5 of 100 requests are of cats; a model that calls 3 of 100 test images odd must notice, one that calls 12 must not."
+    "5 of 100 requests are of cats; a model that calls 3 of 100 test images odd notices, one that calls 12 does not."
     known, rows = ground(pool(1500, 0)), pool(1000, 96)
     cats = rows.assign(out_of_distribution=rows.out_of_distribution | (rows.index % 20 == 0))
 
