@@ -38,6 +38,7 @@ from skin_lesion_mlops.monitor.captures import (
     CLOUDWATCH_METRICS,
     DIMENSION,
     Baseline,
+    Finding,
     holm_adjusted,
     load_baseline,
     p_text,
@@ -55,7 +56,9 @@ from skin_lesion_mlops.monitor.drift import (
     psi,
     range_test,
 )
+from skin_lesion_mlops.monitor.estimate import estimate, on_estimate
 from skin_lesion_mlops.monitor.labels import join_labels, on_labels, read_labels, recent, unmatched
+from skin_lesion_mlops.monitor.pictures import find_pixels, sheet, worst
 from skin_lesion_mlops.monitor.quality import check_quality
 from skin_lesion_mlops.monitor.rehearsal import create_approved
 from skin_lesion_mlops.pipeline.launch import launch
@@ -631,6 +634,46 @@ def test_a_baseline_without_evaluation_is_refused(pool):
         check_quality(answers(300), ground(pool(200, 0)))
 
 
+def seen_answers(joined):
+    "What a monitor sees before the truth is known."
+    p = joined[[f"p_{c}" for c in HAM10000.codes]].to_numpy()
+    risk = p[:, [c in HAM10000.malignant for c in HAM10000.codes]].sum(1)
+    return joined.drop(columns="dx").assign(confidence=p.max(1), malignant_probability=risk)
+
+
+def test_an_estimate_is_close_while_its_probabilities_are_right_and_feeds_nothing(tmp_path):
+    joined = answers(2000, 1.5, seed=3)
+    found = estimate(seen_answers(joined))
+    bad = joined.dx.isin(HAM10000.malignant)
+    predicted = joined[[f"p_{c}" for c in HAM10000.codes]].idxmax(axis=1).str[2:]
+    assert found["accuracy"]["value"] == pytest.approx((predicted == joined.dx).mean(), abs=0.03)
+    assert found["malignant_sensitivity"]["value"] == pytest.approx(joined.flagged[bad].mean(), abs=0.05)
+    assert found["malignant_specificity"]["value"] == pytest.approx(1 - joined.flagged[~bad].mean(), abs=0.03)
+    (said,) = on_estimate(found)
+    assert said.startswith("Estimated from its confidence, without diagnoses; no alarm and no gate reads it")
+    assert on_estimate(estimate(joined[:0])) == []
+    finding = Finding("data_quality", [], pd.DataFrame(), [], dict(CapturedImages=3.0), estimate=found)
+    write_finding(tmp_path, finding, pd.DataFrame(), "e", NOON)
+    assert read_json(tmp_path / Files.FINDING)["estimate"]["accuracy"]["value"] == found["accuracy"]["value"]
+    assert "stimate" not in (tmp_path / Files.CLOUDWATCH).read_text() + str(CLOUDWATCH_METRICS)
+
+
+def test_the_worst_answers_are_shown_where_captures_hold_their_pictures(predictor, jpegs, tmp_path):
+    pictures = [decode(b, predictor.size) for b in jpegs[:3]]
+    for kept, folder in ((True, tmp_path / "kept"), (False, tmp_path / "without")):
+        capture = Capture(folder)
+        capture.write(record(predictor, pictures, predictor.predict(pictures), pixels=kept))
+        capture.close()
+    rows = read_captures(tmp_path / "kept").rows
+    joined = rows.assign(dx=["mel", "nv", "mel"], predicted=["nv", "nv", "nv"], flagged=False)
+    joined = joined.assign(malignant_probability=[0.1, 0.1, 0.02], confidence=0.8)
+    shown = worst(joined)
+    assert shown.image.tolist() == [2, 0] and shown.caption.tolist()[0] == "mel, P(malignant) 2%"
+    held = find_pixels(tmp_path / "kept", shown)
+    np.testing.assert_array_equal(held[rows.event_id[0], 2], pictures[2].pixels)
+    assert sheet(shown, held).size[0] > 100 and not find_pixels(tmp_path / "without", rows)
+
+
 # ---- Bias
 
 
@@ -812,7 +855,7 @@ def stage(tmp_path_factory):
 
 def report(stage, name, **more):
     "Run the step."
-    given = dict(input_capture=str(stage / "capture"), input_baseline=str(stage / "baseline"))
+    given = dict(captures=str(stage / "capture"), input_baseline=str(stage / "baseline"))
     out = stage / name
     receipt = launch("monitor", out, {**given, "output_monitor": str(out / "files"), **more})
     return receipt, out
@@ -840,7 +883,7 @@ def test_the_other_reports(stage, kind, file):
 
 def test_a_report_without_captures_is_a_report(stage, tmp_path):
     (tmp_path / "none").mkdir()
-    _, out = report(stage, "first day", input_capture=str(tmp_path / "none"), hours="1")
+    _, out = report(stage, "first day", captures=str(tmp_path / "none"), hours="1")
     assert read_json(out / "files" / Files.FINDING)["status"] == "NotEnoughData"
     assert "DataDriftViolations" not in (out / "files" / Files.CLOUDWATCH).read_text()
 

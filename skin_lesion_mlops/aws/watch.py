@@ -182,7 +182,8 @@ def watch(
         m = fetch(s3, labels, inputs["labels"]) if kind != "data_quality" else 0
         print(f"{kind}: {n} files of captures and {m} of labels, until {end:%Y-%m-%d %H:%M} UTC", flush=True)
         given = dict(kind=kind, endpoint_name=endpoint, until=end.isoformat(), hours=str(hours), max_hours=str(most))
-        given.update({f"input_{d}": str(p) for d, p in inputs.items()})
+        given.update(captures=str(inputs["capture"]), input_baseline=str(inputs["baseline"]))
+        given.update(input_labels=str(inputs["labels"]))
         launch("monitor", out, dict(given, output_monitor=str(Path(out, "monitor"))))
     sent = publish(session.client("cloudwatch"), Path(out, "monitor", Files.CLOUDWATCH), namespace)
     found = read_json(Path(out, "monitor", Files.FINDING))

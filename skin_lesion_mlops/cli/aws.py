@@ -463,7 +463,7 @@ def monitor_verb(
         registry: Any = create_registry(home=home)
         baseline = registry.folder(registry.describe(group, model))
     report = (out or home / "monitor" / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}").resolve()
-    inputs = dict(input_capture=captures, input_baseline=baseline, input_labels=labels)
+    inputs = dict(captures=captures, input_baseline=baseline, input_labels=labels)
     given = {k: str(v.resolve()) if v else "" for k, v in inputs.items()}
     most = hours if kind == "data" else max(hours, LATE)
     given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(most), output_monitor=str(report))

@@ -123,7 +123,7 @@ def _counted(
         for k, s in strata.items()
     }
 
-
+# %% ../../nbs/monitor/03_bias.ipynb #1939292c
 def _differs(
     r: pd.Series,  # a row of `bias_by_group`
     alpha: float,

@@ -14,7 +14,7 @@ import math
 import multiprocessing
 import re
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from skin_lesion_mlops.core import (
     Files,
     SkinLesionError,
     cpus,
+    hash_text,
     read_json,
     write_json,
 )
@@ -36,9 +37,9 @@ from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
-           'Unreadable', 'json_object', 'capture_rows', 'Parsed', 'capture_columns', 'wanted_columns', 'capture_files',
-           'read_captures', 'latest_window', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding',
-           'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
+           'Unreadable', 'json_object', 'payload', 'capture_rows', 'Parsed', 'capture_columns', 'wanted_columns',
+           'capture_files', 'read_captures', 'latest_window', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind',
+           'Finding', 'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -68,7 +69,7 @@ def json_object(
     return found
 
 # %% ../../nbs/monitor/00_captures.ipynb #3f265467
-def _payload(
+def payload(
     line: dict[str, Any],  # a parsed line
     side: str,  # "endpointInput" or "endpointOutput"
 ) -> tuple[str, bytes]:  # content type, bytes; raises `Unreadable`
@@ -135,11 +136,18 @@ def _answer_columns(
         raise Unreadable("bad_answer", "its probabilities are missing, negative or do not add up to 1")
     bad = taxonomy.malignant
     risk = sum(v for c, v in zip(codes, p) if c in bad) if taxonomy.tells_malignancy else math.nan
-    unfamiliar = (entry.get("out_of_distribution") or {}).get("flag")
+    odd = entry.get("out_of_distribution") or {}
     threshold = _number(entry.get("threshold", 0.5))
     answer = dict(predicted=codes[p.index(max(p))], confidence=max(p), malignant_probability=risk)
     shares = {f"p_{c}": v for c, v in zip(codes, p)}
-    return dict(answer, threshold=threshold, flagged=risk >= threshold, out_of_distribution=bool(unfamiliar), **shares)
+    return dict(
+        answer,
+        threshold=threshold,
+        flagged=risk >= threshold,
+        out_of_distribution=bool(odd.get("flag")),
+        oddness=_number(odd.get("score")),
+        **shares,
+    )
 
 # %% ../../nbs/monitor/00_captures.ipynb #46153d7b
 def _image_columns(
@@ -178,7 +186,7 @@ def capture_rows(
     "The rows of a captured line."
     event = line["eventMetadata"]
     try:
-        model, entries = _answers(*_payload(line, "endpointOutput"), taxonomy)
+        model, entries = _answers(*payload(line, "endpointOutput"), taxonomy)
         answers = [_answer_columns(e, taxonomy) for e in entries]
         side = int(model.get("image_size", size))
         if not measure:
@@ -186,7 +194,7 @@ def capture_rows(
         elif "endpointInput" not in line["captureData"] and all("image" in e for e in entries):
             images = [_described(e["image"]) for e in entries]
         else:
-            images = _image_columns(*_payload(line, "endpointInput"), side)
+            images = _image_columns(*payload(line, "endpointInput"), side)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unreadable("bad_answer", f"neither picture nor answer can be made out ({type(e).__name__})") from None
     if not images or len(images) != len(answers):
@@ -203,11 +211,12 @@ class Parsed:
 
     rows: pd.DataFrame  # one a picture, or one a label
     quarantine: pd.DataFrame  # file, line, reason, detail
+    source: dict[str, Any] = field(default_factory=dict)  # files, bytes, and a hash of their names and sizes
 
 
 _QUARANTINE = ("file", "line", "reason", "detail")
 _IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time")
-_ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution")
+_ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution", "oddness")
 
 
 def capture_columns(
@@ -234,7 +243,7 @@ def capture_files(
     folder: Path,
     since: datetime | None = None,  # of the window, UTC
     until: datetime | None = None,
-) -> list[Path]:  # oldest first
+) -> list[Path]:  # the oldest one first
     "The files that may hold requests of a window."
     found = []
     for f in sorted(p for p in folder.rglob("*") if p.suffix in (".jsonl", ".part") and p.is_file()):
@@ -361,7 +370,10 @@ def read_captures(
     for i, (rows, wrong) in enumerate(_each(files, _Wanted(first, last, size, kept, taxonomy))):
         parts += [rows.assign(file=i)] if len(rows) else []
         bad += [dict(b, file=names[i]) for b in wrong]
-    return _once(_stack(parts, [*kept, "line", "file"]), bad, names)
+    found = _once(_stack(parts, [*kept, "line", "file"]), bad, names)
+    sizes = [f.stat().st_size for f in files]
+    known = hash_text(*(f"{n} {s}" for n, s in zip(names, sizes)))
+    return replace(found, source=dict(files=len(files), bytes=sum(sizes), hash=known))
 
 # %% ../../nbs/monitor/00_captures.ipynb #58cde6a4
 def _stack(
@@ -485,6 +497,7 @@ class Finding:
     metrics: dict[str, float]  # keys of `CLOUDWATCH_METRICS`
     files: dict[str, Any] = field(default_factory=dict)  # name of a further JSON file -> content
     enough: bool = True  # was there enough to judge by?
+    estimate: dict[str, Any] = field(default_factory=dict)  # from `estimate`; decides nothing
 
     @property
     def status(self) -> str:  # as SageMaker calls it, and one more
@@ -513,6 +526,7 @@ def write_finding(
     quarantine: pd.DataFrame,  # what could not be read
     endpoint: str,
     at: pd.Timestamp,  # end of the window
+    source: dict[str, Any] | None = None,  # of `read_captures`: what was read
 ) -> Path:
     "Write a monitor's files."
     folder = Path(folder)
@@ -520,10 +534,16 @@ def write_finding(
         write_json(folder / name, content)
     version: Any = "1.0" if finding.kind == "bias" else 0.0
     write_json(folder / Files.VIOLATIONS, dict(version=version, violations=finding.violations))
-    about = dict(kind=finding.kind, status=finding.status, endpoint=endpoint, until=str(at))
+    about = dict(kind=finding.kind, status=finding.status, endpoint=endpoint, until=str(at), captures=source or {})
     write_json(
         folder / Files.FINDING,
-        dict(about, conclusion=finding.conclusion, metrics=finding.metrics, unreadable=len(quarantine)),
+        dict(
+            about,
+            conclusion=finding.conclusion,
+            metrics=finding.metrics,
+            estimate=finding.estimate,
+            unreadable=len(quarantine),
+        ),
     )
     quarantine.to_csv(folder / Files.QUARANTINE, index=False)
     lines = metric_lines(finding.metrics, endpoint, at)

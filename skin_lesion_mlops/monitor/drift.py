@@ -16,8 +16,9 @@ from ..data.statistics import STATISTICS, dataset_statistics, sketch_cdf, sugges
 from .captures import ANSWER_FEATURES, Baseline, Finding, holm_adjusted, lesion_ids, p_text
 
 # %% auto #0
-__all__ = ['ALPHA', 'MIN_IMAGES', 'MAX_OUTSIDE', 'MAX_MORE_ODD', 'MAX_ODD', 'DRIFT_FEATURES', 'ks_test', 'psi', 'range_test',
-           'mixture_test', 'odd_at_approval', 'drift_tests', 'check_data', 'plot_drift', 'plot_hours']
+__all__ = ['ALPHA', 'MIN_IMAGES', 'MAX_OUTSIDE', 'MAX_MORE_ODD', 'MAX_ODD', 'DRIFT_FEATURES', 'STEPS', 'ks_test', 'psi',
+           'range_test', 'mixture_test', 'odd_at_approval', 'drift_tests', 'check_data', 'plot_drift', 'step_of',
+           'time_axis', 'plot_hours']
 
 # %% ../../nbs/monitor/01_drift.ipynb #b38e3cb9
 ALPHA = 0.001  # windows without drift in which there is an alarm all the same, at most
@@ -288,17 +289,40 @@ def plot_drift(
     return fig
 
 # %% ../../nbs/monitor/01_drift.ipynb #7c4ed85e
+STEPS = ("5min", "1h", "1D", "7D")  # that a window is shown in
+
+
+def step_of(
+    times: pd.Series,
+    most: int = 48,  # steps in a window
+) -> str:  # one of `STEPS`
+    "The shortest step of which a window has not too many."
+    span = times.max() - times.min()
+    return next((s for s in STEPS if span / pd.Timedelta(s) <= most), STEPS[-1])
+
+
+def time_axis(
+    ax: Any,  # matplotlib's
+) -> None:
+    "Times that fit what is shown: minutes within an hour, days within a month, and the date once."
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=6)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+# %% ../../nbs/monitor/01_drift.ipynb #0604e5d5
 def plot_hours(
     rows: pd.DataFrame,  # of `read_captures`
     baseline: Baseline,  # whose middle half is the band
     table: pd.DataFrame,  # from `drift_tests`
     most: int = 4,
 ) -> Any:  # a matplotlib figure
-    "Hourly medians and quartiles."
+    "Medians and quartiles, step by step."
     import matplotlib.pyplot as plt
 
     ranked = table[table.test == "distribution"].sort_values("distance", ascending=False).feature[:most]
-    hours = rows.assign(hour=rows.time.dt.floor("h")).groupby("hour")
+    hours = rows.groupby(rows.time.dt.floor(step_of(rows.time)))
     fig, axes = plt.subplots(1, most, figsize=(12, 2.3), dpi=72)
     for ax in axes[len(ranked) :]:
         ax.axis("off")
@@ -310,7 +334,7 @@ def plot_hours(
         ax.errorbar(middle.index, middle, [middle - low, high - middle], fmt="o-", color="tab:blue", ms=4)
         ax.set_title(name.replace("_", " "), fontsize=9)
         ax.tick_params(labelsize=7)
-        ax.tick_params(axis="x", rotation=30)
+        time_axis(ax)
     fig.tight_layout()
     plt.close(fig)
     return fig
