@@ -49,10 +49,11 @@ if TYPE_CHECKING:
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
            'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
            'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS', 'LATE',
-           'MONITORED', 'MONITOR', 'Plan', 'Example', 'Assumed', 'COST', 'connect', 'find_platform',
-           'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start', 'pipeline_status',
-           'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback', 'NoEndpoint',
-           'deploy_test', 'monitor_verb', 'print_finding', 'read_workload', 'cost_verb']
+           'MONITORED', 'MONITOR', 'monitor', 'Reports', 'PageTo', 'Plan', 'Example', 'Assumed', 'COST', 'connect',
+           'find_platform', 'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start',
+           'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback',
+           'NoEndpoint', 'deploy_test', 'monitor_verb', 'monitor_history', 'print_finding', 'read_workload',
+           'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -415,7 +416,7 @@ def deploy_test(
 # %% ../../nbs/cli/06_aws.ipynb #741b8d5f
 MONITORS = dict(data="data_quality", model="model_quality", bias="bias")  # what one types -> what the step is told
 
-Captures = Annotated[Path, typer.Option("--captures", metavar="DIR", help="what `serve --capture` wrote")]
+Captures = Annotated[Optional[Path], typer.Option("--captures", metavar="DIR", help="what `serve --capture` wrote")]
 Kind = Annotated[str, typer.Option("--kind", metavar="KIND", help="data, model or bias")]
 Baseline = Annotated[
     Optional[Path], typer.Option("--baseline", metavar="DIR", help="what to compare with  [default: the model's own]")
@@ -437,8 +438,13 @@ MONITOR = f"{MONITORED}\n\n" + example(
 )
 
 # %% ../../nbs/cli/06_aws.ipynb #163e70e2
+monitor = create_verbs("Has anything changed since? Drift, accuracy, bias.", default=True)
+
+
+@monitor.callback(epilog=MONITOR)
 def monitor_verb(
-    captures: Captures,
+    ctx: typer.Context,
+    captures: Captures = None,
     kind: Kind = "data",
     baseline: Baseline = None,
     labels: Labels = None,
@@ -450,6 +456,8 @@ def monitor_verb(
     as_json: Json = False,
 ) -> None:  # raises `typer.Exit` where there are violations
     "Has anything changed since? Drift, accuracy, bias."
+    if ctx.invoked_subcommand:
+        return
     from skin_lesion_mlops.pipeline.launch import launch
     from skin_lesion_mlops.pipeline.registry import create_registry
 
@@ -457,8 +465,11 @@ def monitor_verb(
         raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(MONITORS)}")
     if kind != "data" and labels is None:
         raise SkinLesionError(f"--kind {kind} needs confirmed diagnoses", "give them with --labels DIR")
-    if not captures.is_dir():
-        raise SkinLesionError(f"there is no folder {captures}", "give the folder that `serve --capture` writes to")
+    if captures is None or not captures.is_dir():
+        raise SkinLesionError(
+            f"there is no folder {captures or ''}".strip(),
+            "give --captures, the folder that `serve --capture` writes to",
+        )
     if baseline is None:
         registry: Any = create_registry(home=home)
         baseline = registry.folder(registry.describe(group, model))
@@ -470,6 +481,35 @@ def monitor_verb(
     launch("monitor", report, given)
     if print_finding(report, as_json):
         raise typer.Exit(VIOLATIONS)
+
+# %% ../../nbs/cli/06_aws.ipynb #2b1497f9
+Reports = Annotated[
+    Optional[Path], typer.Option("--reports", metavar="DIR", help="where they lie  [default: below the home folder]")
+]
+PageTo = Annotated[
+    Optional[Path], typer.Option("--out", metavar="FILE", help="the page  [default: history.html beside them]")
+]
+
+
+@monitor.command("history", epilog=example("skin-lesion monitor history", "skin-lesion monitor history --reports DIR"))
+def monitor_history(
+    reports: Reports = None,
+    out: PageTo = None,
+    home: Home = HOME,  # folder of the local runtime
+    as_json: Json = False,
+) -> None:
+    "What the monitors found, window after window, as a page."
+    from skin_lesion_mlops.monitor.history import read_findings, write_history
+
+    where = reports or home / "monitor"
+    page = write_history(where, out or where / "history.html")
+    found, bad = read_findings(where)
+    told = found[["until", "kind", "status", "endpoint"]].astype(str)
+    rows: list[Any] = told.to_dict("records")
+    if as_json:
+        return print_json(dict(page=str(page), windows=rows, unreadable=bad))
+    print(table(rows[-20:]))
+    print(page)
 
 # %% ../../nbs/cli/06_aws.ipynb #20dd007e
 def print_finding(
