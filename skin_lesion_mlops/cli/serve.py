@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'Site', 'Prevalence',
-           'Cautious', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv', 'PREDICT', 'find_model',
-           'find_profile', 'check_address', 'serve_verb', 'find_pictures', 'predict_files', 'predict_verb']
+           'Cautious', 'PerClient', 'Proxies', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv', 'PREDICT',
+           'find_model', 'find_profile', 'check_address', 'check_tls', 'warn', 'serve_verb', 'find_pictures',
+           'predict_files', 'predict_verb']
 
 # %% ../../nbs/cli/05_serve.ipynb #ab2eb323
 def find_model(
@@ -93,7 +94,15 @@ Host = Annotated[
     str, typer.Option("--host", envvar="SKIN_LESION_HOST", metavar="ADDRESS", help="0.0.0.0 for every network")
 ]
 Port = Annotated[
-    int, typer.Option("--port", envvar=["SAGEMAKER_BIND_TO_PORT", "SKIN_LESION_PORT"], metavar="N", help="TCP port")
+    int,
+    typer.Option(
+        "--port",
+        envvar=["SAGEMAKER_BIND_TO_PORT", "SKIN_LESION_PORT"],
+        metavar="N",
+        min=1,
+        max=65535,
+        help="TCP port",
+    ),
 ]
 
 # %% ../../nbs/cli/05_serve.ipynb #ab6ed84c
@@ -155,6 +164,44 @@ def check_address(
             f"nothing can listen on {host}:{port}: {e.strerror or e}", "stop what listens there, or give another --port"
         ) from None
 
+# %% ../../nbs/cli/05_serve.ipynb #e0943c10
+PerClient = Annotated[
+    int, typer.Option("--per-client", metavar="N", min=0, help="requests of one client at a time; 0 for no such limit")
+]
+Proxies = Annotated[
+    int, typer.Option("--proxies", metavar="N", min=0, help="in front: so much of X-Forwarded-For is believed")
+]
+
+
+def check_tls(
+    given: str | None,  # CERT,KEY[,CA]
+) -> tuple[str, str, str]:  # certificate, key, CA; empty without TLS; raises `SkinLesionError`
+    "Can these files be used?"
+    import ssl
+
+    cert, key, ca = (*(given or "").split(","), "", "", "")[:3]
+    try:
+        if cert:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(cert, key or None)
+            context.load_verify_locations(ca) if ca else None
+    except OSError as e:  # `SSLError` is one
+        raise SkinLesionError(
+            f"--tls {given} cannot be used: {e.strerror or e}",
+            "give PEM files: certificate, its key and, perhaps, a CA",
+        ) from None
+    return cert, key, ca
+
+
+def warn(
+    predictor: Predictor,
+) -> None:
+    "Say on stderr what a model that learned from painted lesions is worth."
+    from skin_lesion_mlops.serve.predictor import PAINTED
+
+    if said := PAINTED.get(predictor.contract["trained_on"]):
+        print(f"WARNING: {said}", file=sys.stderr)
+
 # %% ../../nbs/cli/05_serve.ipynb #e4851dfa
 TOKENS = "Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is at /, the metrics are at /metrics."
 SERVE = f"{TOKENS}\n\n{example('skin-lesion serve', 'skin-lesion serve --model 3 --port 9000')}"
@@ -173,6 +220,8 @@ def serve_verb(
     site: Site = None,
     prevalence: Prevalence = None,  # of the diagnoses, there
     cautious: Cautious = False,
+    per_client: PerClient = 0,
+    proxies: Proxies = 0,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
 ) -> None:
@@ -183,20 +232,23 @@ def serve_verb(
         import uvicorn  # noqa: F401
     except ImportError:
         raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None
+    from skin_lesion_mlops.serve.admission import Limits
     from skin_lesion_mlops.serve.capture import Capture
     from skin_lesion_mlops.serve.predictor import create_predictor
     from skin_lesion_mlops.serve.app import run_server
 
     check_address(host, port)
+    files = check_tls(tls)
     where, version = find_model(model, home, group)
     profile = find_profile(site, version, home, group)
     predictor = create_predictor(where, version, engine, profile, prevalence, cautious)
-    cert, key, ca = (*(tls or "").split(","), "", "", "")[:3]
-    scheme = "https" if cert else "http"
+    scheme = "https" if files[0] else "http"
     what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
     print(f"model {predictor.version} ({what}): {scheme}://{host}:{port}", file=sys.stderr)
+    warn(predictor)
+    limits = Limits(per_client=per_client, proxies=proxies)
     kept = Capture(capture, share) if capture else None
-    run_server(predictor, host, port, token=token or "", certificate=(cert, key, ca), capture=kept, describe=describe)
+    run_server(predictor, host, port, limits, token or "", files, kept, describe)
 
 # %% ../../nbs/cli/05_serve.ipynb #83ecfb6c
 BATCH = 64  # pictures that may be under way at a time
@@ -288,6 +340,7 @@ def predict_verb(
     where, version = find_model(model, home, group)
     profile = find_profile(site, version, home, group)
     predictor = create_predictor(where, version, engine, profile, prevalence, cautious)
+    warn(predictor)
     good: list[tuple[str, Prediction]] = []
     with on_stderr(True):
         for name, why in bad.items():
@@ -298,7 +351,9 @@ def predict_verb(
                 bad[str(path)] = str(answer)
                 print(f"{path}: {answer}")
                 continue
-            if explain is not None:
+            for note in answer.notes:
+                print(f"{path}: {note}")
+            if explain is not None and answer.heat is not None:
                 _save_overlay(explain, number, path, answer)
                 answer = replace(answer, heat=None)
             good.append((str(path), answer))

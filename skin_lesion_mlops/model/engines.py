@@ -409,7 +409,8 @@ def try_engine(
     book = read_json(folder / Files.ENGINES)
     row = book["engines"].get(name, dict(refused="it was never compared with torch"))
     if row["refused"] or book["weights_hash"] != contract["weights_hash"]:
-        return row["refused"] or "the engines were made for other weights", None, ""
+        why = row["refused"] or "the engines were made for other weights"
+        return f"where the bundle was made, {why}" if why.endswith("is not installed") else why, None, ""
     if not (folder / row["file"]).exists() or hash_file(folder / row["file"]) != row["sha256"]:
         return f"{row['file']} is not the file that was written", None, ""
     try:

@@ -385,8 +385,14 @@ def _people_routes(app: FastAPI, service: Service) -> None:
         return page
 
     for name in files:
-        path = dict([("index.html", "/"), ("docs.html", "/docs")]).get(name, f"/page/{name}")
+        path = dict([("index.html", "/"), ("docs.html", "/docs"), ("card.html", "/card")]).get(name, f"/page/{name}")
         app.add_api_route(path, show(name), include_in_schema=False)
+
+    @app.get("/card.json", include_in_schema=False)
+    async def card() -> dict[str, Any]:  # raises `Refusal`
+        if not service.predictor.card:
+            raise Refusal(404, "no_card", "no model card lies beside this model")
+        return service.predictor.card
 
     @app.get("/about", summary="The model and the words of the page")
     async def about() -> dict[str, Any]:
