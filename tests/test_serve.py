@@ -267,6 +267,64 @@ def test_explain_adds_a_map(client, jpeg):
     assert client.post("/invocations?explain=maybe", content=jpeg, headers=JPEG).status_code == 400
 
 
+def test_no_map_is_had_at_the_price_of_the_answer(folder, jpeg, tmp_path):
+    predictor = create_predictor(folder / "bundle")
+    predictor.explainer.bundle, predictor.explainer.source = None, tmp_path / "moved away"
+    with TestClient(create_app(predictor)) as client:
+        r = client.post("/invocations?explain=true", content=jpeg, headers=JPEG)
+    (p,) = r.json()["predictions"]
+    assert r.status_code == 200 and p["predicted"] and "overlay_png" not in p and "no heat map" in p["notes"][0]
+    assert str(tmp_path) not in r.text and "/" not in p["notes"][0]
+
+
+def test_the_flag_comes_first_with_what_it_is_worth(folder, jpeg):
+    where = bundle(folder / "worth", thresholds=dict(malignant=0.0), trained_on="generated")
+    facts = dict(malignant=200, benign=1000, caught=190, flagged=440, told=None, threshold=0.0)
+    weights = read_json(where / Files.BUNDLE)["weights_hash"]
+    write_json(where / Files.EVALUATION, dict(lineage=dict(model_hash=weights), points=[facts]))
+    with TestClient(create_app(create_predictor(where))) as client:
+        answer = post(client, jpeg).json()
+        line = json.loads(post(client, jpeg, Accept="application/jsonlines").text)
+    (p,) = answer["predictions"]
+    assert list(p)[1] == "headline" and p["headline"] == (
+        "Flagged as possibly malignant: at this point the model caught 95 of 100 pictures of malignant lesions and "
+        "flagged 44 of 100 of benign ones in its test"
+    )
+    assert answer["notice"].startswith("This model learned from generated images") and line["trained_on"] == "generated"
+    write_json(where / Files.EVALUATION, dict(lineage=dict(model_hash="of another model"), points=[facts]))
+    assert create_predictor(where).points == []
+
+
+SETS = dict(coverage=0.95, at_least=[0.0] * 7, pooled=[], lesions=[40] * 7)
+
+
+def test_several_pictures_of_one_lesion_get_one_answer(folder, files):
+    where = bundle(folder / "sets", conformal=SETS)
+    both = [f.read_bytes() for f in files[:2]]
+    named = {"images": [dict(data=base64.b64encode(b).decode(), lesion="left arm") for b in both]}
+    field = b'--xyz\r\nContent-Disposition: form-data; name="lesion"\r\n\r\nleft arm\r\n'
+    with TestClient(create_app(create_predictor(where))) as client:
+        each = post(client, in_json(*both), "application/json").json()["predictions"]
+        found = [
+            post(client, json.dumps(named).encode(), "application/json").json()["predictions"],
+            post(client, field + in_form(*both), "multipart/form-data; boundary=xyz").json()["predictions"],
+        ]
+    good = [list(p["probabilities"].values()) for p in each if p["predicted"]]
+    for (p,) in found:
+        assert p["id"] == "left arm" and len(p["pictures"]) == 2 and "mean of the calibrated" in p["notes"][0]
+        assert np.allclose(list(p["probabilities"].values()), np.mean(good, axis=0), atol=1e-5)
+        assert p["triage"] == dict(action="refer", set=list(HAM10000.codes), coverage=0.95)
+
+
+def test_small_things_that_a_client_meets(client, jpeg):
+    assert client.post("/endpoints/lesions/invocations", content=jpeg, headers=JPEG).status_code == 200
+    assert 'path="/invocations",status="200"' in client.get("/metrics").text
+    assert client.head("/ping").status_code == 200 and not client.head("/ping").content
+    assert client.get("/ping/", headers={"Host": "elsewhere"}, follow_redirects=False).status_code == 404
+    assert client.get("/ping", headers={"X-Long": "x" * 70_000}).status_code == 431
+    assert client.get("/card.json").status_code == 404 and client.get("/card").status_code == 200
+
+
 # What bad input gets
 
 PHOTO = Image.effect_noise((200, 150), 80).convert("RGB")
@@ -527,19 +585,42 @@ def test_the_page_in_a_browser(server, files, jpeg, tmp_path):
         page.keyboard.press("Tab")  # to the link that skips
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "files"
-        page.set_input_files("#files", [tmp_path / n for n in ("lesion.jpg", "half.jpg", "noise.png")])
-        page.get_by_text("3 of 3 analysed").wait_for(timeout=60_000)
-        good, half, noise = page.locator("article").all()
+        (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.7 a letter")
+        page.set_input_files("#files", [tmp_path / n for n in ("lesion.jpg", "half.jpg", "noise.png", "letter.pdf")])
+        page.get_by_text("4 of 4 analysed").wait_for(timeout=60_000)
+        good, half, noise, letter = page.locator("article").all()
+        assert good.locator("h2").inner_text().split(":")[0].split(";")[0].endswith("lagged as possibly malignant")
+        assert "1 flagged, 1 without an answer, 2 not usable" == page.locator("#summary").inner_text()
+        assert not letter.locator("img").first.is_visible() and "This is not a picture" in letter.inner_text()
+        assert "OSError" not in page.inner_text("main") and "Learned from unknown" in page.inner_text("footer").replace(
+            "\n", " "
+        )
+        page.select_option("#order", "risk")
+        assert page.locator("article h2").first.inner_text() == good.locator("h2").inner_text()
+        page.fill("#reader", "Dr. Ada")
+        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+        assert "read by Dr. Ada; Model version" in page.locator("#letterhead").text_content()
+        good.locator(".look").click()
+        assert page.locator("#zoom img").is_visible()
+        page.keyboard.press("Escape")
         assert good.locator("tbody tr").count() == 7 and "operating point of 40.0 %" in good.inner_text()
         assert good.locator(".rules dt").count() == 3 and not noise.locator(".rules dt").count()
         assert "What does the picture alone speak for?" in good.inner_text()
         assert good.locator("img.heat").is_visible() and not noise.locator("tbody tr").count()
-        assert "breaks off" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
+        assert "incomplete or damaged" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
         local = ("http://127.0.0.1", "blob:", "data:")
         assert not broken and all(u.startswith(local) for u in asked)  # nothing is fetched from elsewhere
-        page.get_by_role("button", name="Clear").click()
+        page.check("#together")
+        page.set_input_files("#files", [tmp_path / "lesion.jpg"] * 1 + [tmp_path / "noise.png"])
+        page.get_by_text("5 of 5 analysed").wait_for(timeout=60_000)
+        assert "left out, for not looking like dermoscopy" in page.inner_text("main")
+        page.uncheck("#together")
+        page.set_input_files("#files", [tmp_path / "lesion.jpg"])
+        page.get_by_role("button", name="Clear").click()  # while it works
         assert not page.locator("article").count()
+        page.set_input_files("#files", [tmp_path / "lesion.jpg"])
+        page.get_by_text("1 of 1 analysed").wait_for(timeout=60_000)
         page.goto(f"http://127.0.0.1:{port}/docs")
         page.get_by_text("POST /invocations").wait_for()
         browser.close()

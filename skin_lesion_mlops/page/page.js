@@ -289,7 +289,7 @@ $("files").addEventListener("change", (e) => { take(e.target.files); e.target.va
 $("print").addEventListener("click", () => window.print());
 window.addEventListener("beforeprint", () => {
   const facts = [new Date().toLocaleString(), $("reader").value && `read by ${$("reader").value}`, $("case").value && `case ${$("case").value}`];
-  const model = [...$("model").querySelectorAll("div")].slice(0, 2).map((d) => d.textContent.replace("Model", "Model ")).join(", ");
+  const model = [...$("model").querySelectorAll("div")].slice(0, 2).map((d) => [...d.children].map((x) => x.textContent).join(" ")).join(", ");
   $("letterhead").textContent = [...facts, model].filter(Boolean).join("; ");
 });
 $("clear").addEventListener("click", () => {
