@@ -321,7 +321,7 @@ def _carried(
         locate(home, uri, writing=True).mkdir(parents=True, exist_ok=True)
     return carried
 
-
+# %% ../../nbs/pipeline/05_cache.ipynb #e462a510
 def step_key(*what: Any) -> str:  # SHA-256, 64 hexadecimal digits; takes what `step_parts` takes
     "What decides the result of a step, in a word."
     return key_of_parts(step_parts(*what))
