@@ -16,7 +16,7 @@ from ..core import DEFAULT_SEED, SPLITS, SkinLesionError, hash_text, read_json, 
 
 # %% auto #0
 __all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'interval_units', 'absent_classes',
-           'note_tested', 'tested_before']
+           'empty_splits', 'few_tested', 'note_tested', 'tested_before']
 
 # %% ../../nbs/data/07_split.ipynb #51d5f45c
 def assign_groups(
@@ -133,6 +133,24 @@ def absent_classes(
     there = set(shown)
     absent = [c for c in classes if c not in there]
     return f"no training image shows {', '.join(absent)}" if absent else ""
+
+
+def empty_splits(
+    rows: pd.DataFrame,  # with `split`
+) -> str:  # a sentence; "" where every split is there
+    "Say which splits no image is in."
+    absent = [s for s in SPLITS if not (rows["split"] == s).any()]
+    return f"no image is in {', '.join(absent)}" if absent else ""
+
+
+def few_tested(
+    rows: pd.DataFrame,  # from `split`
+    classes: Iterable[str],
+) -> str:  # a sentence; "" where every class has its quota
+    "Say of which classes the test set will tell little."
+    n = rows[rows["split"] == "test"].groupby("dx")["lesion_id"].nunique()
+    few = [f"{c} ({n.get(c, 0)})" for c in classes if n.get(c, 0) < QUOTA]
+    return f"fewer than {QUOTA} lesions in test, of which little can be said: {', '.join(few)}" if few else ""
 
 # %% ../../nbs/data/07_split.ipynb #c9474ec2
 def note_tested(
