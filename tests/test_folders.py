@@ -28,7 +28,7 @@ from skin_lesion_mlops.data.labels import ALIASES
 from skin_lesion_mlops.data.pictures import BadImage, open_image, oriented_signs
 from skin_lesion_mlops.data.shards import write_dataset
 from skin_lesion_mlops.data.sources import survey
-from skin_lesion_mlops.data.split import class_balance, split
+from skin_lesion_mlops.data.split import class_balance, note_tested, split, tested_before
 from skin_lesion_mlops.data.tables import SEPARATORS, read_age, read_table
 from skin_lesion_mlops.evaluation.predictions import create_predictions
 from skin_lesion_mlops.taxonomy import read_taxonomy
@@ -529,6 +529,25 @@ def test_data_check_foretells_what_preprocessing_and_evaluation_refuse(tmp_path,
         test = rows[rows.split == "test"]
         write_dataset(rows, {s: tmp_path / s for s in SPLITS}, 16, 1)
         create_predictions(test.dx, np.full((len(test), 7), 1 / 7))
+
+
+def test_a_namesake_renames_another_picture_aloud_and_takes_nothing_out_of_test(tmp_path):
+    "The id is the shortest name that no other picture has; the memory of what was in test knows pictures, not names."
+    for i in range(40):
+        put(tmp_path / "d" / "nv" / f"{i}.jpg", i, size=(40, 40))
+    before = check(tmp_path / "d", 1)
+    assert not before.found.notes
+    first = split(before.rows)
+    note_tested(tmp_path / "memory", first, 5126)
+    for i in range(40):
+        put(tmp_path / "d" / "mel" / f"{i}.jpg", 100 + i, size=(40, 40))
+    after = check(tmp_path / "d", 1)
+    assert any("80 pictures have the file name of another one" in n and "mel-0" in n for n in after.found.notes)
+    assert after.rows.image_id.nunique() == 80
+    second = split(after.rows, tested=tested_before(after.rows, 5126, tmp_path / "memory"))
+    sides = second.set_index("sha256").split
+    assert (sides[first.sha256[first.split == "test"]] == "test").all()
+    assert "train" in {*split(after.rows).set_index("sha256").split[first.sha256[first.split == "test"]]}
 
 
 def test_one_screen_and_a_page_with_pictures(tmp_path):
