@@ -170,7 +170,7 @@ def class_weights(
 ) -> torch.Tensor:  # (classes,), float32; raises `SkinLesionError` when a class has no image
     "How much an image of each class counts in the loss."
     counts = np.bincount(labels, minlength=len(classes))
-    if absent := absent_classes((classes[i] for i in np.flatnonzero(counts)), classes):
+    if absent := absent_classes((c for c, n in zip(classes, counts) if n), classes):
         raise SkinLesionError(
             absent,
             "add images of them, or take them out of the table of classes: a network cannot learn what it never sees",
