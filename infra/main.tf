@@ -258,11 +258,15 @@ module "models" {
 module "monitoring" {
   source = "./modules/monitoring"
 
-  name               = var.name
-  topic_arn          = module.notification.topic_arn
-  endpoint_name      = local.endpoint_name
-  metric_namespace   = var.metric_namespace
-  limits             = var.alarms
+  name             = var.name
+  topic_arn        = module.notification.topic_arn
+  endpoint_name    = local.endpoint_name
+  metric_namespace = var.metric_namespace
+  limits           = var.alarms
+
+  enable_sensitivity_alarm = var.enable_sensitivity_alarm
+  enable_bias_alarm        = var.enable_bias_alarm
+
   monitors           = var.monitors
   enable_schedules   = var.enable_monitors
   native_monitor     = var.native_monitor

@@ -327,11 +327,13 @@ variable "metric_namespace" {
 }
 
 variable "alarms" {
-  description = "Limits: failed predictions an hour, P95 latency (ms), fall in accuracy (fraction: 0.05 is five points), cost a month (USD)"
+  description = "Limits: failed predictions an hour, P95 latency (ms), falls in accuracy and in malignant sensitivity (fractions: 0.05 is five points), bias violations, cost a month (USD)"
   type = object({
     errors_per_hour  = optional(number, 10)
     latency_ms       = optional(number, 1000)
     accuracy_drop    = optional(number, 0.05)
+    sensitivity_drop = optional(number, 0.05)
+    bias_violations  = optional(number, 0)
     monthly_cost_usd = optional(number, 500)
   })
   default = {}
@@ -347,9 +349,26 @@ variable "alarms" {
   }
 
   validation {
-    condition     = var.alarms.accuracy_drop > 0 && var.alarms.accuracy_drop < 1
-    error_message = "A fall in accuracy is a fraction: five points are 0.05."
+    condition     = alltrue([for d in [var.alarms.accuracy_drop, var.alarms.sensitivity_drop] : d > 0 && d < 1])
+    error_message = "A fall in accuracy or sensitivity is a fraction: five points are 0.05."
   }
+
+  validation {
+    condition     = var.alarms.bias_violations >= 0
+    error_message = "Bias violations are counted from 0."
+  }
+}
+
+variable "enable_sensitivity_alarm" {
+  description = "Alarm when malignant sensitivity falls by more than alarms.sensitivity_drop"
+  type        = bool
+  default     = true
+}
+
+variable "enable_bias_alarm" {
+  description = "Alarm when the bias monitor reports more than alarms.bias_violations differences between groups"
+  type        = bool
+  default     = true
 }
 
 variable "alert_emails" {

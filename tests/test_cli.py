@@ -6,6 +6,7 @@ import pty
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -529,6 +530,15 @@ def test_data_check_counts_before_anything_is_trained(tmp_path):
     assert "Melanoma" in told and all(r in told for r in facts["reasons"])
     done = skin_lesion(tmp_path, "data", "check", "lesions", "--max-quarantine-share", "0", status=1)
     assert "cannot be used, more than 0%" in done.stderr and "Melanoma" in done.stdout
+
+
+def test_a_port_in_use_is_an_error_and_not_a_model_that_was_not_registered(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        words = ["serve", "--home", str(tmp_path), "--port", str(other.getsockname()[1])]
+        done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1 and "already in use" in done.output
 
 
 def test_an_unknown_source_is_refused(tmp_path):

@@ -12,12 +12,13 @@ from isic_challenge_scoring.metrics import balanced_multiclass_accuracy
 from sklearn import metrics as sk
 from sklearn.naive_bayes import GaussianNB
 
-from skin_lesion_mlops.core import CLASSES, SkinLesionError
+from skin_lesion_mlops.core import SkinLesionError
 from skin_lesion_mlops.evaluation import clinic, decisions, transfer
 from skin_lesion_mlops.evaluation.metrics import figures, measure
 from skin_lesion_mlops.evaluation.predictions import create_predictions, simulate
 from skin_lesion_mlops.model.bundle import posterior, with_profile
 from skin_lesion_mlops.model.calibration import fit_threshold, recalibrate
+from skin_lesion_mlops.taxonomy import HAM10000
 
 seeds = st.integers(0, 10_000)
 
@@ -50,13 +51,13 @@ def test_balanced_accuracy_is_the_isic_challenges(seed):
     if len(set(p.labels)) < 7:
         return
     one = pd.Series(np.ones(len(p)))
-    truth, found = (pd.DataFrame(t, columns=list(CLASSES)) for t in (np.eye(7)[p.labels], p.probabilities))
+    truth, found = (pd.DataFrame(t, columns=list(HAM10000.codes)) for t in (np.eye(7)[p.labels], p.probabilities))
     v = {k: float(x[0]) for k, x in figures(p).items()}
     assert v["macro_recall"] == pytest.approx(balanced_multiclass_accuracy(truth, found, one))
     assert v["balanced_accuracy"] == pytest.approx(balanced_multiclass_accuracy(truth, found / p.prior, one))
     assert v["accuracy_balanced_rule"] == pytest.approx(sk.accuracy_score(p.labels, p.balanced))
     recalls = sk.recall_score(p.labels, p.balanced, average=None)
-    assert [v[f"recall_balanced_rule.{c}"] for c in CLASSES] == pytest.approx(recalls.tolist())
+    assert [v[f"recall_balanced_rule.{c}"] for c in HAM10000.codes] == pytest.approx(recalls.tolist())
 
 
 def test_each_rule_is_best_at_its_own_figure():
@@ -131,7 +132,7 @@ def test_a_site_is_fitted_and_served_on_one_scale():
     evidence = 1.5 * (1.5 * np.eye(7)[y] + rng.normal(size=(len(y), 7)))
     logits = 2.0 * (evidence + np.log(home))  # calibrated at home with temperature 2
     bundle = dict(temperature=2.0, prior=home.tolist(), weights_hash="w", thresholds=dict(malignant=0.2))
-    bundle["classes"] = list(CLASSES)
+    bundle["classes"] = list(HAM10000.codes)
     fitting = transfer.divide(y, np.arange(len(y)) // 1, 0.5)
     facts = recalibrate(logits[fitting], y[fitting], None, bundle)
     profile = dict(version=1, site="x", weights_hash="w", untold=None, images=1, lesions=1, data_hash="d", **facts)

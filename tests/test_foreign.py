@@ -12,7 +12,7 @@ from skin_lesion_mlops.core import SkinLesionError
 from skin_lesion_mlops.pipeline.local import explain_step, list_runs, load_run, run_pipeline
 
 BUCKET = "sagemaker-eu-central-1-111122223333"
-ML, EXECUTION = "/opt/ml", {"Get": "Execution.PipelineExecutionId"}
+ML = "/opt/ml"
 PREPROCESS = """
 import pathlib
 rows = [r.split(",") for r in pathlib.Path("/opt/ml/processing/input/abalone.csv").read_text().split()]
@@ -48,134 +48,9 @@ pathlib.Path("/opt/ml/processing/evaluation/evaluation.json").write_text(
 """
 
 
-def join(*parts):
-    return {"Std:Join": {"On": "/", "Values": [f"s3://{BUCKET}", *parts]}}
-
-
-def processor(name, script, inputs, outputs, **more):
-    "A step as SDK 2's ScriptProcessor writes it: the script is one input more."
-    given = {**inputs, "code": (f"s3://{BUCKET}/code/{script}", f"{ML}/processing/input/code")}
-    cluster = dict(InstanceType="ml.m5.xlarge", InstanceCount=1, VolumeSizeInGB=30)
-    arguments = dict(
-        ProcessingResources=dict(ClusterConfig=cluster),
-        AppSpecification=dict(
-            ImageUri="sklearn", ContainerEntrypoint=["python3", f"{ML}/processing/input/code/{script}"]
-        ),
-        RoleArn="arn:aws:iam::111122223333:role/x",
-        ProcessingInputs=[
-            dict(
-                InputName=n,
-                AppManaged=False,
-                S3Input=dict(
-                    S3Uri=u,
-                    LocalPath=p,
-                    S3DataType="S3Prefix",
-                    S3InputMode="File",
-                    S3DataDistributionType="FullyReplicated",
-                    S3CompressionType="None",
-                ),
-            )
-            for n, (u, p) in given.items()
-        ],
-        ProcessingOutputConfig=dict(
-            Outputs=[
-                dict(
-                    OutputName=n,
-                    AppManaged=False,
-                    S3Output=dict(S3Uri=u, LocalPath=f"{ML}/processing/{n}", S3UploadMode="EndOfJob"),
-                )
-                for n, u in outputs.items()
-            ]
-        ),
-    )
-    return dict(Name=name, Type="Processing", Arguments=arguments, **more)
-
-
-def output_of(step, name):
-    return {"Get": f"Steps.{step}.ProcessingOutputConfig.Outputs['{name}'].S3Output.S3Uri"}
-
-
-def abalone():
-    "Preprocess, train in script mode, evaluate, and a condition with a model in its branch."
-    preprocess = processor(
-        "Preprocess",
-        "preprocess.py",
-        dict(input=({"Get": "Parameters.InputData"}, f"{ML}/processing/input")),
-        dict(train=join(EXECUTION, "train"), test=join(EXECUTION, "test")),
-        CacheConfig=dict(Enabled=True, ExpireAfter="30d"),
-    )
-    source = dict(
-        S3DataType="S3Prefix", S3Uri=output_of("Preprocess", "train"), S3DataDistributionType="FullyReplicated"
-    )
-    train = dict(
-        AlgorithmSpecification=dict(
-            TrainingInputMode="File",
-            TrainingImage="sklearn",
-            MetricDefinitions=[dict(Name="slope", Regex="slope=(.*?);")],
-        ),
-        OutputDataConfig=dict(S3OutputPath=f"s3://{BUCKET}/models"),
-        StoppingCondition=dict(MaxRuntimeInSeconds=86400),
-        ResourceConfig=dict(VolumeSizeInGB=30, InstanceCount=1, InstanceType="ml.m5.xlarge"),
-        RoleArn="arn:aws:iam::111122223333:role/x",
-        InputDataConfig=[dict(ChannelName="train", ContentType="text/csv", DataSource=dict(S3DataSource=source))],
-        HyperParameters=dict(
-            scale={"Std:Join": {"On": "", "Values": [{"Get": "Parameters.Scale"}]}},
-            sagemaker_program='"train.py"',
-            sagemaker_submit_directory=f'"s3://{BUCKET}/code/sourcedir.tar.gz"',
-            sagemaker_region='"eu-central-1"',
-        ),
-        DebugHookConfig=dict(S3OutputPath=f"s3://{BUCKET}/", CollectionConfigurations=[]),
-        ProfilerConfig=dict(DisableProfiler=False),
-    )
-    artefacts = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
-    evaluate = processor(
-        "Evaluate",
-        "evaluate.py",
-        dict(
-            model=(artefacts, f"{ML}/processing/model"), test=(output_of("Preprocess", "test"), f"{ML}/processing/test")
-        ),
-        dict(evaluation=join(EXECUTION, "evaluation")),
-        PropertyFiles=[dict(PropertyFileName="EvaluationReport", OutputName="evaluation", FilePath="evaluation.json")],
-    )
-    container = dict(Image="sklearn", ModelDataUrl=artefacts, Environment={})
-    register = dict(
-        ModelPackageGroupName="AbaloneGroup",
-        InferenceSpecification=dict(
-            Containers=[container],
-            SupportedContentTypes=["text/csv"],
-            SupportedResponseMIMETypes=["text/csv"],
-            SupportedRealtimeInferenceInstanceTypes=["ml.t2.medium"],
-        ),
-        ModelApprovalStatus="PendingManualApproval",
-    )
-    mse = {
-        "Std:JsonGet": {
-            "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.EvaluationReport"},
-            "Path": "regression_metrics.mse.value",
-        }
-    }
-    good = dict(Type="LessThanOrEqualTo", LeftValue=mse, RightValue=6.0)
-    fail = dict(Name="Bad", Type="Fail", Arguments=dict(ErrorMessage={"Std:Join": {"On": " ", "Values": ["mse", mse]}}))
-    gate = dict(
-        Conditions=[good],
-        IfSteps=[dict(Name="Register", Type="RegisterModel", Arguments=register)],
-        ElseSteps=[fail],
-    )
-    return dict(
-        Version="2020-12-01",
-        Metadata={},
-        Parameters=[
-            dict(Name="InputData", Type="String", DefaultValue=f"s3://{BUCKET}/abalone/abalone.csv"),
-            dict(Name="Scale", Type="Float", DefaultValue=1.0),
-        ],
-        PipelineExperimentConfig=dict(ExperimentName={"Get": "Execution.PipelineName"}, TrialName=EXECUTION),
-        Steps=[
-            preprocess,
-            dict(Name="Train", Type="Training", Arguments=train),
-            evaluate,
-            dict(Name="CheckMse", Type="Condition", Arguments=gate),
-        ],
-    )
+def written(name):
+    "A definition as SageMaker's SDK 2 has written it."
+    return json.loads((Path(__file__).parent / "definitions" / f"{name}.json").read_text())
 
 
 @pytest.fixture
@@ -207,11 +82,13 @@ def typed(place, d, *words, status=0):
 
 
 def test_abalone_in_script_mode_registers(place):
-    done = typed(place, abalone())
+    done = typed(place, written("abalone"))
     assert "registered  version 1 of AbaloneGroup" in done.stdout and "requirements.txt was left alone" in done.stderr
+    assert "models approve 1 --group AbaloneGroup" in done.stdout and " of d\n" in done.stderr  # the file's name
+    assert "Abalone-RegisterModel done" in done.stderr
     r = load_run(place / "home")
     assert float(r.step("Train").properties["FinalMetricDataList"]["slope"]["Value"]) == 3
-    refused = typed(place, abalone(), "-p", "Scale=9.0", status=3)
+    refused = typed(place, written("abalone"), "-p", "Scale=9.0", status=3)
     assert "mse" in refused.stdout
     again = load_run(place / "home")
     assert again.step("Preprocess").cached == r.id and not again.step("Train").cached
@@ -220,10 +97,9 @@ def test_abalone_in_script_mode_registers(place):
 
 
 def test_a_tuning_step_is_named_with_all_else_that_cannot_run(place):
-    d = abalone()
-    d["Steps"].append(dict(Name="Tune", Type="Tuning", Arguments={}))
+    d = written("tuning")
     d["Steps"].append(dict(Name="Notify", Type="Lambda", Arguments={}, FunctionArn="x"))
-    d["Steps"][1]["Arguments"]["AlgorithmSpecification"]["TrainingInputMode"] = "Pipe"
+    d["Steps"][2]["Arguments"]["AlgorithmSpecification"]["TrainingInputMode"] = "Pipe"
     done = typed(place, d, status=1)
     for word in ("step Tune", "type Tuning", "step Notify", "TrainingInputMode is Pipe", "tune in SageMaker"):
         assert word in done.stderr
@@ -231,25 +107,8 @@ def test_a_tuning_step_is_named_with_all_else_that_cannot_run(place):
     typed(place, d, "--only", "Preprocess")  # what is not selected need not be able to run
 
 
-def with_transform():
-    "The model is made and a batch transform sent through it, instead of being registered."
-    d = abalone()
-    artefacts = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
-    container = dict(Image="sklearn", ModelDataUrl=artefacts, Environment=dict(SAGEMAKER_PROGRAM="inference.py"))
-    model = dict(Name="Model", Type="Model", Arguments=dict(ExecutionRoleArn="r", PrimaryContainer=container))
-    source = dict(S3DataType="S3Prefix", S3Uri=output_of("Preprocess", "test"))
-    transform = dict(
-        ModelName={"Get": "Steps.Model.ModelName"},
-        TransformInput=dict(DataSource=dict(S3DataSource=source), ContentType="text/csv", SplitType="Line"),
-        TransformOutput=dict(S3OutputPath=f"s3://{BUCKET}/answers", Accept="text/csv", AssembleWith="Line"),
-        TransformResources=dict(InstanceCount=1, InstanceType="ml.m5.xlarge"),
-    )
-    d["Steps"] = [*d["Steps"][:2], model, dict(Name="Score", Type="Transform", Arguments=transform)]
-    return d
-
-
 def test_batch_transform(place):
-    typed(place, with_transform())
+    typed(place, written("transform"))
     assert (place / f"home/s3/{BUCKET}/answers/test.csv.out").read_text().split() == ["6.0", "12.0", "18.0", "24.0"]
 
 
@@ -258,20 +117,19 @@ def test_a_model_that_brings_no_server_is_refused_by_name(place):
     with tarfile.open(place / "code" / "sourcedir.tar.gz", "w:gz") as tar:
         for name in ("train.py", "helper.py", "inference.py"):
             tar.add(place / "code" / name, name)
-    typed(place, with_transform(), status=1)
+    typed(place, written("transform"), status=1)
     assert "model.tar.gz brings no server for /invocations" in load_run(place / "home").reason
 
 
 def test_an_inference_pipeline_registers_both_models(place):
-    d = abalone()
-    second = json.loads(json.dumps(d["Steps"][1]))
-    second.update(Name="Scale")
-    d["Steps"].insert(2, second)
-    containers = d["Steps"][-1]["Arguments"]["IfSteps"][0]["Arguments"]["InferenceSpecification"]["Containers"]
-    containers.append(dict(Image="sklearn", ModelDataUrl={"Get": "Steps.Scale.ModelArtifacts.S3ModelArtifacts"}))
-    typed(place, d)
+    typed(place, written("inference_pipeline"))
     folder = place / "home/registry/AbaloneGroup/1"
     assert (folder / "model.tar.gz").is_file() and (folder / "2/model.tar.gz").is_file()
+
+
+def test_nested_conditions_and_the_branch_not_taken_needs_no_input(place):
+    typed(place, written("nested"))
+    assert [s.name for s in load_run(place / "home").steps] == ["Outer", "Inner", "Innermost", "Preprocess"]
 
 
 def script(name, code, **more):
@@ -279,7 +137,7 @@ def script(name, code, **more):
     return dict(Name=name, Type="Processing", Arguments=arguments)
 
 
-def test_nested_conditions_as_the_sdk_writes_them(tmp_path):
+def test_nested_conditions_of_sdk_3(tmp_path):
     "Conditions made by SageMaker's SDK itself, in a branch of a branch."
     conditions = pytest.importorskip("sagemaker.core.workflow.conditions")
     one = conditions.ConditionEquals(left=1, right=1)
@@ -370,14 +228,14 @@ def test_steps_run_side_by_side_as_far_as_allowed(tmp_path, most, together):
 
 def test_selected_steps_take_what_they_need_from_the_last_run(place):
     with pytest.raises(SkinLesionError, match="no step Evaluat"):
-        run_pipeline(abalone(), {}, place / "home", only=["Evaluat"])
-    typed(place, abalone())
+        run_pipeline(written("abalone"), {}, place / "home", only=["Evaluat"])
+    typed(place, written("abalone"))
     first = load_run(place / "home")
-    typed(place, abalone(), "--from", "Evaluate")
+    typed(place, written("abalone"), "--from", "Evaluate")
     later = load_run(place / "home")
     assert {s.name: bool(s.cached) for s in later.steps} == dict(
-        Preprocess=True, Train=True, Evaluate=False, CheckMse=False, Register=False
+        **dict(Preprocess=True, Train=True, Evaluate=False, CheckMse=False), **{"Abalone-RegisterModel": False}
     )
     assert later.step("Train").cached == first.id and later.model["ModelPackageVersion"] == 2
-    done = typed(place, dict(abalone(), Steps=abalone()["Steps"][:1]), "--no-cache")
+    done = typed(place, dict(written("abalone"), Steps=written("abalone")["Steps"][:1]), "--no-cache")
     assert "Preprocess" in done.stdout and not list_runs(Path(place / "home"))[0].step("Preprocess").cached

@@ -76,6 +76,8 @@ LIMITS = {  # five of the mission's six alarms: threshold in the metric's own un
     "data-drift": (0, "Maximum", False),
     "accuracy-drop": (0.05, "Maximum", False),
 }
+PATIENTS = {"sensitivity-drop": (0.05, "Maximum", True), "bias": (0, "Maximum", True)}  # ours, beside them
+RETRAIN = ("data-drift", "accuracy-drop", *PATIENTS)
 
 
 def test_alarms_watch_what_is_published(plan):
@@ -90,13 +92,15 @@ def test_alarms_watch_what_is_published(plan):
 
 def test_alarm_limits(plan):
     alarms = {a["index"]: a["values"] for a in resources(plan, "aws_cloudwatch_metric_alarm")}
-    assert set(alarms) >= set(LIMITS)
-    for name, (threshold, statistic, told) in LIMITS.items():
+    assert set(alarms) >= set(LIMITS | PATIENTS)
+    for name, (threshold, statistic, told) in (LIMITS | PATIENTS).items():
         alarm = alarms[name]
         assert alarm["threshold"] == threshold, name
         assert (alarm["statistic"] or alarm["extended_statistic"]) == statistic, name
         if not told:
             assert not alarm["alarm_actions"], f"{name} goes to EventBridge"
+        elif "alarm_actions" in alarm:
+            assert alarm["alarm_actions"], f"{name} tells people"
     assert alarms["endpoint-errors"]["period"] == 3600
 
 
@@ -117,7 +121,7 @@ def test_sixth_alarm_is_the_budget(plan):
 # ---- Event patterns against AWS's events
 
 MATCHES = {
-    "skin-lesion-retraining-drift": {"alarm_drift", "alarm_accuracy_drop"},
+    "skin-lesion-retraining-drift": {"alarm_drift", "alarm_accuracy_drop", "alarm_sensitivity_drop", "alarm_bias"},
     "skin-lesion-retraining-manual": {"retraining_requested"},
     "skin-lesion-retraining-registry": {"model_package_approved"},
     "skin-lesion-training-failed": {"training_job_failed"},
@@ -138,7 +142,7 @@ def test_event_patterns_match_real_events_and_no_others(plan):
         text = rules[name].get("event_pattern") or json.dumps(  # alarm ARNs are known after apply
             dict(
                 source=["aws.cloudwatch"],
-                resources=[alarms["skin-lesion-data-drift"], alarms["skin-lesion-accuracy-drop"]],
+                resources=[alarms[f"skin-lesion-{name}"] for name in RETRAIN],
                 detail=dict(state=dict(value=["ALARM"])),
             )
         )
@@ -176,8 +180,10 @@ def test_monitor_jobs_start_monitors_and_the_dashboard_shows_what_they_publish(p
         assert endpoint == "skin-lesion-endpoint" and capture.endswith("/capture") and namespace == DEFAULT_NAMESPACE
         assert out == job["ProcessingOutputConfig"]["Outputs"][0]["S3Output"]["LocalPath"]
         assert "ProcessingInputs" not in job, "a job with an empty input fails before its first line"
-    shown = re.findall(r'var\.metric_namespace, "(\w+)"', (INFRA / "modules/monitoring/dashboard.tf").read_text())
-    assert len(shown) == 3 and set(shown) <= set(CLOUDWATCH_METRICS)
+    (board,) = resources(plan, "aws_cloudwatch_dashboard")
+    text = board["values"].get("dashboard_body") or (INFRA / "modules/monitoring/dashboard.tf").read_text()
+    missing = {n for n in CLOUDWATCH_METRICS if f'"{n}"' not in text}
+    assert missing == {"CompletenessViolations", "CapturedImages", "LabelledImages"}
 
 
 def test_monitor_jobs_are_what_sagemaker_accepts(plan):

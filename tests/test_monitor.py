@@ -491,6 +491,38 @@ def test_accuracy_drop_is_published_when_it_is_more_than_chance(approved):
     assert all(f.metrics["AccuracyDrop"] <= 0.05 and "accuracy" not in str(f.violations) for f in steady)
 
 
+def overlooked(joined, every=2):
+    "The same answers, with every second malignant lesion taken for harmless, as under hair."
+    hidden = joined.dx.isin(HAM10000.malignant) & (np.arange(len(joined)) % every == 0)
+    p, bad = ([f"p_{c}" for c in codes] for codes in (HAM10000.codes, HAM10000.malignant))
+    t = joined.copy()
+    t.loc[hidden, bad] *= 0.02
+    t[p] = t[p].div(t[p].sum(axis=1), axis=0)
+    return t.assign(flagged=t[bad].sum(axis=1) >= t.threshold)
+
+
+def test_a_fall_of_sensitivity_is_published_though_accuracy_stands(approved):
+    found = check_quality(overlooked(answers(300, seed=2)), approved)
+    sent = found.metrics
+    assert sent["AccuracyDrop"] == 0 and sent["SensitivityDrop"] > 0.1
+    assert sent["SensitivityDropLow"] < sent["SensitivityDrop"] < sent["SensitivityDropHigh"]
+    assert sent["MalignantSensitivity"] == pytest.approx(
+        found.table.then["malignant_sensitivity"] - sent["SensitivityDrop"]
+    )
+    assert "malignant_sensitivity" in {v["metric_name"] for v in found.violations}
+    steady = [check_quality(answers(150, seed=s), approved, bootstrap=60).metrics for s in range(20)]
+    assert all(m["SensitivityDrop"] == 0 for m in steady if "SensitivityDrop" in m)
+    assert any("BalancedAccuracy" in m for m in steady) and not all("BalancedAccuracy" in m for m in steady)
+
+
+def test_few_malignant_lesions_tell_nothing_about_sensitivity(approved):
+    joined = answers(400, seed=4)
+    few = joined[~joined.dx.isin(HAM10000.malignant) | joined.lesion_id.isin(joined.lesion_id.unique()[:20])]
+    found = check_quality(few.reset_index(drop=True), approved, bootstrap=60)
+    assert "Accuracy" in found.metrics and not [m for m in found.metrics if "Sensitivity" in m]
+    assert any("too few to say how many are missed" in s for s in found.conclusion)
+
+
 def test_another_mixture_of_patients_is_no_fall(approved):
     pool = answers(9000, seed=3)
     take = dict(akiec=60, bcc=60, bkl=90, df=10, mel=250, nv=150, vasc=20)
@@ -703,7 +735,7 @@ def test_the_command(stage, tmp_path):
 
     words = ["monitor", "--captures", str(stage / "capture"), "--home", str(tmp_path)]
     done = CliRunner().invoke(app, [*words, "--baseline", str(stage / "baseline"), "--json"])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 6, done.output  # neither an error nor an all-clear
     assert json.loads(done.stdout)["status"] == "CompletedWithViolations"
     assert CliRunner().invoke(app, words).exit_code != 0  # no approved model, so no baseline
 

@@ -6,21 +6,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 from typer.testing import CliRunner
 
 from skin_lesion_mlops.cli.app import app
-from skin_lesion_mlops.core import CLASSES, Files, pack, read_json, s3_path, write_json
+from skin_lesion_mlops.core import Files, pack, read_json, s3_path, write_json
 from skin_lesion_mlops.data.shards import Shards, write_shards
 from skin_lesion_mlops.data.check import check
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.evaluation.predictions import create_predictions
 from skin_lesion_mlops.model.bundle import posterior, with_profile
+from skin_lesion_mlops.model.ensemble import Ensemble
+from skin_lesion_mlops.model.metadata import metadata_width
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, predict, save_bundle
 from skin_lesion_mlops.monitor.captures import load_baseline
 from skin_lesion_mlops.pipeline.registry import APPROVED, GROUP, create_registry
 from skin_lesion_mlops.pipeline.sites import describe_site
 from skin_lesion_mlops.serve.app import create_app
-from skin_lesion_mlops.serve.predictor import create_predictor
+from skin_lesion_mlops.serve.predictor import create_predictor, from_array
+from skin_lesion_mlops.taxonomy import HAM10000, read_taxonomy
 
 PRIOR = [0.05, 0.05, 0.1, 0.02, 0.03, 0.7, 0.05]
 
@@ -81,7 +85,7 @@ def test_what_was_fitted_to_was_not_judged_on(validated, home):
     assert profile["images"] + len(t) == len(every) == found["transfer"]["judged"] + profile["images"]
     others = every[~every.image_id.isin(t.image_id)]
     assert not set(others.lesion_id) & set(t.lesion_id) and profile["lesions"] == others.lesion_id.nunique()
-    counts = others.dx.value_counts().reindex(list(CLASSES), fill_value=0) + 1
+    counts = others.dx.value_counts().reindex(list(HAM10000.codes), fill_value=0) + 1
     assert np.allclose(profile["prior"], counts / counts.sum())
     accuracy = found["multiclass_classification_metrics"]["accuracy"]["value"]
     assert (t.dx == t.predicted).mean() == pytest.approx(accuracy)
@@ -116,7 +120,9 @@ def test_the_service_says_what_the_validation_says(validated, home, tmp_path):
         body = client.post("/invocations", content=path.read_bytes(), headers={"Content-Type": "image/jpeg"}).json()
     (p,) = body["predictions"]
     assert np.allclose(
-        [p["probabilities"][c] for c in CLASSES], t.loc[0, [f"p_{c}" for c in CLASSES]].astype(float), atol=1e-4
+        [p["probabilities"][c] for c in HAM10000.codes],
+        t.loc[0, [f"p_{c}" for c in HAM10000.codes]].astype(float),
+        atol=1e-4,
     )
     assert p["threshold"] == profile["thresholds"]["malignant"] and body["model"]["threshold"] != 0.99
 
@@ -137,3 +143,23 @@ def test_frozen_figures_are_the_bundles_own(validated, home, tmp_path):
 def test_a_second_profile_of_that_name_is_refused_before_any_work(validated, home):
     words = ("validate", "--model", 1, "--data", home.parent / "clinic", "--recalibrate", "--site", "lakeside")
     assert "has a profile lakeside already" in skin_lesion(home, *words, status=1).output
+
+
+def test_a_table_in_which_nothing_is_malignant(tmp_path):
+    "An ensemble that is told of the patient: figures of malignancy are absent, and nothing asks for a threshold."
+    (tmp_path / "benign.csv").write_text("code,name,malignant\nnv,Mole,no\nbkl,Keratosis,no\ndf,Fibroma,no\n")
+    for i in range(24):
+        to = tmp_path / "there" / ("mole", "keratosis", "fibroma")[i % 3] / f"{i}.png"
+        to.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((48, 48), 20 + 9 * i).convert("RGB").save(to)
+    told = dict(sites=["back"])
+    pair = Ensemble([create_model("tiny", num_classes=3, metadata=metadata_width(told)).eval() for _ in range(2)], 2)
+    contract = create_contract(pair, 32, read_taxonomy(tmp_path / "benign.csv"), prior=[0.4, 0.3, 0.3], metadata=told)
+    save_bundle(tmp_path / "bundle", pair, contract)
+    assert load_bundle(tmp_path / "bundle").threshold(None) == 1
+    words = ("--model", tmp_path / "bundle", "--data", tmp_path / "there", "--bootstrap", 20, "--json")
+    found = json.loads(skin_lesion(tmp_path / "home", "validate", *words).stdout)
+    assert found["transfer"]["said"][0].endswith("there is no threshold to keep.")
+    assert not [n for n in found["multiclass_classification_metrics"] if "malignant" in n]
+    answer = create_predictor(tmp_path / "bundle").predict([from_array(np.full((32, 32, 3), 9, np.uint8))])[0]
+    assert answer.malignant_probability is None and not answer.malignant

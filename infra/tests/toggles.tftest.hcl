@@ -33,8 +33,27 @@ run "minimal" {
   }
 
   assert {
+    condition     = length(setsubtract(["sensitivity-drop", "bias"], keys(output.alarms))) == 0
+    error_message = "Sensitivity and bias have their alarms, unless somebody switches them off."
+  }
+
+  assert {
     condition     = output.address == null
     error_message = "There is no load balancer to have an address."
+  }
+}
+
+run "without_alarms_on_patients" {
+  command = plan
+
+  variables {
+    enable_sensitivity_alarm = false
+    enable_bias_alarm        = false
+  }
+
+  assert {
+    condition     = !contains(keys(output.alarms), "sensitivity-drop") && !contains(keys(output.alarms), "bias")
+    error_message = "Switched off, they are not made."
   }
 }
 

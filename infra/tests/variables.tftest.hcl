@@ -92,6 +92,16 @@ run "thresholds_of_before_are_refused_and_not_ignored" {
   }
 }
 
+run "sensitivity_drop_is_a_fraction" {
+  command = plan
+
+  expect_failures = [var.alarms]
+
+  variables {
+    alarms = { sensitivity_drop = 5 }
+  }
+}
+
 run "accuracy_drop_is_a_fraction" {
   command         = plan
   expect_failures = [var.alarms]

@@ -132,10 +132,10 @@ def inventory(
 
 # %% ../../nbs/aws/04_cost.ipynb #d64807f4
 EXAMPLES = {
-    "minimal": Inventory(dict(alarm=7, dashboard=1, key=1), 882.1),
+    "minimal": Inventory(dict(alarm=9, dashboard=1, key=1), 882.1),
     "hipaa": Inventory(
         {
-            "alarm": 7,
+            "alarm": 9,
             "balancer": 1,
             "dashboard": 1,
             "endpoint zone": 24,
@@ -196,7 +196,7 @@ def _priced(
     return Item(service, what, quantity, PRICES[kind][1], PRICES[kind][0])
 
 # %% ../../nbs/aws/04_cost.ipynb #9c59a930
-METRICS = 7  # that the monitors publish
+METRICS = 12  # that the monitors publish
 
 
 def estimate(

@@ -48,11 +48,11 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
            'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
-           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'MONITOR', 'Plan',
-           'Example', 'Assumed', 'COST', 'connect', 'find_platform', 'pipeline_definition', 'pipeline_parameters',
-           'pipeline_upsert', 'pipeline_start', 'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload',
-           'deploy_model', 'deploy_rollback', 'NoEndpoint', 'deploy_test', 'monitor_verb', 'print_finding',
-           'read_workload', 'cost_verb']
+           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS',
+           'MONITORED', 'MONITOR', 'Plan', 'Example', 'Assumed', 'COST', 'connect', 'find_platform',
+           'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start', 'pipeline_status',
+           'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback', 'NoEndpoint',
+           'deploy_test', 'monitor_verb', 'print_finding', 'read_workload', 'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -429,7 +429,11 @@ Report = Annotated[
     Optional[Path], typer.Option("--out", metavar="DIR", help="report  [default: below the home folder]")
 ]
 
-MONITOR = example("skin-lesion monitor --captures DIR", "skin-lesion monitor --captures DIR --kind model --labels DIR")
+VIOLATIONS = 6
+MONITORED = f"Exit status: 0 no violations (it may have been too little to judge by: see the status), 1 error, {VIOLATIONS} violations."
+MONITOR = f"{MONITORED}\n\n" + example(
+    "skin-lesion monitor --captures DIR", "skin-lesion monitor --captures DIR --kind model --labels DIR"
+)
 
 # %% ../../nbs/cli/06_aws.ipynb #163e70e2
 def monitor_verb(
@@ -443,7 +447,7 @@ def monitor_verb(
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
     as_json: Json = False,
-) -> None:
+) -> None:  # raises `typer.Exit` where there are violations
     "Has anything changed since? Drift, accuracy, bias."
     from skin_lesion_mlops.pipeline.launch import launch
     from skin_lesion_mlops.pipeline.registry import create_registry
@@ -462,17 +466,19 @@ def monitor_verb(
     given = {k: str(v.resolve()) if v else "" for k, v in inputs.items()}
     given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(hours), output_monitor=str(report))
     launch("monitor", report, given)
-    print_finding(report, as_json)
+    if print_finding(report, as_json):
+        raise typer.Exit(VIOLATIONS)
 
 # %% ../../nbs/cli/06_aws.ipynb #20dd007e
 def print_finding(
     report: Path,  # folder with a monitor's files
     as_json: bool,
-) -> None:
+) -> bool:  # are there violations?
     "Print what a monitor has found."
     found, violations = read_json(report / Files.FINDING), read_json(report / Files.VIOLATIONS)["violations"]
     if as_json:
-        return print_json(dict(found, violations=violations, report=str(report / "monitor.html")))
+        print_json(dict(found, violations=violations, report=str(report / "monitor.html")))
+        return bool(violations)
     print("\n".join([found["status"], *(f"  {s}" for s in found["conclusion"])]))
     if found["unreadable"]:
         print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
@@ -480,6 +486,7 @@ def print_finding(
     if violations:
         print(table([{k: v[k] for k in names if k in v} for v in violations]))
     print(report / "monitor.html")
+    return bool(violations)
 
 # %% ../../nbs/cli/06_aws.ipynb #dd5573f1
 Plan = Annotated[

@@ -295,7 +295,7 @@ def execute(
     home: Path,  # folder of the local runtime
     cache: bool,  # skip what has not changed?
     as_json: bool,
-    **how: Any,  # `jobs`, `since` and `only` of `run_pipeline`
+    **how: Any,  # `name`, `jobs`, `since` and `only` of `run_pipeline`
 ) -> None:  # raises `typer.Exit` unless it has succeeded
     "Run a pipeline, show its progress and sum it up."
     from skin_lesion_mlops.pipeline.local import run_pipeline
@@ -380,7 +380,7 @@ def run_verb(
         raise typer.BadParameter("--data DIR names the images")
     show_in_store(shown or [], home)
     steps = [n.strip() for n in (only or "").split(",") if n.strip()]
-    how = dict(jobs=jobs, since=since, only=steps)
+    how = dict(jobs=jobs, since=since, only=steps, **({"name": definition.stem} if definition else {}))
     execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json, **how)
 
 # %% ../../nbs/cli/03_run.ipynb #bd63e7cf

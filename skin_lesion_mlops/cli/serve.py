@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'Site', 'Prevalence',
            'Cautious', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv', 'PREDICT', 'find_model',
-           'find_profile', 'serve_verb', 'find_pictures', 'predict_files', 'predict_verb']
+           'find_profile', 'check_address', 'serve_verb', 'find_pictures', 'predict_files', 'predict_verb']
 
 # %% ../../nbs/cli/05_serve.ipynb #ab2eb323
 def find_model(
@@ -137,6 +137,24 @@ Cautious = Annotated[
     ),
 ]
 
+# %% ../../nbs/cli/05_serve.ipynb #5d38ddd2
+def check_address(
+    host: str,  # to listen on
+    port: int,
+) -> None:  # raises `SkinLesionError` where somebody else listens there, or nobody may
+    "May a server listen there?"
+    import socket
+
+    try:
+        for family, kind, proto, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:1]:
+            with socket.socket(family, kind, proto) as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(address)
+    except OSError as e:
+        raise SkinLesionError(
+            f"nothing can listen on {host}:{port}: {e.strerror or e}", "stop what listens there, or give another --port"
+        ) from None
+
 # %% ../../nbs/cli/05_serve.ipynb #e4851dfa
 TOKENS = "Set SKIN_LESION_TOKEN to ask clients for a bearer token. The page is at /, the metrics are at /metrics."
 SERVE = f"{TOKENS}\n\n{example('skin-lesion serve', 'skin-lesion serve --model 3 --port 9000')}"
@@ -169,6 +187,7 @@ def serve_verb(
     from skin_lesion_mlops.serve.predictor import create_predictor
     from skin_lesion_mlops.serve.app import run_server
 
+    check_address(host, port)
     where, version = find_model(model, home, group)
     profile = find_profile(site, version, home, group)
     predictor = create_predictor(where, version, engine, profile, prevalence, cautious)

@@ -9,7 +9,7 @@ import os
 import textwrap
 from typing import Any
 
-from .options import paint, table
+from .options import GROUP, paint, table
 from ..core import HEADLINE, duration, guard_label, interval, number
 
 # %% auto #0
@@ -89,10 +89,18 @@ def _ending(
         lines.append(f"report      {_short(run['report'])}")
     lines.append(f"the run     {_short(run['page'])}")
     if run["model"] and run["model"]["status"] == "PendingManualApproval":
-        lines.append(f"approve it  skin-lesion models approve {run['model']['version']} --reason \"...\"")
+        lines.append(_approve(run["model"]))
     if run["status"] in ("Failed", "Stopped"):
         lines.append("go on       the same command again; finished steps are not repeated")
     return lines
+
+
+def _approve(
+    model: dict[str, Any],  # the registered version
+) -> str:
+    "What to type, with the group where it is not this package's own."
+    group = "" if model["group"] == GROUP else f" --group {model['group']}"
+    return f"approve it  skin-lesion models approve {model['version']}{group} --reason \"...\""
 
 
 def why_not(

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,10 @@ from .pictures import encode_jpeg
 from ..taxonomy import HAM10000
 
 # %% auto #0
-__all__ = ['PIGMENTS', 'TRAITS', 'TEXTBOOK', 'SITES', 'PATIENTS', 'PREVALENCE', 'SAMPLE_SEED', 'BAD', 'ODD', 'LAYOUTS', 'paint',
-           'sample_traits', 'noise', 'dots', 'branches', 'outline', 'pigment_network', 'draw_lesion', 'photograph',
-           'hairs', 'patient', 'class_counts', 'plan_dataset', 'bomb', 'bad_file', 'odd_file', 'create_dataset']
+__all__ = ['PIGMENTS', 'TRAITS', 'TEXTBOOK', 'SITES', 'PATIENTS', 'PREVALENCE', 'SAMPLE_SEED', 'GENERATED', 'BAD', 'ODD',
+           'LAYOUTS', 'paint', 'sample_traits', 'noise', 'dots', 'branches', 'outline', 'pigment_network',
+           'draw_lesion', 'photograph', 'hairs', 'patient', 'class_counts', 'plan_dataset', 'origin', 'bomb',
+           'bad_file', 'odd_file', 'create_dataset']
 
 # %% ../../nbs/data/09_synthetic.ipynb #ed6a4c92
 PIGMENTS = {  # absorption of red, green and blue light per unit of pigment
@@ -287,6 +288,7 @@ def class_counts(
 
 # %% ../../nbs/data/09_synthetic.ipynb #d857e88d
 SAMPLE_SEED = 42  # of the set that `core.DEFAULT_SEED` divides well
+GENERATED = "SYN_"  # how the id of a painted image begins
 
 
 def plan_dataset(
@@ -309,9 +311,17 @@ def plan_dataset(
         new.update({k: old[k] for k in ("painting", "view", "dx_type", "age", "sex", "localization")}, twin=1)
     ids = rng.permutation(n)
     table = pd.DataFrame(rows)
-    table.insert(0, "image_id", [f"SYN_{i:07d}" for i in ids])
+    table.insert(0, "image_id", [f"{GENERATED}{i:07d}" for i in ids])
     table.insert(1, "lesion_id", [f"LES_{i:07d}" for i in rng.permutation(lesions)[table.pop("lesion")]])
     return table.sort_values("image_id", ignore_index=True)
+
+# %% ../../nbs/data/09_synthetic.ipynb #170be960
+def origin(
+    image_ids: Iterable[Any],  # of a data set
+) -> str:  # "pictures", "generated" or "partly generated"
+    "What kind of images they are, as far as their ids tell."
+    painted = [str(i).rpartition("/")[2].startswith(GENERATED) for i in image_ids]
+    return "generated" if painted and all(painted) else "partly generated" if any(painted) else "pictures"
 
 # %% ../../nbs/data/09_synthetic.ipynb #1e5e26b2
 def bomb(

@@ -16,8 +16,8 @@ import numpy as np
 from ..core import SkinLesionError
 
 # %% auto #0
-__all__ = ['RULES', 'Rule', 'at_prevalence', 'likeliest', 'balanced', 'flagged', 'class_shares', 'check_shares',
-           'read_prevalence']
+__all__ = ['RULES', 'RULE_IN', 'RULE_OUT', 'REFER', 'TRIAGE', 'Rule', 'at_prevalence', 'likeliest', 'balanced', 'flagged',
+           'prediction_sets', 'triage', 'class_shares', 'check_shares', 'read_prevalence']
 
 # %% ../../nbs/evaluation/00_decisions.ipynb #d334458a
 @dataclass(frozen=True)
@@ -89,6 +89,31 @@ def flagged(
 ) -> Any:  # (...), bool
     "The third rule."
     return score >= threshold
+
+# %% ../../nbs/evaluation/00_decisions.ipynb #5bb1b5d0
+RULE_IN, RULE_OUT, REFER = "rule in", "rule out", "refer"
+TRIAGE = {  # action -> what it means
+    RULE_IN: "only malignant diagnoses are left",
+    RULE_OUT: "no malignant diagnosis is left",
+    REFER: "malignant and benign diagnoses are left, or none: the model cannot tell",
+}
+
+
+def prediction_sets(
+    posterior: Any,  # (n, classes)
+    conformal: dict[str, Any],  # of a contract; see `bundle.CONTRACT`
+) -> np.ndarray:  # (n, classes), bool: the diagnoses that are not excluded
+    "What it may be."
+    return np.asarray(posterior) >= np.asarray(conformal["at_least"])
+
+
+def triage(
+    sets: np.ndarray,  # (n, classes), bool, from `prediction_sets`
+    malignant: Sequence[bool],  # (classes,)
+) -> np.ndarray:  # (n,), keys of `TRIAGE`
+    "What a set means for the patient."
+    ill, well = ((sets & side).any(-1) for side in (np.asarray(malignant), ~np.asarray(malignant)))
+    return np.select([ill & ~well, well & ~ill], [RULE_IN, RULE_OUT], REFER)
 
 # %% ../../nbs/evaluation/00_decisions.ipynb #a0aba7fd
 def class_shares(

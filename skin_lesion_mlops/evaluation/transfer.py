@@ -43,11 +43,13 @@ AIM = 0.95  # sensitivity that thresholds are fitted for
 
 def on_threshold(
     figures: pd.DataFrame,  # from `measure`, at the clinic
-    threshold: float,
+    threshold: float,  # 1: there is none
     fitted: str = "at home",  # where the threshold is from
 ) -> str:
     "Does a threshold keep its sensitivity?"
     s, spared = figures.loc["malignant_sensitivity"], figures.loc["malignant_specificity"]
+    if threshold == 1:
+        return "The diagnoses do not tell malignant from benign: there is no threshold to keep."
     if np.isnan(s.value):
         return (
             "There is no malignant lesion among the images: whether the threshold keeps its sensitivity cannot be told."

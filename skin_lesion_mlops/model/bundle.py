@@ -19,8 +19,8 @@ from ..taxonomy import describe_taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'CONTRACT', 'PROFILE', 'MAX_BUNDLE', 'ARCHIVE', 'Architecture', 'architecture', 'complete_contract',
-           'check_contract', 'softmax', 'posterior', 'without_patient', 'calibrated', 'with_profile', 'open_bundle',
-           'read_contract', 'unpack']
+           'check_contract', 'softmax', 'posterior', 'without_patient', 'threshold_of', 'calibrated', 'with_profile',
+           'open_bundle', 'read_contract', 'unpack']
 
 # %% ../../nbs/model/00_bundle.ipynb #bb442539
 @dataclass(frozen=True)
@@ -82,9 +82,11 @@ CONTRACT = dict(
     temperature="logits are divided by it before the softmax; fitted on validation",
     prior="share of each class in the training images, at which the probabilities hold; decides the rules `balanced` and, where a prevalence is stated, `likeliest`",
     thresholds="empty where nothing is malignant, or everything; malignant: probability from which on a lesion is flagged, fitted on validation; its interval low, high; cautious: finds 95 % with 95 % confidence",
-    untold="temperature and thresholds for a picture of whose patient nothing is known; null for a network that is never told",
+    conformal="null where none was fitted; coverage: part of the lesions of each diagnosis whose set holds it; at_least: for each class, in their order, the probability from which on it is in the set; pooled: classes too rare for one of their own, together; lesions: of each class, behind it; see `evaluation.decisions`",
+    untold="temperature, thresholds and conformal for a picture of whose patient nothing is known; null for a network that is never told",
     validation="metrics on the validation images",
     data_hash="fingerprint of the dataset that trained it",
+    trained_on="pictures; generated or partly generated, where its images were painted by `data.synthetic`; unknown",
     parameters="the training job's hyperparameters",
     versions="of Python and the packages that made it",
     parent="the weights it started from",
@@ -96,7 +98,8 @@ def complete_contract(
     contract: dict[str, Any],  # as read from `bundle.json`, of this release or an earlier one
 ) -> dict[str, Any]:  # a copy with what earlier releases left unsaid
     "A contract in the words of this release."
-    unsaid = dict(members=[contract.get("arch")], views=1, metadata={}, untold=None, prior=None)
+    unsaid = dict(members=[contract.get("arch")], views=1, metadata={}, untold=None, prior=None, conformal=None)
+    unsaid["trained_on"] = "unknown"
     if "taxonomy" not in contract and "classes" in contract:
         unsaid["taxonomy"] = describe_taxonomy(taxonomy_of(contract))
     return {**unsaid, **contract}
@@ -131,6 +134,8 @@ def check_contract(
         from skin_lesion_mlops.evaluation.decisions import check_shares
 
         check_shares(contract["prior"], contract["classes"], f"{where}: the prior")
+    if len((contract["conformal"] or dict(at_least=taxonomy.codes))["at_least"]) != len(taxonomy.codes):
+        refuse(f"conformal speaks of other classes than {', '.join(taxonomy.codes)}", "train again")
 
 # %% ../../nbs/model/00_bundle.ipynb #29076aed
 def softmax(
@@ -160,6 +165,13 @@ def without_patient(
     "What counts where nothing is known of the patient."
     return {**contract, **(contract.get("untold") or {})}
 
+
+def threshold_of(
+    contract: dict[str, Any],  # of the bundle, as it holds for a patient
+) -> float:  # 1 where its classes do not tell malignant from benign: nothing is flagged
+    "The malignant probability from which on a lesion is flagged."
+    return contract["thresholds"].get("malignant", 1.0)
+
 # %% ../../nbs/model/00_bundle.ipynb #6d57a34c
 def calibrated(
     logits: Any,  # numpy array, (n, classes)
@@ -183,6 +195,7 @@ PROFILE = dict(
     prior="share of each class at the site; null where the model records none to move from",
     thresholds="as in the contract, fitted on the site's images",
     untold="as in the contract, fitted on the site's images",
+    conformal="as in the contract, fitted on the site's images; null in profiles of earlier releases",
     images="images that it was fitted on",
     lesions="lesions that these show",
     data_hash="fingerprint of the site's data set",
@@ -194,6 +207,7 @@ def with_profile(
     profile: dict[str, Any],  # see `PROFILE`
 ) -> dict[str, Any]:  # the contract at the site; raises `SkinLesionError`
     "Lay a site's profile over a contract."
+    profile = {"conformal": None, **profile}
     missing = [k for k in PROFILE if k not in profile]
     if missing or profile["version"] != 1:
         raise SkinLesionError(f"the profile lacks {', '.join(missing) or 'version 1'}", "make it again with `validate`")
@@ -202,7 +216,7 @@ def with_profile(
             f"the profile of {profile['site']} was fitted for another model",
             "validate this model there, or serve that one",
         )
-    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "untold", "site")}}
+    found = {**contract, **{k: profile[k] for k in ("temperature", "thresholds", "untold", "conformal", "site")}}
     if profile["prior"] is not None and contract.get("prior") is not None:
         import numpy as np
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from ..data.shards import Shards
+from ..data.synthetic import origin
 from ..evaluation.decisions import class_shares
 from .classifier import Classifier
 from .ensemble import Ensemble, mean_posterior
@@ -112,6 +113,7 @@ class FittedEnsemble:
     untold: np.ndarray  # (m, classes), the same without the patient
     index: pd.DataFrame  # these images, m rows
     prior: np.ndarray  # (classes,), shares in the training images
+    trained_on: str  # from `origin`: pictures, or generated
     history: pd.DataFrame  # one row per member and epoch
     best_epoch: int  # of the last member, from 1
     parameters: Hyperparameters  # of all of them
@@ -183,6 +185,7 @@ def _together(
         untold,
         index,
         class_shares(counts, nets[0].head.out_features),
+        origin(pd.concat([m.train.index.image_id for m in planned])),
         history if len(fits) > 1 else fits[0].history,
         fits[-1].best_epoch,
         p,

@@ -89,13 +89,14 @@ def save_fitted(
     calibrated = calibrate(fitted.logits, labels, fitted.prior, lesions, trainer.taxonomy)
     alone = calibrate(fitted.untold, labels, fitted.prior, lesions, trainer.taxonomy) if fitted.told else None
     if alone:
-        calibrated["untold"] = {k: alone[k] for k in ("temperature", "thresholds", "validation")}
+        calibrated["untold"] = {k: alone[k] for k in ("temperature", "thresholds", "conformal", "validation")}
     contract = create_contract(
         fitted.model,
         trainer.image_size,
         trainer.taxonomy,
         metadata=fitted.told,
         data_hash=trainer.data_hash,
+        trained_on=fitted.trained_on,
         parameters=asdict(fitted.parameters),
         **calibrated,
     )

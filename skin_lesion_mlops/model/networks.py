@@ -22,6 +22,7 @@ from skin_lesion_mlops.model.bundle import (
     check_contract,
     open_bundle,
     read_contract,
+    threshold_of,
     without_patient,
 )
 from .classifier import IMAGENET_MEAN, IMAGENET_STD, Classifier, _torchvision_models
@@ -206,7 +207,8 @@ def create_contract(
         )
     contract.update(classes=list(taxonomy.codes), taxonomy=describe_taxonomy(taxonomy), metadata={})
     thresholds = dict(malignant=0.5) if taxonomy.tells_malignancy else {}
-    contract.update(temperature=1.0, untold=None, prior=None, thresholds=thresholds, validation={}, data_hash="unknown")
+    contract.update(temperature=1.0, untold=None, prior=None, conformal=None, thresholds=thresholds, validation={})
+    contract.update(data_hash="unknown", trained_on="unknown")
     contract.update(image_size=image_size, mean=mean, std=std)
     contract.update(parameters={}, versions=versions(), parent=model.parent)
     return {**contract, **facts}
@@ -316,7 +318,7 @@ class Bundle:
     ) -> float:  # of the malignant rule, for these patients: another one where nothing is known of any
         "From which probability on a lesion is flagged."
         told = patients is not None and bool(patients.any())
-        return (self.contract if told else without_patient(self.contract))["thresholds"]["malignant"]
+        return threshold_of(self.contract if told else without_patient(self.contract))
 
     def probabilities(
         self,

@@ -436,9 +436,14 @@ CLOUDWATCH_METRICS = {  # name -> unit
     "CompletenessViolations": "Count",  # features with gaps, unreadable lines
     "CapturedImages": "Count",
     "AccuracyDrop": "None",  # fraction lost, where chance does not explain it; an alarm above 0.05
+    "SensitivityDrop": "None",  # the same of malignant sensitivity; an alarm above 0.05
+    "SensitivityDropLow": "None",  # its 95 % interval, where it is more than chance and where it is not
+    "SensitivityDropHigh": "None",
     "Accuracy": "None",
+    "BalancedAccuracy": "None",
+    "MalignantSensitivity": "None",
     "LabelledImages": "Count",
-    "BiasViolations": "Count",  # differences between groups beyond chance
+    "BiasViolations": "Count",  # differences between groups beyond chance; an alarm above 0
 }
 MONITOR_KINDS = ("data_quality", "model_quality", "bias")
 COMPLETED, VIOLATED, TOO_FEW = "Completed", "CompletedWithViolations", "NotEnoughData"

@@ -14,7 +14,7 @@ from scipy.stats import norm
 from ..core import Files, SkinLesionError, without_nan
 from ..evaluation.card import model_quality
 from ..evaluation.conclusion import Evaluation
-from ..evaluation.metrics import constant, measure
+from ..evaluation.metrics import MINIMUM_LESIONS, constant, measure
 from ..evaluation.predictions import Predictions, create_predictions
 from .captures import Baseline, Finding, holm_adjusted, lesion_ids
 from ..taxonomy import HAM10000, Taxonomy
@@ -27,7 +27,8 @@ __all__ = ['MAX_DROP', 'ALPHA', 'MIN_LESIONS', 'FIGURES', 'labelled_predictions'
 MAX_DROP = 0.05  # fraction; the alarm's own threshold is `max_accuracy_drop` in infra/
 ALPHA = 0.005  # windows without a fall in which one is reported all the same, at most
 MIN_LESIONS = 100  # lesions with a diagnosis below which nothing is said
-FIGURES = ("accuracy", "macro_precision", "macro_recall", "malignant_sensitivity")
+FIGURES = ("accuracy", "balanced_accuracy", "macro_precision", "macro_recall", "malignant_sensitivity")
+_OF_ALL_CLASSES = FIGURES[1:4]  # means over the classes
 
 # %% ../../nbs/monitor/02_quality.ipynb #6fef701d
 def labelled_predictions(
@@ -49,7 +50,7 @@ def approved_figures(
     "The figures at approval."
     try:
         m, s = evaluation["multiclass_classification_metrics"], _sensitivity(evaluation)
-        found = {n: (m[n]["value"], m[n]["standard_deviation"]) for n in FIGURES[:3]}
+        found = {n: (m[n]["value"], m[n]["standard_deviation"]) for n in FIGURES[:4]}
         if s["value"] is not None:
             found["malignant_sensitivity"] = s["value"], (s["high"] - s["low"]) / 2 / norm.ppf(0.975)
         return found
@@ -71,7 +72,7 @@ def performance_drop(
     then: dict[str, tuple[float, float]],  # from `approved_figures`
     max_drop: float = MAX_DROP,
     alpha: float = ALPHA,  # error rate of all figures together
-) -> pd.DataFrame:  # index: figure; then, now, low, high, drop, error, p, p_adjusted, fell
+) -> pd.DataFrame:  # index: figure; then, now, low, high, drop, error, p, p_adjusted, degraded
     "How far has each figure fallen, and is it chance?"
     rows = {}
     for n, (value, error) in then.items():
@@ -92,7 +93,7 @@ def comparable_figures(
     "Leave out what cannot be compared."
     tested = {c for c, n in evaluation["dataset"]["classes"].items() if n}
     here = {str(n)[7:] for n in now.index[np.isfinite(now.value)] if str(n).startswith("recall.")}
-    return {n: v for n, v in then.items() if not (n.startswith("macro_") and tested != here)}
+    return {n: v for n, v in then.items() if not (n in _OF_ALL_CLASSES and tested != here)}
 
 
 def standardised_accuracy(
@@ -127,6 +128,22 @@ def _violation(
     return dict(constraint_check_type="LessThanThreshold", description=text, metric_name=name)
 
 # %% ../../nbs/monitor/02_quality.ipynb #585c5b3c
+def _on_sensitivity(
+    t: pd.DataFrame,  # from `performance_drop`
+    p: Predictions,  # of the window
+) -> list[str]:  # a sentence, or none where the classes tell nothing malignant
+    "What is missed, now and at approval."
+    if "malignant_sensitivity" not in t.index:
+        return []
+    r, lesions = t.loc["malignant_sensitivity"], len(np.unique(p.lesions[p.malignant]))
+    if lesions < MINIMUM_LESIONS:
+        return [f"{lesions} malignant lesions have a diagnosis: too few to say how many are missed."]
+    return [
+        f"Of 100 malignant images {100 * r.now:.0f} are flagged ({100 * r.low:.0f} to {100 * r.high:.0f}, {lesions} lesions), "
+        f"{100 * r.then:.0f} at approval."
+    ]
+
+
 def _sentences(
     t: pd.DataFrame,  # from `performance_drop`
     same: float,  # from `standardised_accuracy`
@@ -146,12 +163,40 @@ def _sentences(
         f"Accuracy is {a.now:.2f} ({a.low:.2f} to {a.high:.2f}), {a.then:.2f} at approval. "
         f"{len(p)} of {max(captured, len(p))} answers have a diagnosis, {len(np.unique(p.lesions))} lesions."
     )
+    sentences += _on_sensitivity(t, p)
     unsure = [str(n).replace("_", " ") for n, r in t.iterrows() if r["drop"] > max_drop and r.p_adjusted > ALPHA]
     if unsure:
         sentences.append(f"Lower than at approval, but so far that may be chance: {', '.join(unsure)}.")
     if np.isfinite(same) and abs(same - a.now) > 0.01:
         sentences.append(f"With the test set's mixture of diagnoses it would be {same:.2f}.")
     return sentences
+
+# %% ../../nbs/monitor/02_quality.ipynb #e0513bf3
+def _lost(
+    t: pd.DataFrame,  # from `performance_drop`
+    name: str,  # of the figure
+    drop: float,
+) -> float:  # 0 where chance explains the fall
+    "What an alarm is told."
+    return drop if drop > 0 and t.p_adjusted[name] <= ALPHA else 0.0
+
+
+def _metrics(
+    t: pd.DataFrame,  # from `performance_drop`
+    p: Predictions,  # of the window
+    drop: float,  # of accuracy, as a fraction
+) -> dict[str, float]:  # keys of `CLOUDWATCH_METRICS`; what cannot be told is not among them
+    "What CloudWatch is told."
+    found = dict(AccuracyDrop=_lost(t, "accuracy", drop), Accuracy=float(t.now["accuracy"]))
+    if "balanced_accuracy" in t.index:
+        found["BalancedAccuracy"] = float(t.now["balanced_accuracy"])
+    malignant = len(np.unique(p.lesions[p.malignant]))
+    if "malignant_sensitivity" in t.index and malignant >= MINIMUM_LESIONS:
+        now, fall, error = (float(t[c]["malignant_sensitivity"]) for c in ("now", "drop", "error"))
+        half = float(norm.ppf(0.975)) * error
+        found.update(MalignantSensitivity=now, SensitivityDrop=_lost(t, "malignant_sensitivity", fall))
+        found.update(SensitivityDropLow=fall - half, SensitivityDropHigh=fall + half)
+    return dict(found, LabelledImages=float(len(p)))
 
 # %% ../../nbs/monitor/02_quality.ipynb #d8dbfa8c
 def check_quality(
@@ -175,15 +220,14 @@ def check_quality(
     same = standardised_accuracy(now, baseline.evaluation)
     drop = float(np.nanmin([t["drop"]["accuracy"], then["accuracy"][0] - same]))
     t["degraded"] &= (t.index != "accuracy") | (drop > max_drop)
-    lost = drop if drop > 0 and t.p_adjusted["accuracy"] <= ALPHA else 0.0
-    metrics = dict(AccuracyDrop=lost, Accuracy=float(t.now["accuracy"]), LabelledImages=float(len(p)))
     rules = {n: dict(threshold=v - max_drop, comparison_operator="LessThanThreshold") for n, v in t.then.items()}
     files = {
         Files.STATISTICS: _statistics(p, now),
         Files.CONSTRAINTS: dict(version=0.0, multiclass_classification_constraints=rules),
     }
     violations = [_violation(str(n), r, max_drop) for n, r in t[t.degraded].iterrows()]
-    return Finding("model_quality", _sentences(t, same, p, captured, max_drop), t, violations, metrics, files)
+    said = _sentences(t, same, p, captured, max_drop)
+    return Finding("model_quality", said, t, violations, _metrics(t, p, drop), files)
 
 # %% ../../nbs/monitor/02_quality.ipynb #64ffa2f3
 def plot_performance(

@@ -382,12 +382,12 @@ def bar(
 # %% ../../nbs/pipeline/10_runs.ipynb #065fee15
 _SAY: dict[str, Callable[[Event, Run], str]] = {
     "run": lambda e, run: f"run {run.id} of {run.pipeline}" + (f", {e.text}" if e.text else ""),
-    "finished": lambda e, run: f"  {e.step:14}done     {duration(e.seconds):>12}",
-    "cached": lambda e, run: f"  {e.step:14}" + ("done before" if e.text == run.id else f"cached from {e.text}"),
-    "failed": lambda e, run: f"  {e.step:14}failed   {duration(e.seconds):>12}  {e.text}",
-    "retry": lambda e, run: f"  {e.step:14}again: {e.text}",
-    "stopping": lambda e, run: f"  {e.step:14}stopping: it may save its work; Ctrl-C again ends it at once",
-    "note": lambda e, run: f"  {e.step:14}{e.text}",
+    "finished": lambda e, run: f"  {e.step:13} done     {duration(e.seconds):>12}",
+    "cached": lambda e, run: f"  {e.step:13} " + ("done before" if e.text == run.id else f"cached from {e.text}"),
+    "failed": lambda e, run: f"  {e.step:13} failed   {duration(e.seconds):>12}  {e.text}",
+    "retry": lambda e, run: f"  {e.step:13} again: {e.text}",
+    "stopping": lambda e, run: f"  {e.step:13} stopping: it may save its work; Ctrl-C again ends it at once",
+    "note": lambda e, run: f"  {e.step:13} {e.text}",
     "ended": lambda e, run: f"{run.status} after {duration(run.seconds)}" + (f": {e.text}" if e.text else ""),
 }
 
@@ -405,7 +405,7 @@ class Console:
         if e.kind in _SAY:
             self.line(_SAY[e.kind](e, run))
         elif e.kind == "started" and self.out.isatty():
-            self.line(f"  {e.step:14}...", stay=False)
+            self.line(f"  {e.step:13} ...", stay=False)
         elif e.kind == "started":
             self.told = time.monotonic()
         elif e.kind == "progress":
@@ -428,7 +428,7 @@ class Console:
         count = f"{e.done}/{e.total}" if e.total else f"{e.done}"
         if self.out.isatty():
             self.line(
-                f"  {e.step:14}{bar(e.done, e.total)} {count:>7}  {duration(e.seconds):>10}  {e.text}", stay=False
+                f"  {e.step:13} {bar(e.done, e.total)} {count:>7}  {duration(e.seconds):>10}  {e.text}", stay=False
             )
         elif time.monotonic() - self.told >= self.every:
-            self.line(f"  {e.step:14}{count} after {duration(e.seconds)}: {e.text}")
+            self.line(f"  {e.step:13} {count} after {duration(e.seconds)}: {e.text}")

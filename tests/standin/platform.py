@@ -28,7 +28,7 @@ RULES = {
             "source": ["aws.cloudwatch"],
             "detail-type": ["CloudWatch Alarm State Change"],
             "detail": {
-                "alarmName": ["skin-lesion-data-drift", "skin-lesion-accuracy-drop"],
+                "alarmName": [f"skin-lesion-{n}" for n in ("data-drift", "accuracy-drop", "sensitivity-drop", "bias")],
                 "state": {"value": ["ALARM"]},
             },
         }

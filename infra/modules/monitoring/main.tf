@@ -10,8 +10,9 @@ locals {
   endpoint = { EndpointName = var.endpoint_name, VariantName = var.variant_name }
   monitor  = { EndpointName = var.endpoint_name }
 
-  # Alarms 1 to 5; alarm 6 is the budget. ModelLatency is in microseconds; AccuracyDrop is a fraction.
-  alarms = {
+  # Alarms 1 to 5; alarm 6 is the budget. ModelLatency is in microseconds; AccuracyDrop is a fraction. `notify` tells people,
+  # `retrain` starts a retraining through EventBridge, where every alarm's state changes go.
+  mission = {
     endpoint-errors = {
       description = "Critical: more than ${var.limits.errors_per_hour} failed predictions in an hour"
       namespace   = "AWS/SageMaker"
@@ -24,6 +25,7 @@ locals {
       evaluations = 1
       threshold   = var.limits.errors_per_hour
       notify      = true
+      retrain     = false
     }
     latency-p95 = {
       description = "Warning: 95 of 100 predictions take up to more than ${var.limits.latency_ms} ms"
@@ -37,6 +39,7 @@ locals {
       evaluations = 3
       threshold   = var.limits.latency_ms * 1000
       notify      = true
+      retrain     = false
     }
     training-failed = {
       description = "Critical: a training job failed; its reason is in ${aws_cloudwatch_log_group.training.name}"
@@ -50,6 +53,7 @@ locals {
       evaluations = 1
       threshold   = 0
       notify      = true
+      retrain     = false
     }
     data-drift = {
       description = "Warning: the data differ from the training data; EventBridge starts a retraining"
@@ -63,6 +67,7 @@ locals {
       evaluations = 1
       threshold   = 0
       notify      = false
+      retrain     = true
     }
     accuracy-drop = {
       description = "Critical: accuracy fell by more than ${var.limits.accuracy_drop * 100} points; EventBridge starts a retraining"
@@ -76,12 +81,48 @@ locals {
       evaluations = 1
       threshold   = var.limits.accuracy_drop
       notify      = false
+      retrain     = true
     }
   }
+
+  # Two more, for what accuracy does not show. Patients are affected at once, so these tell people, too.
+  patients = {
+    sensitivity-drop = {
+      description = "Critical: of the malignant lesions, ${var.limits.sensitivity_drop * 100} of 100 fewer are flagged; EventBridge starts a retraining"
+      namespace   = var.metric_namespace
+      metric      = "SensitivityDrop"
+      dimensions  = local.monitor
+      statistic   = "Maximum"
+      percentile  = null
+      unit        = "None"
+      period      = 21600
+      evaluations = 1
+      threshold   = var.limits.sensitivity_drop
+      notify      = true
+      retrain     = true
+    }
+    bias = {
+      description = "Critical: a group of patients is served worse than when the model was approved; EventBridge starts a retraining"
+      namespace   = var.metric_namespace
+      metric      = "BiasViolations"
+      dimensions  = local.monitor
+      statistic   = "Maximum"
+      percentile  = null
+      unit        = "Count"
+      period      = 86400
+      evaluations = 1
+      threshold   = var.limits.bias_violations
+      notify      = true
+      retrain     = true
+    }
+  }
+
+  wanted = { sensitivity-drop = var.enable_sensitivity_alarm, bias = var.enable_bias_alarm }
+  alarms = merge(local.mission, { for k, a in local.patients : k => a if local.wanted[k] })
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  #checkov:skip=CKV_AWS_319:Every alarm acts: to the topic, or, drift and accuracy, to EventBridge, where every alarm's state changes go
+  #checkov:skip=CKV_AWS_319:Every alarm acts: to the topic, through EventBridge, where every alarm's state changes go, or both
   for_each = local.alarms
 
   alarm_name          = "${var.name}-${each.key}"

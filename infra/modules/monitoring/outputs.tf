@@ -1,6 +1,6 @@
 output "event_alarm_arns" {
-  description = "ARN of each alarm that acts through EventBridge and starts a retraining, by name"
-  value       = { for k, a in aws_cloudwatch_metric_alarm.this : k => a.arn if !local.alarms[k].notify }
+  description = "ARN of each alarm that starts a retraining through EventBridge, by name"
+  value       = { for k, a in aws_cloudwatch_metric_alarm.this : k => a.arn if local.alarms[k].retrain }
 }
 
 output "alarm_names" {

@@ -30,6 +30,18 @@ variable "limits" {
   type        = map(number)
 }
 
+variable "enable_sensitivity_alarm" {
+  description = "Make the alarm on a fall of malignant sensitivity"
+  type        = bool
+  default     = true
+}
+
+variable "enable_bias_alarm" {
+  description = "Make the alarm on differences between groups of patients"
+  type        = bool
+  default     = true
+}
+
 variable "monitors" {
   description = "Schedule of each monitor: data-quality, model-quality, bias"
   type = map(object({

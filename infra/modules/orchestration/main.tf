@@ -41,7 +41,7 @@ locals {
       path        = null
     }
     drift = {
-      description = "Retrain when the data drifts or the accuracy drops"
+      description = "Retrain when the data drift, accuracy or sensitivity drops, or a group is served worse"
       schedule    = null
       pattern = jsonencode({
         source        = ["aws.cloudwatch"]
