@@ -13,7 +13,15 @@ from importlib.util import find_spec
 from logging import getLogger
 from typing import Any, Callable
 
-from ..core import METRIC_DEFINITIONS, SkinLesionError, hash_text, interval, number, read_json, write_json
+from skin_lesion_mlops.core import (
+    METRIC_DEFINITIONS,
+    SkinLesionError,
+    hash_text,
+    interval,
+    number,
+    read_json,
+    write_json,
+)
 from .page import headline
 from .runs import Event, Run, StepRun, evidence
 
