@@ -1,5 +1,6 @@
 "Runs mirrored to a real MLflow server on this machine, and what happens where there is none."
 
+import json
 import os
 import socket
 import subprocess
@@ -88,7 +89,8 @@ def _mirrored(client, run):
 
 def test_a_run_is_mirrored_to_a_server_while_it_goes_on(place, client, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
-    said = run_small(place, "-p", "CodeVersion=v9")
+    said = run_small(place, "-p", "CodeVersion=v9", "--json")
+    assert json.loads(said.stdout)["status"] == "Succeeded"  # and nothing else was printed
     run = list_runs(place / "home")[0]
     there, steps = _mirrored(client, run)
     assert f"tracking  {server}, run {there.info.run_id}" in said.stderr

@@ -57,7 +57,7 @@ def _sheet(
 ) -> Sheet:
     "What a run and a step have in common."
     tags = {KEY: key, "status": x.status, **({"reason": x.reason} if x.reason else {}), **what.pop("tags")}
-    times = dict(started=int(x.started * 1000), ended=int(x.ended * 1000))
+    times: dict[str, Any] = dict(started=int(x.started * 1000), ended=int(x.ended * 1000))
     return Sheet(name, _STATUS.get(x.status, "FINISHED"), **times, tags=tags, **what)
 
 # %% ../../nbs/pipeline/16_tracking.ipynb #ca3ab54f
@@ -228,6 +228,7 @@ SYNC = "`skin-lesion runs sync` sends it later"
 _INSTALL = "pip install 'skin_lesion_mlops[mlflow]'"
 _MANNERS = dict(HTTP_REQUEST_TIMEOUT="10", HTTP_REQUEST_MAX_RETRIES="1")  # seconds; it would try for minutes
 _MANNERS.update(DISABLE_TELEMETRY="true", LOGGING_LEVEL="ERROR")  # it would tell its makers, and of every table
+_MANNERS.update(SUPPRESS_PRINTING_URL_TO_STDOUT="true")  # which belongs to the run's JSON
 
 
 def _client(
