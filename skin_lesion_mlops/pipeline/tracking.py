@@ -246,7 +246,7 @@ def _client(
 
     return MlflowClient(tracking_uri=uri)
 
-
+# %% ../../nbs/pipeline/16_tracking.ipynb #6e9c254c
 def send_run(
     run: Run,
     uri: str,  # as MLFLOW_TRACKING_URI has it
