@@ -332,7 +332,7 @@ class Mirror:
             return f"tracking  not sent: {shown(self.uri)} has not answered in {patience:.0f} s\n  -> {SYNC}"
         return f"tracking  not sent: {self.problem}" if self.problem else f"tracking  {shown(self.uri)}, run {self.id}"
 
-
+# %% ../../nbs/pipeline/16_tracking.ipynb #38384009
 def create_mirror() -> Mirror | None:  # None where MLFLOW_TRACKING_URI is not set
     "The mirror that the user has asked for."
     uri = os.environ.get("MLFLOW_TRACKING_URI")
