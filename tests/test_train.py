@@ -16,16 +16,19 @@ import psutil
 import pytest
 import torch
 
-from skin_lesion_mlops.core import METRIC_DEFINITIONS, Files, SkinLesionError, read_json, write_json
+from skin_lesion_mlops.core import METRIC_DEFINITIONS, Files, SkinLesionError, read_json, s3_path, write_json
 from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.model import hyperparameters as T_hyperparameters
 from skin_lesion_mlops.model import job, train, world
-from skin_lesion_mlops.model.bundle import posterior, softmax
+from skin_lesion_mlops.model.bundle import open_bundle, posterior, softmax
 from skin_lesion_mlops.model.hyperparameters import Hyperparameters
 from skin_lesion_mlops.model.folds import fit_members
 from skin_lesion_mlops.model.job import save_fitted
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, predict, save_bundle
 from skin_lesion_mlops.model.train import fit, open_split
+from skin_lesion_mlops.pipeline.local import run_pipeline
+from skin_lesion_mlops.pipeline.runs import Event, Run
+from skin_lesion_mlops.pipeline.store import link_data
 
 TINY = Hyperparameters(arch="tiny", weights="none", epochs=3, batch_size=16, learning_rate=0.01)
 JOB = dict(arch="tiny", weights="none", epochs="4", batch_size="16", learning_rate="0.01")
@@ -307,16 +310,62 @@ def curve(root: Path) -> pd.DataFrame:
     return pd.read_csv(root / "model" / Files.HISTORY)
 
 
-def test_two_processes_take_the_steps_of_one(data: Path, tmp_path: Path) -> None:
+def on_hosts(home: Path, data: Path, count: int, seconds: float = 0, **chosen: Any) -> Run:
+    "Run a pipeline of one training step on some machines; after so many seconds, kill the last one once it has learned."
+    channel = dict(S3DataType="S3Prefix", S3DataDistributionType="FullyReplicated")
+    channels = []
+    for name in ("train", "validation"):
+        link_data(home, data / name, "data", name)
+        source = dict(channel, S3Uri=f"s3://data/{name}")
+        channels.append(dict(ChannelName=name, DataSource=dict(S3DataSource=source)))
+    arguments = dict(
+        AlgorithmSpecification=dict(
+            TrainingImage="i", ContainerEntrypoint=["python3", "-m", "skin_lesion_mlops.model.job"]
+        ),
+        HyperParameters={**JOB, "precision": "fp32", "optimizer": "sgd", **{k: str(v) for k, v in chosen.items()}},
+        InputDataConfig=channels,
+        OutputDataConfig=dict(S3OutputPath="s3://models"),
+        CheckpointConfig=dict(S3Uri="s3://checkpoints"),
+        ResourceConfig=dict(InstanceCount=count),
+    )
+
+    def kill_the_last(e: Event, run: Run) -> None:
+        if seconds and e.kind == "progress" and e.done >= 2:
+            os.killpg(int((run.folder / "Train" / "pid").read_text().split()[-1]), signal.SIGKILL)
+
+    step = dict(Name="Train", Type="Training", Arguments=arguments)
+    return run_pipeline(dict(Steps=[step]), {}, home, on_event=kill_the_last, resume=False)
+
+
+def curve_of(run: Run) -> pd.DataFrame:
+    "The loss curve in the model of a run."
+    assert run.status == "Succeeded", run.reason
+    with open_bundle(s3_path(run.home, run.step("Train").outputs["model"])) as folder:
+        return pd.read_csv(folder / Files.HISTORY)
+
+
+def test_two_machines_take_the_steps_of_one(data: Path, tmp_path: Path) -> None:
     "Unequal classes, weights, a batch size that does not divide, batch normalisation."
     # plain SGD: Adam's first steps have the size of the learning rate, whichever way a rounding error points
-    chosen = dict(epochs="3", batch_size="15", optimizer="sgd", learning_rate="0.01", precision="fp32")
-    one, two = (job_folder(tmp_path / n, data, **chosen) for n in ("one", "two"))
-    finish(start(one))
-    log = finish(start(two, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"))
+    chosen = dict(epochs=3, batch_size=15)
+    one, two = (curve_of(on_hosts(tmp_path / str(n), data, n, **chosen)) for n in (1, 2))
+    log = next(tmp_path.glob("2/runs/*/Train/log.txt")).read_text()
     assert log.count("epoch=1 ") == 1  # one process speaks
     for column in ("train_loss", "validation_loss"):
-        assert np.allclose(curve(one)[column], curve(two)[column], rtol=1e-3), (curve(one), curve(two))
+        assert np.allclose(one[column], two[column], rtol=1e-3), (one, two)
+
+
+@pytest.mark.slow
+def test_a_machine_is_lost_and_others_go_on(data: Path, tmp_path: Path) -> None:
+    "The job fails, its checkpoints stay, and another number of machines continues to the same curve."
+    chosen = dict(epochs=40, patience=0)
+    whole = curve_of(on_hosts(tmp_path / "whole", data, 2, **chosen))
+    failed = on_hosts(tmp_path / "lost", data, 2, seconds=1, **chosen)
+    assert failed.status == "Failed"
+    later = curve_of(on_hosts(tmp_path / "lost", data, 1, **chosen))
+    logs = [p.read_text() for p in sorted(tmp_path.glob("lost/runs/*/Train/log.txt"))]
+    assert "continuing in epoch" in logs[-1]
+    assert np.allclose(whole.train_loss, later.train_loss, rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -30,11 +30,11 @@ from .hyperparameters import Hyperparameters, read_hyperparameters
 from .metadata import encode_metadata
 from .networks import create_contract, load_bundle, save_bundle
 from .train import Stopped, Trainer, log, open_split
-from .world import World, join_world
+from .world import World, join_world, torchrun_arguments
 
 # %% auto #0
 __all__ = ['gather_hyperparameters', 'usage', 'channel_folder', 'only_file', 'save_fitted', 'add_engines', 'add_familiarity',
-           'run_job', 'train_job', 'main']
+           'run_job', 'train_job', 'machines', 'main']
 
 # %% ../../nbs/model/13_job.ipynb #d4d76861
 def gather_hyperparameters(
@@ -190,19 +190,30 @@ def train_job(
         run_job(given, out, world, stop, r)
     return out
 
+# %% ../../nbs/model/13_job.ipynb #25446ead
+def machines() -> tuple[list[str], str]:  # all of this job's, and this one; SageMaker's names
+    "The machines that share this job; on a network of its own, over the interface that SageMaker names."
+    config = ml_dir("input", "config", "resourceconfig.json")
+    if not config.exists():
+        return ["here"], "here"
+    found = read_json(config)
+    if through := found.get("network_interface_name"):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", through)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", through)
+    return found["hosts"], found["current_host"]
+
 # %% ../../nbs/model/13_job.ipynb #d1003d51
 def main(
     argv: Sequence[str] | None = None,  # by default the command line's
 ) -> int:  # 0; 1 with the reason in `/opt/ml/output/failure`; 143 when stopped
     "Entry point of the training job."
-    several = torch.cuda.device_count() > 1 and "RANK" not in os.environ
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--help" in argv:
         print(usage())
         return 0
-    if several:  # a machine with several GPUs: start one process for each
-        run = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(torch.cuda.device_count())]
-        os.execv(sys.executable, [sys.executable, *run, "-m", "skin_lesion_mlops.model.job", *argv])
+    if start := [] if "RANK" in os.environ else torchrun_arguments(*machines(), torch.cuda.device_count()):
+        run = ["-m", "torch.distributed.run", *start, "-m", "skin_lesion_mlops.model.job"]
+        os.execv(sys.executable, [sys.executable, *run, *argv])
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     try:

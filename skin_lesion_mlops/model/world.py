@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 import torch.distributed as dist
@@ -17,8 +17,8 @@ from ..core import SkinLesionError
 from .bundle import architecture
 
 # %% auto #0
-__all__ = ['World', 'join_world', 'all_reduce', 'CpuSyncBatchNorm', 'sync_batch_norm', 'choose_precision', 'autocast',
-           'create_scaler']
+__all__ = ['World', 'join_world', 'torchrun_arguments', 'all_reduce', 'CpuSyncBatchNorm', 'sync_batch_norm', 'choose_precision',
+           'autocast', 'create_scaler']
 
 # %% ../../nbs/model/08_world.ipynb #ae7fd064
 @dataclass(frozen=True)
@@ -47,6 +47,25 @@ def join_world() -> World:  # NCCL on GPUs, Gloo on CPUs
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return World(rank, size, device)
+
+# %% ../../nbs/model/08_world.ipynb #bb066179
+def torchrun_arguments(
+    hosts: Sequence[str],  # SageMaker's names for the machines of a job
+    here: str,  # this one
+    gpus: int,  # of each machine
+) -> list[str]:  # empty where one process does
+    "How `torchrun` is started on one machine of a job."
+    names, each = sorted(hosts), max(gpus, 1)
+    if len(names) * each == 1:
+        return []
+    address, port = os.environ.get("MASTER_ADDR", names[0]), os.environ.get("MASTER_PORT", "29500")
+    return [
+        f"--nnodes={len(names)}",
+        f"--node_rank={names.index(here)}",
+        f"--nproc_per_node={each}",
+        f"--master_addr={address}",
+        f"--master_port={port}",
+    ]
 
 # %% ../../nbs/model/08_world.ipynb #f20b89f4
 def all_reduce(

@@ -37,6 +37,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "InferenceImage": ("skin-lesion-inference:latest", "container that will serve the model"),
     "ProcessingInstanceType": ("ml.m5.xlarge", "machine of the preprocess and evaluate steps"),
     "TrainingInstanceType": ("ml.p3.2xlarge", "machine of the train step"),
+    "TrainingInstanceCount": (1, "machines of the train step; each takes its part of every batch"),
     "VolumeSizeGB": (200, "disk of each job, GB; a machine with a disk of its own must have as much"),
     # what for
     "Project": ("skin-lesion", "value of the tag Project, by which costs are added up"),
@@ -54,6 +55,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
     "MalignantShare": (0.0, "share of malignant lesions in practice, for the workload; 0 = as in the test set"),
     "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
+    "ChampionClasses": ("", "codes that it tells apart, separated by blanks; empty = not known"),
     "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
     "ChampionStandardError": (0.0, "standard error of that"),
 }
@@ -84,17 +86,6 @@ TRAINING: dict[str, tuple[Any, str]] = {
 }
 PARAMETERS.update(TRAINING)
 
-# %% ../../nbs/pipeline/01_definition.ipynb #c5cd1563
-PARAMETERS.update(
-    {
-        **{f.parameter: (f.default, f.meaning) for f in GUARDS.values()},
-        "ChampionVersion": ("", "version of the approved model to compare with; empty = there is none"),
-        "ChampionClasses": ("", "codes that it tells apart, separated by blanks; empty = not known"),
-        "ChampionBalancedAccuracy": (0.0, "its balanced accuracy; 0 = there is no champion"),
-        "ChampionStandardError": (0.0, "standard error of that"),
-    }
-)
-
 # %% ../../nbs/pipeline/01_definition.ipynb #d2f0f945
 ALLOWED = {
     "ModelApprovalStatus": ["PendingManualApproval", "Approved", "Rejected"],
@@ -110,6 +101,7 @@ ALLOWED = {
 # %% ../../nbs/pipeline/01_definition.ipynb #d7476f87
 RANGES: dict[str, tuple[float, float]] = {  # the lowest and the highest value that can be meant
     "VolumeSizeGB": (1, 16_384),
+    "TrainingInstanceCount": (1, 64),
     "Seed": (0, 2**32 - 1),
     "ImageSize": (8, 2048),
     "MaxQuarantineShare": (0, 1),
@@ -434,8 +426,8 @@ def _train(
         sagemaker_session=session,
         compute=configs.Compute(
             instance_type=p["TrainingInstanceType"],
-            instance_count=1,
-            volume_size_in_gb=PARAMETERS["VolumeSizeGB"][0],  # the same with this number
+            instance_count=PARAMETERS["TrainingInstanceCount"][0],  # the same with numbers
+            volume_size_in_gb=PARAMETERS["VolumeSizeGB"][0],
             volume_kms_key_id=p["KmsKeyId"],
             enable_managed_spot_training=True,
         ),
@@ -610,6 +602,7 @@ def _finished(
     train["AlgorithmSpecification"]["ContainerEntrypoint"] = ["python3", "-m", "skin_lesion_mlops.model.job"]
     train["RoleArn"] = {"Get": "Parameters.RoleArn"}
     train["ResourceConfig"]["VolumeSizeInGB"] = {"Get": "Parameters.VolumeSizeGB"}
+    train["ResourceConfig"]["InstanceCount"] = {"Get": "Parameters.TrainingInstanceCount"}
     register = steps["Gate"]["Arguments"]["IfSteps"][0]["Arguments"]
     for section in ("ModelMetrics", "DriftCheckBaselines"):
         register[section] = {k: v for k, v in register[section].items() if v}

@@ -24,7 +24,7 @@ from skin_lesion_mlops.pipeline.expressions import (
     negated,
     resolve,
 )
-from .jobs import hosts_of, script_of
+from .jobs import script_of
 from .registry import FIELDS
 from .store import existing
 
@@ -276,9 +276,6 @@ def _check_training(f: Findings, name: str, s: dict[str, Any]) -> None:
         _check_paths(f, name, {}, {"checkpoints": c.get("LocalPath") or "/opt/ml/checkpoints"})
     if (a.get("ResourceConfig") or {}).get("InstanceGroups"):
         f.add(name, "it asks for InstanceGroups", "give it one InstanceType and InstanceCount")
-    sharded = '"ShardedByS3Key"' in json.dumps(a.get("InputDataConfig") or [])
-    if not sharded and hosts_of("Training", _tentative(f, a)) > 1:
-        f.add(name, "its hosts train together, which needs a network of them", "set its InstanceCount to 1 here")
 
 
 def _tentative(f: Findings, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Job:
     home: Path  # the home folder: s3/ is in it
     execution: str  # id of the run
     host: int = 1  # which of the hosts
+    port: int = 0  # of loopback, where the processes of several hosts meet
     late: bool = False  # did it take longer than it may?
     notes: list[str] = field(default_factory=list)  # what the user should know
 
@@ -417,6 +418,8 @@ def environment_of(job: Job) -> dict[str, str]:
         PIP_DRY_RUN="1",
         PIP_DISABLE_PIP_VERSION_CHECK="1",
     )
+    if hosts_of(job.kind, job.arguments) > 1:  # they have names of machines, and are all on this one
+        env.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(job.port))
     if job.kind == "Training":
         env.update(_toolkit(job))
     given = {k: str(v) for k, v in (job.arguments.get("Environment") or {}).items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -188,7 +189,7 @@ def run_process(
     halt: Halt | None = None,  # somebody else's wish that it stops
 ) -> int:  # exit status; negative: ended by that signal. An interruption passes through, after the job has ended
     "Run a job's processes, one for each host, to their end."
-    halt, processes, lock = halt or Halt(), [], _take(job)
+    halt, processes, lock, job.port = halt or Halt(), [], _take(job), _free_port()
     with lock, open(job.log, "ab") as log:
         try:
             for host in hosts(job):
@@ -204,6 +205,13 @@ def run_process(
                 stopping()
                 stop(processes, grace, halt.insisted.is_set)
             raise
+
+
+def _free_port() -> int:
+    "A port of loopback that nobody uses."
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 def _take(
