@@ -110,7 +110,7 @@ def _figures(run: Run) -> dict[tuple[str, int], float]:
     return {(n, 0): float(v) for n, v in found.items() if isinstance(v, (int, float))}
 
 
-def _words(run: Run) -> str:  # Markdown
+def _words(run: Run) -> str:  # Markdown for the page
     "What came of a run, for the page of a tracker."
     lines = ["| figure | value | 95 % interval |", "|---|---|---|"]
     lines += [f"| {n} | {number(v)} | {interval(*(ends or (None, None)))} |" for n, v, ends in headline(run)]
