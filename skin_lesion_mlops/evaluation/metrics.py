@@ -199,12 +199,13 @@ def resamples(
     p: Predictions,
     n: int = 1000,  # how many resamples
     seed: int = DEFAULT_SEED,  # the same seed, the same resamples
-    chunk: int = 100,  # rows at a time: memory is chunk x images x 8 bytes, four or five times over
+    chunk: int = 0,  # rows at a time; 0: up to 100, as many as keep to 20 MB (the arithmetic on them takes five times that)
 ) -> Iterator[np.ndarray]:  # (chunk, images) how often each image was drawn
     "Lesion-level bootstrap weights, stratified by diagnosis."
     rng = np.random.default_rng(seed)
     _, first, inverse = np.unique(p.lesions, return_index=True, return_inverse=True)
     stratum = p.labels[first]  # a lesion has one diagnosis
+    chunk = chunk or max(1, min(100, 2_500_000 // len(p)))
     for start in range(0, n, chunk):
         rows = min(chunk, n - start)
         drawn = np.zeros((rows, len(first)))
