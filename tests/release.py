@@ -1,4 +1,4 @@
-"The wheel in an empty environment: it carries everything, and works where there is no repository. `make release` runs it."
+"The wheel in an empty environment: it carries everything, and needs no repository. `make release` runs it."
 
 import re
 import subprocess

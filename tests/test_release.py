@@ -1,4 +1,4 @@
-"What is released: a wheel that carries everything, built from what the sdist has, and a change log that knows the version."
+"What is released: a wheel that carries everything, built from the sdist, and a change log that knows the version."
 
 import re
 import subprocess
