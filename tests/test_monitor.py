@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import math
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -28,18 +29,21 @@ from skin_lesion_mlops.data.statistics import (
     suggest_constraints,
 )
 from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.evaluation.metrics import age_band
 from skin_lesion_mlops.evaluation.predictions import simulate
 from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.monitor import captures
 from skin_lesion_mlops.monitor.bias import bias_by_group, check_bias, cochran_mantel_haenszel_test, facet_metrics
 from skin_lesion_mlops.monitor.captures import (
     CLOUDWATCH_METRICS,
     DIMENSION,
     Baseline,
+    Finding,
     holm_adjusted,
-    join_labels,
     load_baseline,
+    p_text,
     read_captures,
-    read_labels,
+    wanted_columns,
     write_finding,
 )
 from skin_lesion_mlops.monitor.drift import (
@@ -52,6 +56,9 @@ from skin_lesion_mlops.monitor.drift import (
     psi,
     range_test,
 )
+from skin_lesion_mlops.monitor.estimate import estimate, on_estimate
+from skin_lesion_mlops.monitor.labels import join_labels, on_labels, read_labels, recent, unmatched
+from skin_lesion_mlops.monitor.pictures import find_pixels, sheet, worst
 from skin_lesion_mlops.monitor.quality import check_quality
 from skin_lesion_mlops.monitor.rehearsal import create_approved
 from skin_lesion_mlops.pipeline.launch import launch
@@ -252,6 +259,37 @@ def test_a_file_that_is_being_written_counts_as_far_as_it_is_complete(line, tmp_
     assert len(found.rows) == 2 and found.quarantine.empty
 
 
+def test_only_the_windows_files_and_the_wanted_columns_are_read(line, tmp_path, monkeypatch):
+    event = dict(line["eventMetadata"], inferenceTime="2026-01-31T11:30:00Z")
+    for hour, id in (("08", "e-08"), ("11", "e-11"), ("13", "e-13")):
+        folder = tmp_path / "2026" / "01" / "31" / hour
+        folder.mkdir(parents=True)
+        lines = [json.dumps(dict(line, eventMetadata=dict(event, eventId=id)))] * 2
+        (folder / "a.jsonl").write_text("\n".join(lines))
+    parsed, parse = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **more: parsed.append(text) or parse(text, **more))
+    columns = wanted_columns("model_quality", HAM10000)
+    found = read_captures(tmp_path, NOON - pd.Timedelta(hours=1), NOON, columns=columns)
+    assert found.rows.event_id.tolist() == ["e-11"] * 2 and list(found.rows) == columns
+    assert found.quarantine[["file", "line", "reason"]].values.tolist() == [["2026/01/31/11/a.jsonl", 2, "repeated"]]
+    assert parsed and '"embedding":[' in line["captureData"]["endpointInput"]["data"]
+    assert not any("embedding" in t and "0." in t.split("embedding")[1][:20] for t in parsed)
+    assert not any("e-08" in t or "e-13" in t for t in parsed)
+
+
+def test_two_processes_read_what_one_reads(line, tmp_path, monkeypatch):
+    for i in range(3):
+        event = dict(line["eventMetadata"], eventId=f"e{i}")
+        (tmp_path / f"{i}.jsonl").write_text(json.dumps(dict(line, eventMetadata=event)) + "\n{\n")
+    alone = read_captures(tmp_path)
+    monkeypatch.setattr(captures, "_ALONE", 0)
+    monkeypatch.setattr(captures, "cpus", lambda: 2)
+    both = read_captures(tmp_path)
+    pd.testing.assert_frame_equal(alone.rows, both.rows)
+    pd.testing.assert_frame_equal(alone.quarantine, both.quarantine)
+    assert len(both.rows) == 6 and len(both.quarantine) == 3
+
+
 def test_gaps_are_gaps_and_do_not_cost_the_row(line, tmp_path):
     gap = json.loads(json.dumps(line))
     side = gap["captureData"]["endpointInput"]
@@ -285,6 +323,43 @@ def test_labels_join_by_inference_id_then_event_id_then_lesion(line, tmp_path):
     joined = join_labels(rows, found.rows)
     assert joined.dx.tolist() == ["vasc", "nv", "bcc", "akiec"] and found.quarantine.reason.tolist() == ["superseded"]
     assert joined.age.tolist()[-1] == 61 and joined.sex.tolist()[-1] == "male"
+
+
+@pytest.mark.parametrize(
+    "name, data",
+    [
+        ("excel.csv", "inference_id;dx;sex\r\nvisit-1;Mélanome;w\r\nvisit-1;mel;w\r\n".encode("cp1252")),
+        ("tabs.tsv", "Inference ID\tDiagnosis\tSex\nvisit-1\tMelanoma\tweiblich\n".encode("utf-16")),
+        ("hot.csv", b"image_id,MEL,NV,Gender\nvisit-1,1.0,0.0,f\n"),
+        ("marked.csv", b"\xef\xbb\xbfsep=;\nevent id;histology;gender\nvisit-1;melanoma;Female\n"),
+    ],
+)
+def test_labels_are_read_as_clinics_send_them(name, data, tmp_path):
+    (tmp_path / name).write_bytes(data)
+    (tmp_path / "notes.xlsx").write_bytes(b"PK\3\4")
+    (tmp_path / "scan.csv").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "empty.csv").write_bytes(b"")
+    found = read_labels(tmp_path)
+    assert found.rows[["id", "dx", "sex"]].values.tolist() == [["visit-1", "mel", "female"]]
+    bad = found.quarantine[found.quarantine.reason == "bad_file"]
+    assert sorted(bad.file) == ["empty.csv", "notes.xlsx", "scan.csv"]
+
+
+def test_labels_that_match_nothing_are_counted_and_late_truth_counts(line, tmp_path):
+    rows = captured(tmp_path / "c", line).rows.assign(time=NOON - pd.Timedelta(days=45))
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.csv").write_text(
+        "inference_id,dx,date\nvisit-1,mel,2026-01-30\nIMG_7,nv,30.01.2026\nIMG_8,nv,2025-06-01\n"
+    )
+    found = read_labels(labels).rows
+    joined = join_labels(rows, found)
+    judged, lost = recent(joined, NOON, 720), unmatched(found, joined, NOON, 720)
+    assert judged.dx.tolist() == ["mel"] and recent(joined.assign(arrived=joined.time), NOON, 720).empty
+    assert lost.detail.tolist() == ["no captured answer is called IMG_7"] and lost.line.tolist() == [3]
+    assert [s.split(" ")[0] for s in on_labels(judged, lost, NOON, 720)] == ["1", "1"]
+    with pytest.raises(SkinLesionError, match="there is no folder"):
+        read_labels(tmp_path / "nowhere")
 
 
 # ---- Drift
@@ -393,6 +468,23 @@ def test_no_drift_no_alarm_and_drift_an_alarm(pool):
     assert [v["feature_name"] for v in check_data(other, baseline).violations] == ["predicted"]
     cats = pool(150, 97).assign(out_of_distribution=lambda t: t.index % 3 == 0)
     assert [v["feature_name"] for v in check_data(cats, baseline).violations] == ["out_of_distribution"]
+
+
+def test_odd_pictures_are_compared_with_the_models_own_rate(pool):
+    "5 of 100 requests are of cats; a model that calls 3 of 100 test images odd notices, one that calls 12 does not."
+    known, rows = ground(pool(1500, 0)), pool(1000, 96)
+    cats = rows.assign(out_of_distribution=rows.out_of_distribution | (rows.index % 20 == 0))
+
+    def odd(rows, withheld):
+        counts = dict(clinic=dict(refusals=[dict(of="all", images=1500, withheld=withheld)]))
+        return "out_of_distribution" in str(check_data(rows, replace(known, evaluation=counts)).violations)
+
+    assert odd(cats, 45) and not odd(rows, 45) and not odd(cats, 180)
+    assert "out_of_distribution" not in str(check_data(cats, known).violations)  # nobody counted at approval
+
+
+def test_a_p_value_is_never_zero():
+    assert [p_text(p) for p in (0.0, 0.0009, 0.0213)] == ["p < 0.001", "p < 0.001", "p = 0.021"]
 
 
 def test_real_dermoscopy_is_quiet_and_a_weak_lamp_is_not(ham10000):
@@ -542,6 +634,46 @@ def test_a_baseline_without_evaluation_is_refused(pool):
         check_quality(answers(300), ground(pool(200, 0)))
 
 
+def seen_answers(joined):
+    "What a monitor sees before the truth is known."
+    p = joined[[f"p_{c}" for c in HAM10000.codes]].to_numpy()
+    risk = p[:, [c in HAM10000.malignant for c in HAM10000.codes]].sum(1)
+    return joined.drop(columns="dx").assign(confidence=p.max(1), malignant_probability=risk)
+
+
+def test_an_estimate_is_close_while_its_probabilities_are_right_and_feeds_nothing(tmp_path):
+    joined = answers(2000, 1.5, seed=3)
+    found = estimate(seen_answers(joined))
+    bad = joined.dx.isin(HAM10000.malignant)
+    predicted = joined[[f"p_{c}" for c in HAM10000.codes]].idxmax(axis=1).str[2:]
+    assert found["accuracy"]["value"] == pytest.approx((predicted == joined.dx).mean(), abs=0.03)
+    assert found["malignant_sensitivity"]["value"] == pytest.approx(joined.flagged[bad].mean(), abs=0.05)
+    assert found["malignant_specificity"]["value"] == pytest.approx(1 - joined.flagged[~bad].mean(), abs=0.03)
+    (said,) = on_estimate(found)
+    assert said.startswith("Estimated from its confidence, without diagnoses; no alarm and no gate reads it")
+    assert on_estimate(estimate(joined[:0])) == []
+    finding = Finding("data_quality", [], pd.DataFrame(), [], dict(CapturedImages=3.0), estimate=found)
+    write_finding(tmp_path, finding, pd.DataFrame(), "e", NOON)
+    assert read_json(tmp_path / Files.FINDING)["estimate"]["accuracy"]["value"] == found["accuracy"]["value"]
+    assert "stimate" not in (tmp_path / Files.CLOUDWATCH).read_text() + str(CLOUDWATCH_METRICS)
+
+
+def test_the_worst_answers_are_shown_where_captures_hold_their_pictures(predictor, jpegs, tmp_path):
+    pictures = [decode(b, predictor.size) for b in jpegs[:3]]
+    for kept, folder in ((True, tmp_path / "kept"), (False, tmp_path / "without")):
+        capture = Capture(folder)
+        capture.write(record(predictor, pictures, predictor.predict(pictures), pixels=kept))
+        capture.close()
+    rows = read_captures(tmp_path / "kept").rows
+    joined = rows.assign(dx=["mel", "nv", "mel"], predicted=["nv", "nv", "nv"], flagged=False)
+    joined = joined.assign(malignant_probability=[0.1, 0.1, 0.02], confidence=0.8)
+    shown = worst(joined)
+    assert shown.image.tolist() == [2, 0] and shown.caption.tolist()[0] == "mel, P(malignant) 2%"
+    held = find_pixels(tmp_path / "kept", shown)
+    np.testing.assert_array_equal(held[rows.event_id[0], 2], pictures[2].pixels)
+    assert sheet(shown, held).size[0] > 100 and not find_pixels(tmp_path / "without", rows)
+
+
 # ---- Bias
 
 
@@ -623,6 +755,39 @@ def test_women_whose_melanomas_are_passed_over_are_noticed():
     assert "unknown" not in set(found.table.group) and found.metrics["BiasViolations"] == len(found.violations)
 
 
+def approved_groups(joined):
+    "The evaluation.json of a clinic's answers, as far as the bias monitor reads it."
+    ill, on = (joined.dx == "mel").to_numpy(), joined.flagged.to_numpy()
+
+    def rates(side):
+        values = dict(malignant_sensitivity=on[side & ill].mean(), malignant_specificity=1 - on[side & ~ill].mean())
+        return values if (side & ill).sum() >= 10 else dict.fromkeys(values)
+
+    groups = [
+        dict(
+            attribute=a, group=g, images=int(s.sum()), lesions=int(s.sum()), malignant=int((s & ill).sum()), **rates(s)
+        )
+        for a, column in dict(sex=joined.sex, site=joined.localization, age=joined.age.map(age_band)).items()
+        for g, s in ((g, (column == g).to_numpy()) for g in sorted(set(column)))
+    ]
+    points = {k: dict(value=v) for k, v in rates(ill | ~ill).items()}
+    classes = dict(mel=int(ill.sum()), nv=int((~ill).sum()))
+    return Baseline(evaluation=dict(dataset=dict(classes=classes), operating_points=points, subgroups=groups))
+
+
+def test_a_difference_that_the_approved_model_had_is_told_and_is_no_violation():
+    unfair, fair = approved_groups(clinic(2500, 1, missed=0.5)), approved_groups(clinic(2500, 1))
+    now = clinic(1500, 2, missed=0.5)
+    known, new = check_bias(now, unfair), check_bias(now, fair)
+    assert known.violations == [] and known.metrics["BiasViolations"] == 0
+    assert "when it was approved" in " ".join(known.conclusion) and "female" in " ".join(known.conclusion)
+    assert {v["facet"] for v in new.violations} == {"sex"} and "at approval" in new.violations[0]["description"]
+    worse = check_bias(clinic(4000, 2, missed=0.9), unfair)
+    assert "female" in {v["facet_value"] for v in worse.violations}
+    quiet = [check_bias(clinic(800, s, missed=0.5), unfair).violations for s in range(10, 40)]
+    assert sum(map(bool, quiet)) <= 1
+
+
 def test_small_groups_are_withheld():
     found = check_bias(clinic(60), Baseline())
     small = found.table[found.table.malignant < 10]
@@ -690,7 +855,7 @@ def stage(tmp_path_factory):
 
 def report(stage, name, **more):
     "Run the step."
-    given = dict(input_capture=str(stage / "capture"), input_baseline=str(stage / "baseline"))
+    given = dict(captures=str(stage / "capture"), input_baseline=str(stage / "baseline"))
     out = stage / name
     receipt = launch("monitor", out, {**given, "output_monitor": str(out / "files"), **more})
     return receipt, out
@@ -718,7 +883,7 @@ def test_the_other_reports(stage, kind, file):
 
 def test_a_report_without_captures_is_a_report(stage, tmp_path):
     (tmp_path / "none").mkdir()
-    _, out = report(stage, "first day", input_capture=str(tmp_path / "none"), hours="1")
+    _, out = report(stage, "first day", captures=str(tmp_path / "none"), hours="1")
     assert read_json(out / "files" / Files.FINDING)["status"] == "NotEnoughData"
     assert "DataDriftViolations" not in (out / "files" / Files.CLOUDWATCH).read_text()
 
@@ -786,6 +951,9 @@ def test_the_scheduled_job_fetches_and_publishes(stage, monkeypatch, capsys):
         assert watch.main(["data_quality", *words, "--out", str(stage / "day two"), "--until", late]) == 0
         s3.upload_file(str(stage / "labels" / "known.csv"), "processed", "monitor/labels/known.csv")
         assert watch.main(["model_quality", *words, "--out", str(stage / "day nine")]) == 0
+        fetched = watch.fetch(s3, "s3://processed/monitor/labels", stage / "fetched")
+        dated = s3.head_object(Bucket="processed", Key="monitor/labels/known.csv")["LastModified"].timestamp()
+        assert fetched == 1 and (stage / "fetched" / "known.csv").stat().st_mtime == dated
         sent = _published(now, endpoint)
         assert sent["CapturedImages"] == 120 and sent["DataDriftViolations"] >= 2 and 0 <= sent["Accuracy"] <= 1
         assert not list((stage / "day two").rglob("*.jsonl.*")) and not (stage / "day two" / "input").exists()

@@ -24,10 +24,10 @@ __all__ = ['WINDOWS', 'NAMESPACE', 'DEFAULT_NAMESPACE', 'folders', 'fetch', 'fet
            'fetch_files', 'publish', 'watch', 'main']
 
 # %% ../../nbs/aws/03_watch.ipynb #4e5745b8
-WINDOWS = {  # kind -> least and greatest length of the window, hours
+WINDOWS = {  # kind -> length of the window, and how far its captures reach back, hours: truth arrives late
     "data_quality": (1, 24),
-    "model_quality": (720, 720),
-    "bias": (720, 720),
+    "model_quality": (720, 4320),
+    "bias": (720, 4320),
 }
 
 
@@ -58,15 +58,21 @@ def fetch(
     uri: str,  # s3://bucket/prefix, everything below it
     to: str | Path,  # folder; names below the prefix are kept
 ) -> int:  # how many files
-    "Copy what lies under a prefix; nothing is fine, too."
+    "Copy what lies under a prefix, with its dates; nothing is fine, too."
     bucket, prefix = _address(uri.rstrip("/") + "/")
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    keys = [i["Key"] for page in pages for i in page.get("Contents", []) if not i["Key"].endswith("/")]
-    for key in keys:
-        Path(to, key[len(prefix) :]).parent.mkdir(parents=True, exist_ok=True)
+    found = [i for page in pages for i in page.get("Contents", []) if not i["Key"].endswith("/")]
+
+    def copy(item: dict[str, Any]) -> None:
+        target = Path(to, item["Key"][len(prefix) :])
+        s3.download_file(bucket, item["Key"], str(target))
+        os.utime(target, (item["LastModified"].timestamp(),) * 2)  # when a diagnosis arrived
+
+    for item in found:
+        Path(to, item["Key"][len(prefix) :]).parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(16) as pool:  # capture files are small and many
-        list(pool.map(lambda k: s3.download_file(bucket, k, str(Path(to, k[len(prefix) :]))), keys))
-    return len(keys)
+        list(pool.map(copy, found))
+    return len(found)
 
 
 def fetch_captures(
@@ -176,7 +182,8 @@ def watch(
         m = fetch(s3, labels, inputs["labels"]) if kind != "data_quality" else 0
         print(f"{kind}: {n} files of captures and {m} of labels, until {end:%Y-%m-%d %H:%M} UTC", flush=True)
         given = dict(kind=kind, endpoint_name=endpoint, until=end.isoformat(), hours=str(hours), max_hours=str(most))
-        given.update({f"input_{d}": str(p) for d, p in inputs.items()})
+        given.update(captures=str(inputs["capture"]), input_baseline=str(inputs["baseline"]))
+        given.update(input_labels=str(inputs["labels"]))
         launch("monitor", out, dict(given, output_monitor=str(Path(out, "monitor"))))
     sent = publish(session.client("cloudwatch"), Path(out, "monitor", Files.CLOUDWATCH), namespace)
     found = read_json(Path(out, "monitor", Files.FINDING))

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from .aws import COST, MONITOR, cost_verb, deploy, monitor_verb, pipeline
+from .aws import COST, cost_verb, deploy, monitor, pipeline
 from .data import data
 from .doctor import DOCTOR, doctor_verb
 from .models import models
@@ -39,7 +39,6 @@ app.command("demo", epilog=DEMO_EXAMPLE)(demo_verb)
 app.command("serve", epilog=SERVE)(serve_verb)
 app.command("predict", epilog=PREDICT)(predict_verb)
 app.command("validate", epilog=VALIDATE)(validate_verb)
-app.command("monitor", epilog=MONITOR)(monitor_verb)
 app.command("cost", epilog=COST)(cost_verb)
 app.command("doctor", epilog=DOCTOR)(doctor_verb)
 
@@ -48,6 +47,7 @@ app.add_typer(models, name="models")
 app.add_typer(data, name="data")
 app.add_typer(pipeline, name="pipeline")
 app.add_typer(deploy, name="deploy")
+app.add_typer(monitor, name="monitor")
 
 # %% ../../nbs/cli/09_app.ipynb #e0d04f7b
 if __name__ == "__main__" and "ipykernel" not in sys.modules and "IN_TEST" not in os.environ:

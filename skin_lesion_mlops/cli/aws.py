@@ -48,11 +48,12 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
            'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
-           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS',
-           'MONITORED', 'MONITOR', 'Plan', 'Example', 'Assumed', 'COST', 'connect', 'find_platform',
-           'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start', 'pipeline_status',
-           'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback', 'NoEndpoint',
-           'deploy_test', 'monitor_verb', 'print_finding', 'read_workload', 'cost_verb']
+           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS', 'LATE',
+           'MONITORED', 'MONITOR', 'monitor', 'Reports', 'PageTo', 'Plan', 'Example', 'Assumed', 'COST', 'connect',
+           'find_platform', 'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start',
+           'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback',
+           'NoEndpoint', 'deploy_test', 'monitor_verb', 'monitor_history', 'print_finding', 'read_workload',
+           'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -415,7 +416,7 @@ def deploy_test(
 # %% ../../nbs/cli/06_aws.ipynb #741b8d5f
 MONITORS = dict(data="data_quality", model="model_quality", bias="bias")  # what one types -> what the step is told
 
-Captures = Annotated[Path, typer.Option("--captures", metavar="DIR", help="what `serve --capture` wrote")]
+Captures = Annotated[Optional[Path], typer.Option("--captures", metavar="DIR", help="what `serve --capture` wrote")]
 Kind = Annotated[str, typer.Option("--kind", metavar="KIND", help="data, model or bias")]
 Baseline = Annotated[
     Optional[Path], typer.Option("--baseline", metavar="DIR", help="what to compare with  [default: the model's own]")
@@ -430,14 +431,20 @@ Report = Annotated[
 ]
 
 VIOLATIONS = 6
+LATE = 4320  # hours after an answer in which its diagnosis may arrive
 MONITORED = f"Exit status: 0 no violations (it may have been too little to judge by: see the status), 1 error, {VIOLATIONS} violations."
 MONITOR = f"{MONITORED}\n\n" + example(
     "skin-lesion monitor --captures DIR", "skin-lesion monitor --captures DIR --kind model --labels DIR"
 )
 
 # %% ../../nbs/cli/06_aws.ipynb #163e70e2
+monitor = create_verbs("Has anything changed since? Drift, accuracy, bias.", default=True)
+
+
+@monitor.callback(epilog=MONITOR)
 def monitor_verb(
-    captures: Captures,
+    ctx: typer.Context,
+    captures: Captures = None,
     kind: Kind = "data",
     baseline: Baseline = None,
     labels: Labels = None,
@@ -449,6 +456,8 @@ def monitor_verb(
     as_json: Json = False,
 ) -> None:  # raises `typer.Exit` where there are violations
     "Has anything changed since? Drift, accuracy, bias."
+    if ctx.invoked_subcommand:
+        return
     from skin_lesion_mlops.pipeline.launch import launch
     from skin_lesion_mlops.pipeline.registry import create_registry
 
@@ -456,18 +465,51 @@ def monitor_verb(
         raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(MONITORS)}")
     if kind != "data" and labels is None:
         raise SkinLesionError(f"--kind {kind} needs confirmed diagnoses", "give them with --labels DIR")
-    if not captures.is_dir():
-        raise SkinLesionError(f"there is no folder {captures}", "give the folder that `serve --capture` writes to")
+    if captures is None or not captures.is_dir():
+        raise SkinLesionError(
+            f"there is no folder {captures or ''}".strip(),
+            "give --captures, the folder that `serve --capture` writes to",
+        )
     if baseline is None:
         registry: Any = create_registry(home=home)
         baseline = registry.folder(registry.describe(group, model))
     report = (out or home / "monitor" / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}").resolve()
-    inputs = dict(input_capture=captures, input_baseline=baseline, input_labels=labels)
+    inputs = dict(captures=captures, input_baseline=baseline, input_labels=labels)
     given = {k: str(v.resolve()) if v else "" for k, v in inputs.items()}
-    given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(hours), output_monitor=str(report))
+    most = hours if kind == "data" else max(hours, LATE)
+    given.update(kind=MONITORS[kind], hours=str(hours), max_hours=str(most), output_monitor=str(report))
     launch("monitor", report, given)
     if print_finding(report, as_json):
         raise typer.Exit(VIOLATIONS)
+
+# %% ../../nbs/cli/06_aws.ipynb #2b1497f9
+Reports = Annotated[
+    Optional[Path], typer.Option("--reports", metavar="DIR", help="where they lie  [default: below the home folder]")
+]
+PageTo = Annotated[
+    Optional[Path], typer.Option("--out", metavar="FILE", help="the page  [default: history.html beside them]")
+]
+
+
+@monitor.command("history", epilog=example("skin-lesion monitor history", "skin-lesion monitor history --reports DIR"))
+def monitor_history(
+    reports: Reports = None,
+    out: PageTo = None,
+    home: Home = HOME,  # folder of the local runtime
+    as_json: Json = False,
+) -> None:
+    "What the monitors found, window after window, as a page."
+    from skin_lesion_mlops.monitor.history import read_findings, write_history
+
+    where = reports or home / "monitor"
+    page = write_history(where, out or where / "history.html")
+    found, bad = read_findings(where)
+    told = found[["until", "kind", "status", "endpoint"]].astype(str)
+    rows: list[Any] = told.to_dict("records")
+    if as_json:
+        return print_json(dict(page=str(page), windows=rows, unreadable=bad))
+    print(table(rows[-20:]))
+    print(page)
 
 # %% ../../nbs/cli/06_aws.ipynb #20dd007e
 def print_finding(
@@ -481,7 +523,7 @@ def print_finding(
         return bool(violations)
     print("\n".join([found["status"], *(f"  {s}" for s in found["conclusion"])]))
     if found["unreadable"]:
-        print(f"  {found['unreadable']} lines could not be read: see {Files.QUARANTINE}")
+        print(f"  {found['unreadable']} lines were set aside: see {Files.QUARANTINE}")
     names = ("feature_name", "facet", "facet_value", "metric_name", "description")
     if violations:
         print(table([{k: v[k] for k in names if k in v} for v in violations]))

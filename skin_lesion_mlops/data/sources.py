@@ -24,7 +24,7 @@ from .tables import Manner, Table, peek, read_age, read_table
 from ..taxonomy import HAM10000, Taxonomy, best_fit, is_diagnosis
 
 # %% auto #0
-__all__ = ['SCHEMA', 'MORE', 'require_columns', 'Seen', 'look_at', 'Survey', 'survey', 'told']
+__all__ = ['SCHEMA', 'MORE', 'require_columns', 'Seen', 'look_at', 'read_sex', 'Survey', 'survey', 'told']
 
 # %% ../../nbs/data/04_sources.ipynb #702457d2
 SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "skin_type", "source")
@@ -230,6 +230,15 @@ _SEX = {
 }
 
 
+def read_sex(
+    text: str,  # e.g. "F", "weiblich"
+) -> str:  # "male", "female" or "unknown"
+    "A sex as people write it."
+    word = text.strip().lower()
+    word = _SEX.get(word, word)
+    return word if word in ("male", "female") else "unknown"
+
+
 def _tidy(
     rows: pd.DataFrame,  # from `_merge` or `_from_folders`, and orphans
     root: Path,
@@ -248,7 +257,7 @@ def _tidy(
     out["age"] = rows["age"].map(ages).astype(float)
     for c in ("dx_type", "sex", "localization", "skin_type", "image_type"):
         out[c] = rows[c].astype("object").where(rows[c].notna(), "unknown").astype(str).str.strip().str.lower()
-    out["sex"] = out["sex"].replace(_SEX).where(lambda s: s.isin(["male", "female"]), "unknown")
+    out["sex"] = out["sex"].map(read_sex)
     out["skin_type"] = out["skin_type"].map(_skin_type)
     out["orphan"] = [o is True for o in rows["orphan"]]
     for c in ("path", "also", "why", "conflict", "detail"):

@@ -51,7 +51,7 @@ def join_world() -> World:  # NCCL on GPUs, Gloo on CPUs
 # %% ../../nbs/model/08_world.ipynb #bb066179
 def torchrun_arguments(
     hosts: Sequence[str],  # SageMaker's names for the machines of a job
-    here: str,  # this one
+    here: str,
     gpus: int,  # of each machine
 ) -> list[str]:  # empty where one process does
     "How `torchrun` is started on one machine of a job."

@@ -9,20 +9,22 @@ from typing import Any, Callable
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2, fisher_exact
+from scipy.stats import chi2, fisher_exact, norm
 
 from ..core import Files, without_nan
 from ..evaluation.metrics import MINIMUM_LESIONS, age_band
-from .captures import Baseline, Finding, holm_adjusted, lesion_ids
+from .captures import Baseline, Finding, holm_adjusted, lesion_ids, p_text
 from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
-__all__ = ['ALPHA', 'MAX_DIFFERENCE', 'FOUR_FIFTHS', 'BIAS_METRICS', 'FACETS', 'facet_metrics', 'fisher_test',
-           'cochran_mantel_haenszel_test', 'bias_by_group', 'analysis', 'check_bias', 'plot_bias']
+__all__ = ['ALPHA', 'MAX_DIFFERENCE', 'MAX_CHANGE', 'FOUR_FIFTHS', 'BIAS_METRICS', 'Counts', 'FACETS', 'facet_metrics',
+           'fisher_test', 'cochran_mantel_haenszel_test', 'approved_counts', 'change_since', 'bias_by_group',
+           'analysis', 'check_bias', 'plot_bias']
 
 # %% ../../nbs/monitor/03_bias.ipynb #c86e568e
 ALPHA = 0.01  # windows without bias in which a difference is reported all the same, at most
 MAX_DIFFERENCE = 0.1  # of recall or specificity
+MAX_CHANGE = 0.05  # of such a difference, since approval
 FOUR_FIFTHS = 0.8  # disparate impact, and its inverse
 BIAS_METRICS = {
     "DPPL": "Difference in Positive Proportions in Predicted Labels",
@@ -90,6 +92,7 @@ def _group(
     malignant: np.ndarray,  # (n,) bool
     inside: np.ndarray,  # (n,) bool
     min_lesions: int,  # lesions in a denominator
+    then: Counts | None = None,  # of the same group at approval
 ) -> dict[str, Any]:  # a row of `bias_by_group`
     "One group."
     m = facet_metrics(flagged, malignant, inside)
@@ -103,16 +106,98 @@ def _group(
         p["DI_p"] = cochran_mantel_haenszel_test(flagged, malignant, inside)
     else:
         m.update(DPPL=np.nan, DI=np.nan, AD=np.nan)
-    return dict(lesions=int(inside.sum()), malignant=int((inside & malignant).sum()), **m, **p)
+    now = {k: m for k, m in _counted(flagged, malignant, inside).items() if not np.isnan(p[f"{k}_p"])}
+    since = change_since(now, then or {})
+    return dict(lesions=int(inside.sum()), malignant=int((inside & malignant).sum()), **m, **p, **since)
 
 
-def _biased(
+def _counted(
+    flagged: np.ndarray,  # (n,) bool
+    malignant: np.ndarray,  # (n,) bool
+    inside: np.ndarray,  # (n,) bool
+) -> Counts:
+    "A group and the rest, counted."
+    strata = dict(RD=malignant, SD=~malignant)
+    return {
+        k: tuple(float(x.sum()) for side in (inside, ~inside) for x in (s & side, s & side & flagged))  # type: ignore[misc]
+        for k, s in strata.items()
+    }
+
+# %% ../../nbs/monitor/03_bias.ipynb #1939292c
+def _differs(
     r: pd.Series,  # a row of `bias_by_group`
     alpha: float,
-) -> str:  # names of figures, separated by spaces
+) -> list[str]:  # names of figures
     "Which figures are out of bounds, beyond chance?"
     out = [n for n in ("RD", "SD") if abs(r[n]) > MAX_DIFFERENCE and r[f"{n}_p"] <= alpha]
-    return " ".join(out + (["DI"] if not FOUR_FIFTHS <= r.DI <= 1 / FOUR_FIFTHS and r.DI_p <= alpha else []))
+    return out + (["DI"] if not FOUR_FIFTHS <= r.DI <= 1 / FOUR_FIFTHS and r.DI_p <= alpha else [])
+
+
+def _worse(
+    r: pd.Series,  # a row of `bias_by_group`
+    name: str,
+    alpha: float,
+) -> bool:  # also where approval had nothing to compare with
+    "Has a difference grown since approval?"
+    if np.isnan(r[f"{name}_change_p"]):
+        return True
+    far = name == "DI" or abs(r[name]) - abs(r[f"{name}_then"]) > MAX_CHANGE
+    return bool(far and r[f"{name}_change_p"] <= alpha)
+
+# %% ../../nbs/monitor/03_bias.ipynb #00a47bb2
+Counts = dict[str, tuple[float, float, float, float]]  # RD and SD: lesions in the group, flagged, in the rest, flagged
+
+
+def approved_counts(
+    evaluation: dict[str, Any],
+    taxonomy: Taxonomy = HAM10000,
+) -> dict[tuple[str, str], Counts]:  # facet and group -> what was counted of it; withheld figures are missing
+    "How each group was served when the model was approved."
+    points, n = evaluation.get("operating_points", {}), evaluation.get("dataset", {}).get("classes", {})
+    ill = sum(count for c, count in n.items() if c in taxonomy.malignant)
+    total = dict(RD=ill, SD=sum(n.values()) - ill)
+    hit: dict[str, Any] = {k: (points.get(f) or {}).get("value") for k, f in _AT_APPROVAL.items()}
+    found: dict[tuple[str, str], Counts] = {}
+    for g in evaluation.get("subgroups", []):
+        inside = dict(RD=g["malignant"], SD=g["images"] - g["malignant"])
+        own = {k: g.get(f) for k, f in _AT_APPROVAL.items() if g.get(f) is not None and hit[k] is not None}
+        scale = g["lesions"] / max(g["images"], 1)
+        for k, value in own.items():
+            rates = (value, hit[k]) if k == "RD" else (1 - value, 1 - hit[k])
+            a, x, m = inside[k] * scale, rates[0] * inside[k] * scale, total[k] * scale
+            found.setdefault((g["attribute"], str(g["group"])), {})[k] = (a, x, m - a, rates[1] * m - x)
+    return found
+
+
+_AT_APPROVAL = dict(RD="malignant_sensitivity", SD="malignant_specificity")
+
+# %% ../../nbs/monitor/03_bias.ipynb #fc70705e
+def _difference(
+    counts: tuple[float, float, float, float],  # lesions in the group, flagged, in the rest, flagged
+) -> tuple[float, float]:  # flagged of the rest minus flagged of the group, its variance
+    "RD or SD, from counts."
+    variance = 0.0
+    for n, x in (counts[:2], counts[2:]):
+        p = (x + 1) / (n + 2)
+        variance += p * (1 - p) / (n + 2)
+    return counts[3] / counts[2] - counts[1] / counts[0], variance
+
+
+def change_since(
+    now: Counts,
+    then: Counts,
+) -> dict[str, float]:  # <RD|SD>_then and <RD|SD|DI>_change_p; what cannot be compared is missing
+    "Has a difference changed, beyond chance?"
+    found, weights, moved = {}, 0.0, 0.0
+    for k in (k for k in ("RD", "SD") if k in now and k in then):
+        if min(*now[k][::2], *then[k][::2]) <= 0:
+            continue
+        (a, u), (b, v) = _difference(now[k]), _difference(then[k])
+        found.update({f"{k}_then": b, f"{k}_change_p": float(2 * norm.sf(abs(a - b) / np.sqrt(u + v)))})
+        weights, moved = weights + 1 / (u + v), moved + (a - b) / (u + v)
+    if weights:
+        found["DI_change_p"] = float(2 * norm.sf(abs(moved) / np.sqrt(weights)))
+    return found
 
 # %% ../../nbs/monitor/03_bias.ipynb #b15ec760
 def _one_a_lesion(
@@ -134,7 +219,10 @@ def bias_by_group(
     alpha: float = ALPHA,  # error rate of all tests together
     min_lesions: int = MINIMUM_LESIONS,  # lesions in a denominator
     taxonomy: Taxonomy = HAM10000,  # of the model
-) -> pd.DataFrame:  # facet, group, lesions, malignant, the figures of `BIAS_METRICS`, <RD|SD|DI>_p (adjusted), biased
+    then: dict[tuple[str, str], Counts] | None = None,  # from `approved_counts`
+) -> (
+    pd.DataFrame
+):  # facet, group, lesions, malignant, `BIAS_METRICS`, <RD|SD>_then, <RD|SD|DI>_p and _change_p (adjusted), differs, biased
     "All facets, all groups."
     t = _one_a_lesion(joined)
     flagged, malignant = t.flagged.to_numpy(bool), t.dx.isin(taxonomy.malignant).to_numpy()
@@ -142,12 +230,16 @@ def bias_by_group(
     for facet, values in ((f, by(t)) for f, by in FACETS.items()):
         for g in sorted(set(values) - {"unknown"}):
             inside = (values == g).to_numpy()
-            rows.append(dict(facet=facet, group=g, **_group(flagged, malignant, inside, min_lesions)))
-    columns = ["facet", "group", "lesions", "malignant", *BIAS_METRICS, "RD_p", "SD_p", "DI_p"]
+            known = (then or {}).get((facet, str(g)))
+            rows.append(dict(facet=facet, group=g, **_group(flagged, malignant, inside, min_lesions, known)))
+    tests = [[f"{n}{kind}" for n in ("RD", "SD", "DI")] for kind in ("_p", "_change_p")]
+    columns = ["facet", "group", "lesions", "malignant", *BIAS_METRICS, "RD_then", "SD_then", *tests[0], *tests[1]]
     found = pd.DataFrame(rows, columns=columns)
-    tests = ["RD_p", "SD_p", "DI_p"]
-    found[tests] = holm_adjusted(found[tests].to_numpy(float).ravel()).reshape(-1, 3)
-    return found.assign(biased=[_biased(r, alpha) for _, r in found.iterrows()])
+    for family in tests:
+        found[family] = holm_adjusted(found[family].to_numpy(float).ravel()).reshape(-1, 3)
+    differs = [_differs(r, alpha) for _, r in found.iterrows()]
+    worse = [" ".join(n for n in d if _worse(r, n, alpha)) for d, (_, r) in zip(differs, found.iterrows())]
+    return found.assign(differs=[" ".join(d) for d in differs], biased=worse)
 
 # %% ../../nbs/monitor/03_bias.ipynb #507ff5d8
 def analysis(
@@ -170,11 +262,45 @@ def _violation(
     name: str,
 ) -> dict[str, str]:  # a line of constraint_violations.json
     "A difference, as Clarify words it."
-    text = f"Value {r[name]:.4f} does not meet the constraint requirement ({_BOUNDS[name]}; p = {r[f'{name}_p']:.1g})"
+    then = r.get(f"{name}_then", np.nan)
+    was = f"; {then:.4f} at approval" if pd.notna(then) else ""
+    text = (
+        f"Value {r[name]:.4f} does not meet the constraint requirement ({_BOUNDS[name]}; {p_text(r[f'{name}_p'])}{was})"
+    )
     kind = dict(metric_name=name, constraint_check_type="bias_drift_check", description=text)
     return dict(facet=r.facet, facet_value=str(r.group), **kind)
 
 # %% ../../nbs/monitor/03_bias.ipynb #e1bce465
+def _named(
+    r: pd.Series,  # a row of `bias_by_group`
+    figures: list[str],  # what is out of bounds
+) -> list[str]:
+    "What a difference means for the members of a group."
+    said, where = [], f"where {r.facet} is {r.group}"
+    if "RD" in figures:
+        kind = "less" if r.RD > 0 else "more"
+        said.append(
+            f"Malignant lesions are flagged {kind} often {where}: by {100 * abs(r.RD):.0f} of 100{_was(r, 'RD')}."
+        )
+    if "SD" in figures:
+        kind = "more" if r.SD < 0 else "fewer"
+        said.append(
+            f"Harmless lesions raise {kind} false alarms {where}: by {100 * abs(r.SD):.0f} of 100{_was(r, 'SD')}."
+        )
+    if figures == ["DI"]:
+        said.append(f"Flags are unevenly spread {where} (disparate impact {r.DI:.2f}), at the same truth.")
+    return said
+
+
+def _was(
+    r: pd.Series,  # a row of `bias_by_group`
+    name: str,
+) -> str:  # e.g. ", 4 at approval"
+    "The same difference at approval."
+    then = r[f"{name}_then"] * np.sign(r[name])
+    return "" if np.isnan(then) else f", {100 * then:.0f} at approval"
+
+
 def _sentences(
     t: pd.DataFrame,  # from `bias_by_group`
     joined: pd.DataFrame,  # of `join_labels`
@@ -184,31 +310,16 @@ def _sentences(
     lesions = len(_one_a_lesion(joined))
     if not enough:
         return [f"Not enough diagnoses yet: no group has ten malignant lesions, with ten outside it, among {lesions}."]
-    hit = t[t.biased != ""]
-    if hit.empty:
-        return [f"No group is treated differently beyond chance, of {len(t)} groups with {lesions} lesions."]
-    sentences = []
-    for _, r in hit.iterrows():
-        if "RD" in r.biased:
-            worse = "less" if r.RD > 0 else "more"
-            sentences.append(
-                f"Malignant lesions are flagged {worse} often where {r.facet} is {r.group}: by {100 * abs(r.RD):.0f} of 100."
-            )
-        if "SD" in r.biased:
-            more = "more" if r.SD < 0 else "fewer"
-            sentences.append(
-                f"Harmless lesions raise {more} false alarms where {r.facet} is {r.group}: by {100 * abs(r.SD):.0f} of 100."
-            )
-        if r.biased == "DI":
-            sentences.append(
-                f"Flags are unevenly spread where {r.facet} is {r.group} (disparate impact {r.DI:.2f}), at the same truth."
-            )
-    return sentences
+    worse = [s for _, r in t.iterrows() for s in _named(r, r.biased.split())]
+    if not worse:
+        worse = [f"No group is served worse than at approval beyond chance, of {len(t)} groups with {lesions} lesions."]
+    old = [s for _, r in t.iterrows() for s in _named(r, [n for n in r.differs.split() if n not in r.biased.split()])]
+    return worse + (["Differences that the model had when it was approved:", *old] if old else [])
 
 # %% ../../nbs/monitor/03_bias.ipynb #04d88007
 def check_bias(
     joined: pd.DataFrame,  # of `join_labels`
-    baseline: Baseline,  # what the model was approved with; its figures by group are shown beside
+    baseline: Baseline,  # what the model was approved with
     min_lesions: int = MINIMUM_LESIONS,  # lesions in a denominator
 ) -> Finding:
     "The bias monitor."
@@ -217,12 +328,9 @@ def check_bias(
             f"The classes ({baseline.taxonomy.name}) are not divided into malignant and benign: there are no flags to compare."
         ]
         return Finding("bias", said, pd.DataFrame(), [], dict(LabelledImages=float(len(joined))), enough=False)
-    t = bias_by_group(joined, min_lesions=min_lesions, taxonomy=baseline.taxonomy)
+    then = approved_counts(baseline.evaluation, baseline.taxonomy)
+    t = bias_by_group(joined, min_lesions=min_lesions, taxonomy=baseline.taxonomy, then=then)
     assessed = t.dropna(subset=["RD"])
-    then = pd.DataFrame(
-        baseline.evaluation.get("subgroups", []), columns=["attribute", "group", "malignant_sensitivity"]
-    )
-    t = t.merge(then.rename(columns=dict(attribute="facet", malignant_sensitivity="recall_then")), "left")
     violations = [_violation(r, n) for _, r in t.iterrows() for n in r.biased.split()]
     enough = len(assessed) > 0
     metrics = dict(LabelledImages=float(len(joined)), **(dict(BiasViolations=float(len(violations))) if enough else {}))

@@ -10,10 +10,15 @@ import binascii
 import csv
 import io
 import json
+import math
+import multiprocessing
 import re
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,18 +26,20 @@ import pandas as pd
 from skin_lesion_mlops.core import (
     Files,
     SkinLesionError,
+    cpus,
+    hash_text,
     read_json,
     write_json,
 )
 from ..data.statistics import STATISTICS, dataset_statistics, image_statistics
 from ..serve.messages import CSV, LINES, Refusal, content_type, csv_columns, read
-from ..taxonomy import HAM10000, LEAVE_OUT, Taxonomy, read_label, taxonomy_of
+from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 # %% auto #0
-__all__ = ['LABEL_COLUMNS', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED',
-           'TOO_FEW', 'Unreadable', 'capture_rows', 'Parsed', 'capture_columns', 'read_captures', 'latest_window',
-           'read_labels', 'join_labels', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind', 'Finding',
-           'metric_lines', 'write_finding', 'holm_adjusted']
+__all__ = ['ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
+           'Unreadable', 'json_object', 'payload', 'capture_rows', 'Parsed', 'capture_columns', 'wanted_columns',
+           'capture_files', 'read_captures', 'latest_window', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind',
+           'Finding', 'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -47,7 +54,7 @@ class Unreadable(Exception):
         self.reason, self.detail = reason, detail
 
 
-def _json_object(
+def json_object(
     line: bytes,  # of a capture or of labels
 ) -> dict[str, Any]:  # raises `Unreadable`
     "A line as an object."
@@ -62,7 +69,7 @@ def _json_object(
     return found
 
 # %% ../../nbs/monitor/00_captures.ipynb #3f265467
-def _payload(
+def payload(
     line: dict[str, Any],  # a parsed line
     side: str,  # "endpointInput" or "endpointOutput"
 ) -> tuple[str, bytes]:  # content type, bytes; raises `Unreadable`
@@ -113,7 +120,7 @@ def _number(
     value: Any,  # whatever JSON held
 ) -> float:  # NaN for what is no number
     "A number, or nothing."
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else np.nan
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
 def _answer_columns(
@@ -121,17 +128,26 @@ def _answer_columns(
     taxonomy: Taxonomy,
 ) -> dict[str, Any]:  # columns of a row; raises `Unreadable`
     "The columns that describe an answer, each probability checked."
-    if set(entry["probabilities"]) - set(taxonomy.codes):
+    given, codes = entry["probabilities"], taxonomy.codes
+    if not given.keys() <= set(codes):
         raise Unreadable("other_classes", f"the model that answered has other classes than {taxonomy.name}")
-    p = np.array([_number(entry["probabilities"].get(c)) for c in taxonomy.codes])
-    if not np.isfinite(p).all() or (p < 0).any() or abs(p.sum() - 1) > 1e-3:
+    p = [_number(given.get(c)) for c in codes]
+    if not (min(p) >= 0 and abs(sum(p) - 1) <= 1e-3):  # NaN fails both
         raise Unreadable("bad_answer", "its probabilities are missing, negative or do not add up to 1")
-    risk = float(taxonomy.malignant_probability(p))
-    unfamiliar = (entry.get("out_of_distribution") or {}).get("flag")
+    bad = taxonomy.malignant
+    risk = sum(v for c, v in zip(codes, p) if c in bad) if taxonomy.tells_malignancy else math.nan
+    odd = entry.get("out_of_distribution") or {}
     threshold = _number(entry.get("threshold", 0.5))
-    answer = dict(predicted=taxonomy.codes[int(p.argmax())], confidence=float(p.max()), malignant_probability=risk)
-    shares = {f"p_{c}": float(v) for c, v in zip(taxonomy.codes, p)}
-    return dict(answer, threshold=threshold, flagged=risk >= threshold, out_of_distribution=bool(unfamiliar), **shares)
+    answer = dict(predicted=codes[p.index(max(p))], confidence=max(p), malignant_probability=risk)
+    shares = {f"p_{c}": v for c, v in zip(codes, p)}
+    return dict(
+        answer,
+        threshold=threshold,
+        flagged=risk >= threshold,
+        out_of_distribution=bool(odd.get("flag")),
+        oddness=_number(odd.get("score")),
+        **shares,
+    )
 
 # %% ../../nbs/monitor/00_captures.ipynb #46153d7b
 def _image_columns(
@@ -147,17 +163,15 @@ def _image_columns(
     except Refusal as e:
         raise Unreadable("bad_image", e.detail) from None
     numbers = image_statistics(np.stack([p.pixels for p in pictures])).to_dict("records")
-    return [
-        dict(sha256=p.sha256, **{str(k): v for k, v in m.items()}, embedding=None) for p, m in zip(pictures, numbers)
-    ]
+    return [dict(sha256=p.sha256, **{str(k): v for k, v in m.items()}) for p, m in zip(pictures, numbers)]
 
 
 def _described(
-    image: dict[str, Any],  # sha256, statistics and, perhaps, embedding
+    image: dict[str, Any],  # sha256, statistics
 ) -> dict[str, Any]:
     "A picture as our server described it."
     measured = {n: _number((image.get("statistics") or {}).get(n)) for n in STATISTICS}
-    return dict(sha256=image.get("sha256", ""), **measured, embedding=image.get("embedding"))
+    return dict(sha256=image.get("sha256", ""), **measured)
 
 # %% ../../nbs/monitor/00_captures.ipynb #127612f1
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
@@ -172,7 +186,7 @@ def capture_rows(
     "The rows of a captured line."
     event = line["eventMetadata"]
     try:
-        model, entries = _answers(*_payload(line, "endpointOutput"), taxonomy)
+        model, entries = _answers(*payload(line, "endpointOutput"), taxonomy)
         answers = [_answer_columns(e, taxonomy) for e in entries]
         side = int(model.get("image_size", size))
         if not measure:
@@ -180,7 +194,7 @@ def capture_rows(
         elif "endpointInput" not in line["captureData"] and all("image" in e for e in entries):
             images = [_described(e["image"]) for e in entries]
         else:
-            images = _image_columns(*_payload(line, "endpointInput"), side)
+            images = _image_columns(*payload(line, "endpointInput"), side)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unreadable("bad_answer", f"neither picture nor answer can be made out ({type(e).__name__})") from None
     if not images or len(images) != len(answers):
@@ -190,89 +204,201 @@ def capture_rows(
     ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")))
     return [dict(ids, image=i, **a, **b) for i, (a, b) in enumerate(zip(images, answers))]
 
-# %% ../../nbs/monitor/00_captures.ipynb #ffc6ea7a
+# %% ../../nbs/monitor/00_captures.ipynb #8da62440
 @dataclass(frozen=True)
 class Parsed:
     "What could be read, and what could not."
 
     rows: pd.DataFrame  # one a picture, or one a label
     quarantine: pd.DataFrame  # file, line, reason, detail
+    source: dict[str, Any] = field(default_factory=dict)  # files, bytes, and a hash of their names and sizes
 
 
 _QUARANTINE = ("file", "line", "reason", "detail")
-_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time", "sha256")
-_ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution")
+_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time")
+_ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution", "oddness")
 
 
 def capture_columns(
     taxonomy: Taxonomy,
 ) -> list[str]:
     "The columns of a table of captures."
-    return [*_IDS, *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes), "embedding"]
+    return [*_IDS, "sha256", *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes)]
 
 
-def _lines(
+def wanted_columns(
+    kind: str,  # of `MONITOR_KINDS`
+    taxonomy: Taxonomy,
+) -> list[str]:
+    "The columns that a monitor asks for."
+    about = "p_" if kind == "data_quality" else ("sha256", *STATISTICS)
+    return [c for c in capture_columns(taxonomy) if not c.startswith(about)]
+
+# %% ../../nbs/monitor/00_captures.ipynb #095daead
+_HOUR = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/[^/]*$")
+_SLACK = timedelta(hours=1)  # a file is written to for five minutes; clocks differ
+
+
+def capture_files(
     folder: Path,
-) -> Iterator[tuple[str, int, bytes]]:  # file, number of the line, its bytes
-    "Every complete line of a folder, oldest file first."
+    since: datetime | None = None,  # of the window, UTC
+    until: datetime | None = None,
+) -> list[Path]:  # the oldest one first
+    "The files that may hold requests of a window."
+    found = []
     for f in sorted(p for p in folder.rglob("*") if p.suffix in (".jsonl", ".part") and p.is_file()):
-        lines = f.read_bytes().split(b"\n")
-        for n, line in enumerate(lines[:-1] if f.suffix == ".part" else lines, 1):
-            if line.strip():
-                yield f.relative_to(folder).as_posix(), n, line
-
-# %% ../../nbs/monitor/00_captures.ipynb #26858e3a
-def _time(
-    text: Any,  # ISO 8601
-) -> pd.Timestamp:  # UTC; raises `Unreadable`
-    "A point in time."
-    found = pd.to_datetime(text, utc=True, errors="coerce") if isinstance(text, str) else pd.NaT
-    if pd.isna(found):
-        raise Unreadable("bad_time", f"inferenceTime is {text!r}")
+        hour = _HOUR.search(f.relative_to(folder).as_posix())
+        try:
+            at = datetime.strptime("/".join(hour.groups()) + " +0000", "%Y/%m/%d/%H %z") if hour else None
+        except ValueError:  # a folder 2026/13/45/99
+            at = None
+        late = at and since and at + timedelta(hours=1) + _SLACK <= since
+        early = at and until and at - _SLACK >= until
+        if not late and not early:
+            found.append(f)
     return found
 
+# %% ../../nbs/monitor/00_captures.ipynb #8d7478d6
+_EMBEDDING = b'\\"embedding\\":['
 
-def _collect(
-    items: Iterable[tuple[str, int, Any]],  # file, number of the line, what is there
-    parse: Callable[[Any], list[dict[str, Any]]],  # raises `Unreadable`
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:  # rows with file and line, and the quarantine's
-    "Parse each item; what cannot be parsed is quarantined with its reason."
+
+def _cut(
+    line: bytes,
+) -> bytes:
+    "A line without its embeddings: nine tenths of it."
+    at = line.find(_EMBEDDING)
+    while at >= 0:
+        end = line.find(b"]", at)
+        if end < 0:
+            break
+        line = line[: at + len(_EMBEDDING) - 1] + b"null" + line[end + 1 :]
+        at = line.find(_EMBEDDING, at + 1)
+    return line
+
+
+def _time(
+    text: Any,  # ISO 8601
+) -> datetime:  # UTC; raises `Unreadable`
+    "A point in time."
+    try:
+        at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
+    except (AttributeError, ValueError, TypeError, OverflowError):
+        found = pd.to_datetime(text, utc=True, errors="coerce") if isinstance(text, str) else pd.NaT
+    if pd.isna(found):
+        raise Unreadable("bad_time", f"inferenceTime is {text!r}")
+    return found.to_pydatetime()
+
+# %% ../../nbs/monitor/00_captures.ipynb #09f6e561
+@dataclass(frozen=True)
+class _Wanted:
+    "What is to be read of a file."
+
+    since: datetime | None
+    until: datetime | None
+    size: int  # side of the model's input, pixels
+    columns: Sequence[str]
+    taxonomy: Taxonomy
+
+
+def _rows_of(
+    line: bytes,
+    wanted: _Wanted,
+) -> list[dict[str, Any]]:  # one a picture; raises `Unreadable`
+    "The rows of a line, where it is of the window."
+    found = json_object(_cut(line))
+    time = _time(found["eventMetadata"].get("inferenceTime"))
+    if (wanted.since and time < wanted.since) or (wanted.until and time >= wanted.until):
+        return []
+    measure = any(c in STATISTICS for c in wanted.columns)
+    return [dict(r, time=time) for r in capture_rows(found, wanted.size, measure, wanted.taxonomy)]
+
+
+def _read_file(
+    path: Path,
+    wanted: _Wanted,
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:  # rows with line; what cannot be read: line, reason, detail
+    "The rows of a file."
     rows: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
-    for file, number, item in items:
-        try:
-            rows += [dict(r, file=file, line=number) for r in parse(item)]
-        except Unreadable as e:
-            bad.append(dict(file=file, line=number, reason=e.reason, detail=e.detail))
-    return rows, bad
+    with open(path, "rb") as f:
+        for number, line in enumerate(f, 1):
+            if not line.strip() or (path.suffix == ".part" and not line.endswith(b"\n")):
+                continue  # the last line is being written
+            try:
+                rows += [dict(r, line=number) for r in _rows_of(line, wanted)]
+            except Unreadable as e:
+                bad.append(dict(line=number, reason=e.reason, detail=e.detail))
+    columns = {c: [r.get(c) for r in rows] for c in (*wanted.columns, "line")}
+    table = pd.DataFrame(columns).astype({c: float for c in wanted.columns if c in STATISTICS})
+    return table.assign(time=pd.to_datetime(table.time, utc=True)), bad
 
-# %% ../../nbs/monitor/00_captures.ipynb #a6368cf7
+# %% ../../nbs/monitor/00_captures.ipynb #30bcda5d
+_ALONE = 256 << 20  # bytes that one process reads sooner than two have begun
+
+
+def _each(
+    files: list[Path],
+    wanted: _Wanted,
+) -> Iterator[tuple[pd.DataFrame, list[dict[str, Any]]]]:  # in the order of the files
+    "Read files, with all cores where there is much to read."
+    read = partial(_read_file, wanted=wanted)
+    if cpus() == 1 or sum(f.stat().st_size for f in files) < _ALONE:
+        yield from map(read, files)
+        return
+    with ProcessPoolExecutor(cpus(), multiprocessing.get_context("spawn")) as pool:
+        for start in range(0, len(files), 64):  # so that what is read does not pile up
+            yield from pool.map(read, files[start : start + 64])
+
+
 def read_captures(
     folder: str | Path,  # of captured requests
     since: pd.Timestamp | None = None,  # earlier ones are not read
     until: pd.Timestamp | None = None,  # nor are these and later ones
     size: int = 224,  # side of the model's input, pixels, where the answers do not say
-    measure: bool = True,  # look at the pictures, too? the answers alone are read much faster
+    columns: Sequence[str] = (),  # of `capture_columns`; () for all of them. Without statistics no picture is decoded
     taxonomy: Taxonomy = HAM10000,  # of the model that answered
-) -> Parsed:  # rows have `capture_columns`; raises `SkinLesionError` where there is no folder
+) -> Parsed:  # raises `SkinLesionError` where there is no folder
     "What was asked and answered."
-    if not Path(folder).is_dir():
+    root, kept = Path(folder), list(columns) or capture_columns(taxonomy)
+    if not root.is_dir():
         raise SkinLesionError(f"there is no folder {folder}", "give the folder that `serve --capture` writes to")
-    known: set[str] = set()
+    first, last = (t.to_pydatetime() if t is not None else None for t in (since, until))
+    files = capture_files(root, first, last)
+    parts, bad = [], []  # type: list[pd.DataFrame], list[dict[str, Any]]
+    names = [f.relative_to(root).as_posix() for f in files]
+    for i, (rows, wrong) in enumerate(_each(files, _Wanted(first, last, size, kept, taxonomy))):
+        parts += [rows.assign(file=i)] if len(rows) else []
+        bad += [dict(b, file=names[i]) for b in wrong]
+    found = _once(_stack(parts, [*kept, "line", "file"]), bad, names)
+    sizes = [f.stat().st_size for f in files]
+    known = hash_text(*(f"{n} {s}" for n, s in zip(names, sizes)))
+    return replace(found, source=dict(files=len(files), bytes=sum(sizes), hash=known))
 
-    def _parse(data: bytes) -> list[dict[str, Any]]:
-        line = _json_object(data)
-        event, time = line["eventMetadata"], _time(line["eventMetadata"].get("inferenceTime"))
-        if (since is not None and time < since) or (until is not None and time >= until):
-            return []
-        if event.get("eventId") in known:
-            raise Unreadable("repeated", "this event was read before")
-        found = [dict(r, time=time) for r in capture_rows(line, size, measure, taxonomy)]
-        known.add(event.get("eventId"))
-        return found
+# %% ../../nbs/monitor/00_captures.ipynb #58cde6a4
+def _stack(
+    parts: list[pd.DataFrame],
+    columns: Sequence[str],
+) -> pd.DataFrame:
+    "Put tables under each other; they are used up."
+    return pd.DataFrame({c: pd.concat([p.pop(c) for p in parts], ignore_index=True) if parts else [] for c in columns})
 
-    rows, bad = _collect(_lines(Path(folder)), _parse)
-    return Parsed(pd.DataFrame(rows, columns=capture_columns(taxonomy)), pd.DataFrame(bad, columns=list(_QUARANTINE)))
+
+def _once(
+    rows: pd.DataFrame,  # with line and file, a number
+    bad: list[dict[str, Any]],  # what could not be read
+    names: list[str],  # of the files
+) -> Parsed:
+    "Every event once; its second delivery is set aside."
+    place = rows.file.astype("int64") * (1 << 40) + rows.line.astype("int64")
+    again = place != place.groupby(rows.event_id).transform("first") if len(rows) else pd.Series(dtype=bool)
+    again &= rows.event_id != ""
+    for file, line in rows[again][["file", "line"]].drop_duplicates().to_numpy():
+        bad.append(dict(file=names[file], line=int(line), reason="repeated", detail="this event was read before"))
+    kept = rows.drop(columns=["file", "line"])
+    kept = kept[~again].reset_index(drop=True) if again.any() else kept
+    kept = kept if len(kept) else kept.assign(time=pd.to_datetime([], utc=True))
+    return Parsed(kept, pd.DataFrame(bad, columns=list(_QUARANTINE)))
 
 # %% ../../nbs/monitor/00_captures.ipynb #6e892e62
 def latest_window(
@@ -290,105 +416,7 @@ def latest_window(
             break
     return part.reset_index(drop=True), hours
 
-# %% ../../nbs/monitor/00_captures.ipynb #e236f1c8
-LABEL_COLUMNS = ("id", "image", "dx", "sex", "age", "localization")
-
-
-def _labels_of(
-    line: dict[str, Any],  # a parsed line
-    taxonomy: Taxonomy,
-) -> list[dict[str, Any]]:  # one a picture; raises `Unreadable`
-    "A ground-truth record; several pictures' labels are separated by commas."
-    truth, id = line.get("groundTruthData"), line["eventMetadata"].get("eventId")
-    if not isinstance(truth, dict) or not isinstance(truth.get("data"), str) or not id:
-        raise Unreadable("not_a_record", "the line has no groundTruthData or no eventId")
-    about = line.get("attributes") or {}
-    return [_label(id, i, dx, about, taxonomy) for i, dx in enumerate(truth["data"].split(","))]
-
-
-def _label(
-    id: str,  # of a request, or of a lesion
-    image: int,  # which of the request's pictures
-    dx: Any,
-    about: dict[str, Any],  # sex, age, localization
-    taxonomy: Taxonomy,
-) -> dict[str, Any]:  # a row; raises `Unreadable`
-    "A label, checked."
-    code = read_label(taxonomy, dx)
-    if code == LEAVE_OUT:
-        raise Unreadable("left_out", f"{taxonomy.name} leaves {dx!r} out")
-    if not code:
-        raise Unreadable("unknown_dx", f"unknown diagnosis {dx!r}")
-    age = pd.to_numeric(str(about.get("age", "")), errors="coerce")
-    known = {k: str(about.get(k) or "unknown") for k in ("sex", "localization")}
-    return dict(id=str(id), image=image, dx=code, age=float(age), **known)
-
-# %% ../../nbs/monitor/00_captures.ipynb #94663a93
-def _table_rows(
-    root: Path,  # folder of *.csv
-) -> Iterator[tuple[str, int, dict[str, str]]]:  # file, number of the line, its cells
-    "The rows of every table of labels."
-    for path in sorted(root.rglob("*.csv")):
-        with open(path, encoding="utf-8-sig", newline="") as f:
-            for number, cells in enumerate(csv.DictReader(f), 2):
-                yield path.relative_to(root).as_posix(), number, cells
-
-
-def _table_labels(
-    cells: dict[str, str],  # column -> text
-    taxonomy: Taxonomy,
-) -> list[dict[str, Any]]:  # one; raises `Unreadable`
-    "The label in a row of a table."
-    id = next((cells[k] for k in ("inference_id", "event_id", "lesion_id") if cells.get(k)), "")
-    if not id:
-        raise Unreadable("no_id", "neither inference_id, event_id nor lesion_id is given")
-    try:
-        image = int(cells.get("image") or 0)
-    except ValueError as e:
-        raise Unreadable("bad_row", str(e)) from None
-    return [_label(id, image, cells.get("dx"), cells, taxonomy)]
-
-# %% ../../nbs/monitor/00_captures.ipynb #4c201999
-def _latest(
-    rows: pd.DataFrame,  # labels with file and line, oldest first
-    bad: list[dict[str, Any]],  # what could not be read
-) -> Parsed:
-    "One label for each picture: the last."
-    old = rows.duplicated(["id", "image"], keep="last")
-    past = rows[old]
-    past = past.assign(reason="superseded", detail=[f"a later line says what {i} is" for i in past["id"]])
-    quarantine = pd.DataFrame([*bad, *past[list(_QUARANTINE)].to_dict("records")], columns=list(_QUARANTINE))
-    return Parsed(rows[~old][list(LABEL_COLUMNS)].reset_index(drop=True), quarantine)
-
-
-def read_labels(
-    folder: str | Path,  # of *.jsonl and *.csv
-    taxonomy: Taxonomy = HAM10000,  # of the model
-) -> Parsed:  # rows have the columns `LABEL_COLUMNS`; no folder, no labels
-    "What turned out to be true, the newest file last."
-    root = Path(folder)
-    lines, bad = _collect(_lines(root) if root.is_dir() else (), lambda data: _labels_of(_json_object(data), taxonomy))
-    cells, wrong = _collect(_table_rows(root) if root.is_dir() else (), lambda row: _table_labels(row, taxonomy))
-    return _latest(pd.DataFrame([*lines, *cells], columns=[*LABEL_COLUMNS, "file", "line"]), [*bad, *wrong])
-
-# %% ../../nbs/monitor/00_captures.ipynb #9609b91b
-def join_labels(
-    rows: pd.DataFrame,  # of `read_captures`
-    labels: pd.DataFrame,  # of `read_labels`
-) -> pd.DataFrame:  # the rows whose diagnosis is known, with dx, sex, age, localization
-    "Answers beside the truth."
-    known = {(r["id"], r["image"]): r for r in labels.to_dict("records")}
-    kept, truths = [], []
-    for i, r in enumerate(zip(rows.inference_id, rows.event_id, rows.image, rows.lesion_id)):
-        inference, event, image, lesion = r
-        truth = known.get((inference or event, image)) or (known.get((lesion, 0)) if lesion else None)
-        if truth:
-            kept.append(i)
-            truths.append({k: truth[k] for k in LABEL_COLUMNS[2:]})
-    beside = pd.DataFrame(truths, columns=list(LABEL_COLUMNS[2:]))
-    return pd.concat([rows.iloc[kept].reset_index(drop=True), beside], axis=1)
-
-
+# %% ../../nbs/monitor/00_captures.ipynb #004b20d3
 def lesion_ids(
     rows: pd.DataFrame,  # of `read_captures`
 ) -> pd.Series:  # a name for each picture's lesion
@@ -469,6 +497,7 @@ class Finding:
     metrics: dict[str, float]  # keys of `CLOUDWATCH_METRICS`
     files: dict[str, Any] = field(default_factory=dict)  # name of a further JSON file -> content
     enough: bool = True  # was there enough to judge by?
+    estimate: dict[str, Any] = field(default_factory=dict)  # from `estimate`; decides nothing
 
     @property
     def status(self) -> str:  # as SageMaker calls it, and one more
@@ -497,6 +526,7 @@ def write_finding(
     quarantine: pd.DataFrame,  # what could not be read
     endpoint: str,
     at: pd.Timestamp,  # end of the window
+    source: dict[str, Any] | None = None,  # of `read_captures`: what was read
 ) -> Path:
     "Write a monitor's files."
     folder = Path(folder)
@@ -504,10 +534,16 @@ def write_finding(
         write_json(folder / name, content)
     version: Any = "1.0" if finding.kind == "bias" else 0.0
     write_json(folder / Files.VIOLATIONS, dict(version=version, violations=finding.violations))
-    about = dict(kind=finding.kind, status=finding.status, endpoint=endpoint, until=str(at))
+    about = dict(kind=finding.kind, status=finding.status, endpoint=endpoint, until=str(at), captures=source or {})
     write_json(
         folder / Files.FINDING,
-        dict(about, conclusion=finding.conclusion, metrics=finding.metrics, unreadable=len(quarantine)),
+        dict(
+            about,
+            conclusion=finding.conclusion,
+            metrics=finding.metrics,
+            estimate=finding.estimate,
+            unreadable=len(quarantine),
+        ),
     )
     quarantine.to_csv(folder / Files.QUARANTINE, index=False)
     lines = metric_lines(finding.metrics, endpoint, at)
@@ -524,3 +560,10 @@ def holm_adjusted(
     steps = p[order] * np.arange(len(order), 0, -1)
     out[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return out
+
+
+def p_text(
+    p: float,
+) -> str:  # e.g. "p = 0.02", "p < 0.001": never 0
+    "A p value for a person."
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

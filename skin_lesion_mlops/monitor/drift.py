@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import betabinom, binomtest, chi2_contingency, kstwo
+from scipy.stats import betabinom, binomtest, chi2_contingency, fisher_exact, kstwo
 
 from ..core import Files
 from ..data.statistics import STATISTICS, dataset_statistics, sketch_cdf, suggest_constraints
-from .captures import ANSWER_FEATURES, Baseline, Finding, holm_adjusted, lesion_ids
+from .captures import ANSWER_FEATURES, Baseline, Finding, holm_adjusted, lesion_ids, p_text
 
 # %% auto #0
-__all__ = ['ALPHA', 'MIN_IMAGES', 'MAX_OUTSIDE', 'MAX_OUT_OF_DISTRIBUTION', 'DRIFT_FEATURES', 'ks_test', 'psi', 'range_test',
-           'mixture_test', 'drift_tests', 'check_data', 'plot_drift', 'plot_hours']
+__all__ = ['ALPHA', 'MIN_IMAGES', 'MAX_OUTSIDE', 'MAX_MORE_ODD', 'MAX_ODD', 'DRIFT_FEATURES', 'STEPS', 'ks_test', 'psi',
+           'range_test', 'mixture_test', 'odd_at_approval', 'drift_tests', 'check_data', 'plot_drift', 'step_of',
+           'time_axis', 'plot_hours']
 
 # %% ../../nbs/monitor/01_drift.ipynb #b38e3cb9
 ALPHA = 0.001  # windows without drift in which there is an alarm all the same, at most
 MIN_IMAGES = 100  # pictures below which nothing is tested: only gross drift could be told from chance
 MAX_OUTSIDE = 0.01  # share of pictures beyond everything that training saw, from which on it matters
-MAX_OUT_OF_DISTRIBUTION = 0.1  # share of pictures unlike dermoscopy that is tolerated
+MAX_MORE_ODD = 0.02  # share of pictures unlike dermoscopy, beyond the share at approval, that is tolerated
+MAX_ODD = 0.1  # the same where the share at approval is not recorded
 
 # %% ../../nbs/monitor/01_drift.ipynb #bbcf96b9
 def ks_test(
@@ -120,14 +122,28 @@ def _mixture(
     return dict(feature=entry["name"], test="mixture", distance=distance, limit=threshold, p=p)
 
 
+def odd_at_approval(
+    baseline: Baseline,
+) -> tuple[int, int]:  # test images that the model took for no dermoscopy, of how many; (0, 0) where nobody counted
+    "The model's own rate of odd pictures."
+    rows = baseline.evaluation.get("clinic", {}).get("refusals", [])
+    return next(((int(r["withheld"]), int(r["images"])) for r in rows if r["of"] == "all"), (0, 0))
+
+
 def _out_of_distribution(
     flags: pd.Series,  # (n,) bool, of the window: unlike dermoscopy
+    approved: tuple[int, int],  # from `odd_at_approval`
     independent: float,  # lesions per picture
 ) -> dict[str, Any]:  # a row of `drift_tests`
-    "Are too many pictures no dermoscopy?"
+    "Are more pictures no dermoscopy than at approval?"
     share, n = float(flags.mean()), max(1, round(independent * len(flags)))
-    p = float(binomtest(int(share * n), n, MAX_OUT_OF_DISTRIBUTION, alternative="greater").pvalue)
-    return dict(feature="out_of_distribution", test="share", distance=share, limit=MAX_OUT_OF_DISTRIBUTION, p=p)
+    k, (odd, total) = int(share * n), approved
+    row: dict[str, Any] = dict(feature="out_of_distribution", test="share", now=share)
+    if not total:
+        p = float(binomtest(k, n, MAX_ODD, alternative="greater").pvalue)
+        return dict(row, distance=share, limit=MAX_ODD, p=p)
+    p = float(fisher_exact([[k, n - k], [odd, total - odd]], alternative="greater")[1])
+    return dict(row, then=odd / total, distance=share - odd / total, limit=MAX_MORE_ODD, p=p)
 
 # %% ../../nbs/monitor/01_drift.ipynb #3899c303
 def drift_tests(
@@ -148,7 +164,7 @@ def drift_tests(
         elif "mean" in entry["numerical_statistics"]:
             found += _numeric(x.to_numpy(float), entry, limits.get("comparison_threshold", 0.1), independent)
     if len(rows):
-        found.append(_out_of_distribution(rows.out_of_distribution, independent))
+        found.append(_out_of_distribution(rows.out_of_distribution, odd_at_approval(baseline), independent))
     columns = ["feature", "test", "then", "now", "distance", "limit", "psi", "p"]
     t = pd.DataFrame(found, columns=columns)
     t["p_adjusted"] = holm_adjusted(t.p)
@@ -179,13 +195,14 @@ def _drifted(
     row: Any,  # of `drift_tests`
 ) -> dict[str, str]:
     "A line of constraint_violations.json."
+    was = f"more than {row.limit:.0%}" if np.isnan(row.then) else f"{row.then:.1%} at approval"
     what = dict(
         distribution=f"drift distance: {row.distance:.3f} exceeds threshold: {row.limit:g}",
         mixture=f"largest change of a share: {row.distance:.3f} exceeds threshold: {row.limit:g}",
         range=f"{row.distance:.1%} of the pictures lie outside the range of all training pictures",
-        share=f"{row.distance:.1%} of the pictures are unlike dermoscopy, more than {row.limit:.0%}",
+        share=f"{row.now:.1%} of the pictures are unlike dermoscopy, {was}",
     )[row.test]
-    chance = f"{what} (p = {row.p_adjusted:.1g} after correction for the number of tests)"
+    chance = f"{what} ({p_text(row.p_adjusted)} after correction for the number of tests)"
     return dict(feature_name=row.feature, constraint_check_type="baseline_drift_check", description=chance)
 
 # %% ../../nbs/monitor/01_drift.ipynb #4e06947c
@@ -198,7 +215,7 @@ def check_data(
 ) -> Finding:
     "The data-quality monitor."
     again = rows.duplicated("sha256") & (rows.sha256 != "")
-    pictures = rows[~again]
+    pictures = rows[~again] if again.any() else rows
     enough = len(pictures) >= min_images
     t = drift_tests(pictures if enough else pictures[:0], baseline, alpha)
     gaps, drifted = _gaps(rows, baseline, unreadable), [_drifted(r) for r in t[t.drift].itertuples()]
@@ -272,17 +289,40 @@ def plot_drift(
     return fig
 
 # %% ../../nbs/monitor/01_drift.ipynb #7c4ed85e
+STEPS = ("5min", "1h", "1D", "7D")  # that a window is shown in
+
+
+def step_of(
+    times: pd.Series,
+    most: int = 48,  # steps in a window
+) -> str:  # one of `STEPS`
+    "The shortest step of which a window has not too many."
+    span = times.max() - times.min()
+    return next((s for s in STEPS if span / pd.Timedelta(s) <= most), STEPS[-1])
+
+
+def time_axis(
+    ax: Any,  # matplotlib's
+) -> None:
+    "Times that fit what is shown: minutes within an hour, days within a month, and the date once."
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    locator = AutoDateLocator(maxticks=6)
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+# %% ../../nbs/monitor/01_drift.ipynb #0604e5d5
 def plot_hours(
     rows: pd.DataFrame,  # of `read_captures`
     baseline: Baseline,  # whose middle half is the band
     table: pd.DataFrame,  # from `drift_tests`
     most: int = 4,
 ) -> Any:  # a matplotlib figure
-    "Hourly medians and quartiles."
+    "Medians and quartiles, step by step."
     import matplotlib.pyplot as plt
 
     ranked = table[table.test == "distribution"].sort_values("distance", ascending=False).feature[:most]
-    hours = rows.assign(hour=rows.time.dt.floor("h")).groupby("hour")
+    hours = rows.groupby(rows.time.dt.floor(step_of(rows.time)))
     fig, axes = plt.subplots(1, most, figsize=(12, 2.3), dpi=72)
     for ax in axes[len(ranked) :]:
         ax.axis("off")
@@ -294,7 +334,7 @@ def plot_hours(
         ax.errorbar(middle.index, middle, [middle - low, high - middle], fmt="o-", color="tab:blue", ms=4)
         ax.set_title(name.replace("_", " "), fontsize=9)
         ax.tick_params(labelsize=7)
-        ax.tick_params(axis="x", rotation=30)
+        time_axis(ax)
     fig.tight_layout()
     plt.close(fig)
     return fig

@@ -16,7 +16,7 @@ from ..evaluation.card import model_quality
 from ..evaluation.conclusion import Evaluation
 from ..evaluation.metrics import MINIMUM_LESIONS, constant, measure
 from ..evaluation.predictions import Predictions, create_predictions
-from .captures import Baseline, Finding, holm_adjusted, lesion_ids
+from .captures import Baseline, Finding, holm_adjusted, lesion_ids, p_text
 from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
@@ -124,7 +124,7 @@ def _violation(
     "A fall, as Model Monitor words it."
     error = (r.high - r.low) / 2 / norm.ppf(0.975)
     text = f"Metric {name} with {r.now:.4f} +/- {error:.4f} was LessThanThreshold '{r.then - max_drop:.4f}'"
-    text += f" ({r.then:.4f} at approval; p = {r.p_adjusted:.1g} after correction for the number of figures)"
+    text += f" ({r.then:.4f} at approval; {p_text(r.p_adjusted)} after correction for the number of figures)"
     return dict(constraint_check_type="LessThanThreshold", description=text, metric_name=name)
 
 # %% ../../nbs/monitor/02_quality.ipynb #585c5b3c

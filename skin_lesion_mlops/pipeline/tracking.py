@@ -188,7 +188,7 @@ def _fill(
 # %% ../../nbs/pipeline/16_tracking.ipynb #47baf71c
 def _put(
     client: Any,  # `MlflowClient`
-    experiment: str,  # id
+    experiment: str,  # its id in MLflow
     sheet: Sheet,
     parent: str = "",  # id of the run in which it is nested
 ) -> str:  # its id in MLflow
@@ -205,7 +205,7 @@ def _put(
 
 def _data(
     client: Any,  # `MlflowClient`
-    id: str,  # in MLflow
+    id: str,  # of the run in MLflow
     run: Run,
 ) -> None:
     "Name the images that a run was made from."
