@@ -311,11 +311,7 @@ def curve(root: Path) -> pd.DataFrame:
 
 
 def on_hosts(home: Path, data: Path, count: int, seconds: float = 0, **chosen: Any) -> Run:
-<<<<<<< HEAD
-    "Run a pipeline of one training step on some machines; after so many seconds, kill the last once it has learned."
-=======
     "Run a pipeline of one training step on some machines; after some seconds, kill the last one once it has learned."
->>>>>>> main
     channel = dict(S3DataType="S3Prefix", S3DataDistributionType="FullyReplicated")
     channels = []
     for name in ("train", "validation"):
