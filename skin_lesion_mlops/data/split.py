@@ -158,7 +158,7 @@ def note_tested(
     rows: pd.DataFrame,  # from `split`, with `sha256`
     seed: int,  # of the split
     known: Iterable[str] = (),  # lesions from `tested_before`: they are written down already
-) -> Path:  # the file
+) -> Path:
     "Write down what is in test for the first time."
     new = rows[(rows["split"] == "test") & ~rows["lesion_id"].isin(set(known))]
     pictures = sorted({*new["sha256"]})
