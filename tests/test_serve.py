@@ -153,7 +153,8 @@ def test_a_bundle_from_before_the_rules_still_answers(folder, jpeg, tmp_path):
     with TestClient(create_app(create_predictor(where))) as client:
         answer = post(client, jpeg).json()
         row = post(client, jpeg, Accept="text/csv").text.splitlines()[1]
-    assert list(answer["predictions"][0]["decisions"]) == ["likeliest", "malignant"] and row.endswith(",")
+    assert list(answer["predictions"][0]["decisions"]) == ["likeliest", "malignant"] and row.endswith(",,,,unknown")
+    assert answer["predictions"][0]["triage"] is None and answer["model"]["trained_on"] == "unknown"
     assert answer["model"]["prior"] is None and answer["predictions"][0]["predicted"]
     (tmp_path / "clinic.json").write_text(json.dumps(dict(zip(HAM10000.codes, PRIOR))))
     for how, why in (
@@ -232,7 +233,7 @@ def test_base64_is_read_however_it_is_wrapped(data, width, end, cut):
 def test_every_way_out(client, jpeg):
     body = in_json(jpeg, jpeg)
     rows = post(client, body, "application/json", Accept="text/csv").text.splitlines()
-    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 17
+    assert len(rows) == 3 and rows[0].startswith("id,predicted,malignant") and len(rows[1].split(",")) == 20
     bare = post(client, body, "application/json", Accept="text/csv; header=absent").text.splitlines()
     assert len(bare) == 2
     lines = post(client, body, "application/json", Accept="application/jsonlines").text.splitlines()

@@ -161,5 +161,5 @@ def test_a_table_in_which_nothing_is_malignant(tmp_path):
     found = json.loads(skin_lesion(tmp_path / "home", "validate", *words).stdout)
     assert found["transfer"]["said"][0].endswith("there is no threshold to keep.")
     assert not [n for n in found["multiclass_classification_metrics"] if "malignant" in n]
-    answer = create_predictor(tmp_path / "bundle").predict([from_array(np.full((32, 32, 3), 9, np.uint8))])[0]
+    answer = create_predictor(tmp_path / "bundle").predict([from_array(np.full((32, 32, 3), 9, np.uint8), 32)])[0]
     assert answer.malignant_probability is None and not answer.malignant

@@ -47,7 +47,7 @@ def model_quality(
 _USES = (
     "Intended: a second reading beside a clinician trained in dermoscopy; ordering a list of referrals by urgency; research. "
     "Not intended: diagnosis without a clinician, use by patients, clinical photographs without a dermatoscope, nails and mucosa, "
-    "lesions of other kinds (the model always answers with one of its classes), deciding not to examine "
+    "lesions of other kinds (it knows its classes alone; what does not look like dermoscopy is withheld), deciding not to examine "
     "or not to biopsy. Not a medical device; not cleared by a regulator."
 )
 _FACTORS = (
@@ -71,6 +71,10 @@ _CAVEATS = (
 _GENERATED = (
     "Trained and tested on generated images: it shows that the pipeline works and has no clinical value whatever. "
 )
+_PAINTED = {  # `trained_on` of the contract
+    "generated": "Trained on generated images: it shows that the pipeline works and has no clinical value whatever. ",
+    "partly generated": "Trained in part on generated images: its figures say little about skin. ",
+}
 
 # %% ../../nbs/evaluation/06_card.ipynb #76a6bb71
 def _purpose(
@@ -240,7 +244,7 @@ def _rules(
     prior = told["prior"] or {}
     return found + _bars("share in the training images", list(prior), list(prior.values()), "share")
 
-
+# %% ../../nbs/evaluation/06_card.ipynb #d8bb9519
 def _for_a_clinic(
     e: Evaluation,
 ) -> list[dict[str, Any]]:
@@ -256,6 +260,53 @@ def _for_a_clinic(
         *_bars("flagged of 1,000 lesions", shares, work.flagged, "lesions"),
         *_bars("missed of 1,000 lesions", shares, work.missed, "lesions"),
     ]
+
+
+def _clinical(
+    name: str,
+    row: Any,  # of `refusals` or `check_triage`
+    figure: str,
+) -> dict[str, Any]:
+    "A figure of a clinic's, with its interval; a text where it does not exist."
+    if np.isnan(row[figure]):
+        return dict(name=name, type="string", value="not in the test set")
+    span = f"95 % interval {row[f'{figure}_low']:.3f} to {row[f'{figure}_high']:.3f}"
+    return dict(name=name, type="number", value=round(float(row[figure]), 4), notes=f"{span}, {row.images} images")
+
+# %% ../../nbs/evaluation/06_card.ipynb #c8d1e0f2
+def _withheld(
+    e: Evaluation,
+) -> list[dict[str, Any]]:
+    "What the service would not answer, and the sensitivity that is left."
+    if "refusals" not in e.clinic:
+        return []
+    found = []
+    for _, r in e.clinic["refusals"].iterrows():
+        found.append(_clinical(f"share withheld, {r.of}", r, "share"))
+        if r.of == "malignant":
+            found += [
+                _clinical("sensitivity, withheld not found", r, "found"),
+                _clinical("sensitivity, answered", r, "answered"),
+            ]
+    return found
+
+
+def _triage(
+    e: Evaluation,
+) -> list[dict[str, Any]]:
+    "Coverage of the prediction sets, and what triage does."
+    if "triage" not in e.clinic:
+        return []
+    t = e.clinic["triage"]
+    found = [
+        _clinical(f"coverage, {r.of}" + (f", pooled: {r.pooled}" if r.pooled else ""), r, "covered")
+        for _, r in t.iterrows()
+    ]
+    for action in [a for a in ("rule_in", "rule_out", "refer") if a in t]:
+        found += _bars(
+            f"{action.replace('_', ' ')}, share", t.of, t[action] / t.images.where(t.images > 0), "share of images"
+        )
+    return found
 
 # %% ../../nbs/evaluation/06_card.ipynb #2b7908d4
 def _of_malignancy(
@@ -274,7 +325,7 @@ def _headline(
     names = [*(f.name for f in HEADLINE), "auc_malignant"]
     return [n for n in names if p.taxonomy.tells_malignancy or "malignant" not in n]
 
-
+# %% ../../nbs/evaluation/06_card.ipynb #4a4f49fa
 def _evaluation_details(
     e: Evaluation,
     dataset: dict[str, Any],  # the test split's `dataset.json`
@@ -292,6 +343,8 @@ def _evaluation_details(
         + [_line("reliability", r.confidence.to_numpy(), r.accuracy.to_numpy(), ("confidence", "accuracy"))],
         "Decision rules": _rules(e),
         "For a clinic": _for_a_clinic(e),
+        "Withheld by the service": _withheld(e),
+        "Triage": _triage(e),
         "Subgroups": [b for a, g in e.groups.groupby("attribute") for b in _group_bars(str(a), g)],
         "Gate": _decided(e),
     }
@@ -324,8 +377,10 @@ def model_card(
     lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
 ) -> dict[str, Any]:  # follows SageMaker's model package model card schema
     "A model card."
-    caveat = _GENERATED if str(dataset.get("source", "")).lower() == "synthetic" else ""
+    tested = str(dataset.get("source", "")).lower() == "synthetic"
+    caveat = _GENERATED if tested else _PAINTED.get(contract.get("trained_on", ""), "")
     details = {k: str(v)[:1024] for k, v in lineage.items() if v not in (None, "")}
+    details["images_trained_on"] = str(contract.get("trained_on", "unknown"))
     return dict(
         model_overview=dict(
             model_creator=f"skin_lesion_mlops, code version {lineage.get('code_version') or 'unknown'}"
@@ -419,11 +474,14 @@ def write_evaluation(
     contract: dict[str, Any],  # the bundle's `bundle.json`
     dataset: dict[str, Any],  # the test split's `dataset.json`
     lineage: dict[str, Any],  # data_hash, model_hash, code_version, ...
+    points: Iterable[dict[str, Any]] = (),  # from `points_of`, what the service says of its thresholds
 ) -> dict[str, Any]:  # what `evaluation.json` holds
     "Write the three files that an evaluation leaves."
     folder = Path(folder)
     card = without_nan(model_card(e, contract, dataset, lineage))
-    found = evaluation_json(e, lineage, card)
+    found = dict(
+        evaluation_json(e, lineage, card), trained_on=contract.get("trained_on", "unknown"), points=list(points)
+    )
     write_json(folder / Files.MODEL_CARD, card)
     write_json(folder / Files.EVALUATION, found)
     predictions_table(e.predictions, rows).to_csv(folder / Files.PREDICTIONS, index=False)

@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 
 from ..core import DEFAULT_SEED
-from .clinic import SHARES, decision_curve, on_benefit, on_workload, risk_coverage, workload
+from skin_lesion_mlops.evaluation.clinic import (
+    SHARES,
+    check_triage,
+    decision_curve,
+    on_benefit,
+    on_refusals,
+    on_triage,
+    on_workload,
+    refusals,
+    risk_coverage,
+    workload,
+)
 from .gate import Champion, decide, gate
 from .metrics import MADE_BY, constant, ece_floor, measure, subgroups
 from .predictions import Predictions
@@ -144,14 +155,14 @@ class Evaluation:
     baseline: pd.DataFrame  # `measure` of the best constant answer: value and standard error
     clinic: dict[str, pd.DataFrame] = field(
         default_factory=dict
-    )  # coverage; where the table tells malignant from benign, benefit and workload
+    )  # coverage; benefit, workload where the table tells malignant from benign; refusals, triage where these are known
 
     @property
     def passed(self) -> bool:
         "May the model be registered?"
         return self.decision["passed"]
 
-
+# %% ../../nbs/evaluation/05_conclusion.ipynb #d541667b
 def evaluate(
     p: Predictions,  # predictions on the test set
     rows: pd.DataFrame,  # one row per image, same order: sex, age, localization
@@ -160,6 +171,8 @@ def evaluate(
     bootstrap: int = 1000,  # resamples behind every interval
     seed: int = DEFAULT_SEED,  # of the resamples
     share: float = 0.0,  # of malignant lesions where it is to be used, for the workload; 0: the test set's
+    withheld: np.ndarray | None = None,  # (n,), bool: images that the service would not answer; None: not asked
+    conformal: dict[str, Any] | None = None,  # of the contract, for the triage; None: it has no sets
 ) -> Evaluation:  # figures, intervals, subgroups, gate and conclusion
     "Evaluate a model."
     table = measure(p, bootstrap, seed)
@@ -172,4 +185,10 @@ def evaluate(
         work = workload(table, [share or float(p.malignant.mean()), *SHARES])
         said += [on_benefit(curve), on_workload(work.iloc[0])]
         clinic = dict(benefit=curve, **clinic, workload=work)
+    if withheld is not None:
+        clinic["refusals"] = refusals(p, withheld)
+        said.append(on_refusals(clinic["refusals"]))
+    if conformal is not None:
+        clinic["triage"] = check_triage(p, conformal)
+        said.append(on_triage(clinic["triage"]))
     return Evaluation(p, table, groups, guards, decision, said, constant(p, seed), clinic)

@@ -27,8 +27,9 @@ from .predictions import Predictions
 
 # %% auto #0
 __all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'in_style', 'create_figure', 'banner', 'verdict', 'tiles',
-           'styled', 'gate_table', 'class_table', 'points_table', 'subgroup_table', 'plot_confusion', 'plot_classes',
-           'plot_roc', 'plot_reliability', 'plot_benefit', 'workload_table', 'plot_subgroups']
+           'styled', 'gate_table', 'class_table', 'points_table', 'refusal_table', 'triage_table', 'subgroup_table',
+           'plot_confusion', 'plot_classes', 'plot_roc', 'plot_reliability', 'plot_benefit', 'workload_table',
+           'plot_subgroups']
 
 # %% ../../nbs/evaluation/07_plots.ipynb #f118ce7f
 INK, BLUE, RED, GREEN, GREY, PALE = "#1c2733", "#1f5f8b", "#b3261e", "#2e6b34", "#8a949e", "#eef2f5"
@@ -162,10 +163,34 @@ def gate_table(
             "95 % interval": interval(g["low"], g["high"]),
         }
         made.append({**row, "required": asked if g["blocks"] else "off", "outcome": outcome, "note": g["note"]})
-    t = pd.DataFrame(made)
+    t = pd.DataFrame(made + _refused(e))
     color = {"passed": GREEN, "FAILED": RED, "reported only": GREY}
     look = styled(t, text=["guard", "required", "outcome", "note"], bold=["value", "outcome"])
     return look.apply(lambda s: [f"color:{color[v]}" for v in s], subset=["outcome"])
+
+
+def _refused(
+    e: Evaluation,
+) -> list[dict[str, str]]:  # rows of `gate_table`; none where it was not asked
+    "What the service would withhold, and the sensitivity that a clinic sees: never a guard."
+    if "refusals" not in e.clinic:
+        return []
+    t, rest = e.clinic["refusals"].set_index("of"), {"required": "off", "outcome": "reported only"}
+    asked = [("withheld by the service", "all", "share", "part of the test images that gets no answer")]
+    if "malignant" in t.index:
+        asked.append(("sensitivity in a clinic", "malignant", "found", "what is withheld counts as not found"))
+        asked.append(("sensitivity of the answered", "malignant", "answered", "without what is withheld"))
+    rows: list[Any] = [(guard, t.loc[of], n, note) for guard, of, n, note in asked]
+    return [
+        {
+            "guard": guard,
+            "value": number(r[n]),
+            "95 % interval": interval(r[f"{n}_low"], r[f"{n}_high"]),
+            **rest,
+            "note": note,
+        }
+        for guard, r, n, note in rows
+    ]
 
 # %% ../../nbs/evaluation/07_plots.ipynb #a6ef0faa
 def class_table(
@@ -203,6 +228,36 @@ def points_table(
         for a, f, n in asked
     ]
     return styled(pd.DataFrame(made), text=["at", "figure"], bold=["value"])
+
+# %% ../../nbs/evaluation/07_plots.ipynb #c377504a
+def refusal_table(
+    e: Evaluation,
+) -> Any:  # a pandas Styler
+    "What becomes of 100 images in a clinic."
+    made: list[dict[str, str]] = []
+    rows: Any = e.clinic["refusals"].iterrows()
+    for _, r in rows:
+        row = {"of 100 images": r.of, "images": str(r.images)}
+        for title, n in (("flagged", "flagged"), ("not flagged", "not_flagged"), ("withheld", "withheld")):
+            row[title] = number(100 * r[n] / r.images, 1) if r.images else "-"
+        made.append({**row, "withheld, 95 %": interval(100 * r.share_low, 100 * r.share_high, 1)})
+    return styled(pd.DataFrame(made), text=["of 100 images"], bold=["withheld"])
+
+
+def triage_table(
+    e: Evaluation,
+) -> Any:  # a pandas Styler
+    "Coverage and triage, by diagnosis."
+    made = []
+    for _, r in e.clinic["triage"].iterrows():
+        row = {"truly": r.of, "images": str(r.images), "lesions": str(r.lesions), "in the set": number(r.covered)}
+        row.update(
+            {"in the set, 95 %": interval(r.covered_low, r.covered_high), "diagnoses in it": number(r["size"], 1)}
+        )
+        for n in [n for n in ("rule_in", "rule_out", "refer") if n in r]:
+            row[n.replace("_", " ")] = f"{r[n] / r.images:.0%}" if r.images else "-"
+        made.append({**row, "limit shared by": r.pooled})
+    return styled(pd.DataFrame(made), text=["truly", "limit shared by"], bold=["in the set"])
 
 # %% ../../nbs/evaluation/07_plots.ipynb #d9a45708
 def subgroup_table(

@@ -196,6 +196,7 @@ PROFILE = dict(
     thresholds="as in the contract, fitted on the site's images",
     untold="as in the contract, fitted on the site's images",
     conformal="as in the contract, fitted on the site's images; null in profiles of earlier releases",
+    points="optional: what its thresholds caught and flagged on the site's other images, see `evaluation.clinic.points_of`",
     images="images that it was fitted on",
     lesions="lesions that these show",
     data_hash="fingerprint of the site's data set",
@@ -207,7 +208,7 @@ def with_profile(
     profile: dict[str, Any],  # see `PROFILE`
 ) -> dict[str, Any]:  # the contract at the site; raises `SkinLesionError`
     "Lay a site's profile over a contract."
-    profile = {"conformal": None, **profile}
+    profile = {"conformal": None, "points": [], **profile}
     missing = [k for k in PROFILE if k not in profile]
     if missing or profile["version"] != 1:
         raise SkinLesionError(f"the profile lacks {', '.join(missing) or 'version 1'}", "make it again with `validate`")

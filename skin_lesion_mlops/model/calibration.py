@@ -138,6 +138,7 @@ def calibrate(
     score, ill = taxonomy.malignant_probability(p), taxonomy.is_malignant(labels)
     thresholds = fit_threshold(score, ill, lesions)
     called = flagged(score, thresholds["malignant"])
+    measured.update(malignant_images=int(ill.sum()), benign_images=int((~ill).sum()))
     measured["malignant_sensitivity"] = float(called[ill].mean()) if ill.any() else None
     measured["malignant_specificity"] = float((~called[~ill]).mean()) if (~ill).any() else None
     return dict(fitted, thresholds=thresholds, validation=measured)

@@ -16,7 +16,7 @@ from ..evaluation.predictions import Predictions
 from .classifier import cam_layer
 
 # %% auto #0
-__all__ = ['grad_cam', 'overlay', 'gallery', 'trustworthy', 'dependence', 'notable']
+__all__ = ['grad_cam', 'overlay', 'gallery', 'trustworthy', 'cells', 'dependence', 'notable']
 
 # %% ../../nbs/model/14_explain.ipynb #88e8b0d7
 def grad_cam(
@@ -109,6 +109,22 @@ def trustworthy(
 ) -> bool:  # False where layers normalise over the whole picture
     "Can this network's maps be read as places?"
     return not any(isinstance(m, (nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)) for m in model.modules())
+
+# %% ../../nbs/model/14_explain.ipynb #63f32e48
+def cells(
+    model: nn.Module,  # a `Classifier`
+    side: int,  # of its input, pixels
+) -> int:  # along a side of the picture
+    "How many cells a map has."
+    seen: list[int] = []
+    device = next(model.parameters()).device
+    handle = cam_layer(model).register_forward_hook(lambda m, i, output: seen.append(output.shape[-1]))  # type: ignore
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, 3, side, side, device=device))
+    finally:
+        handle.remove()
+    return seen[0]
 
 # %% ../../nbs/model/14_explain.ipynb #2426df7c
 def dependence(

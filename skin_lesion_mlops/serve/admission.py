@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any, AsyncIterator, Callable
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, AsyncIterator, Callable, Iterator
 
 from fastapi import Request
 from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
@@ -20,7 +21,7 @@ from ..core import cpus
 from .messages import Refusal
 
 # %% auto #0
-__all__ = ['Limits', 'Admission', 'receive']
+__all__ = ['Limits', 'Admission', 'client_of', 'place', 'receive']
 
 # %% ../../nbs/serve/04_admission.ipynb #c5eb75b1
 class Limits(BaseModel, frozen=True, extra="forbid"):
@@ -33,6 +34,8 @@ class Limits(BaseModel, frozen=True, extra="forbid"):
     head: PositiveInt = 64 << 10  # bytes of the headers
     workers: NonNegativeInt = 0  # requests worked on at a time; 0 for one a core
     waiting: NonNegativeInt = 32  # requests that may wait for a worker
+    per_client: NonNegativeInt = 0  # requests of one client at a time; 0 for no such limit
+    proxies: NonNegativeInt = 0  # in front of the service; so many entries of X-Forwarded-For are believed
 
 # %% ../../nbs/serve/04_admission.ipynb #dbe946e8
 class Admission:
@@ -42,6 +45,7 @@ class Admission:
         self.limits, self.workers = limits, limits.workers or cpus()
         self.pool = ThreadPoolExecutor(self.workers, "predict")
         self.busy, self.held, self.pace = 0, 0, 0.1  # requests inside; bytes held; seconds that one takes, smoothed
+        self.clients: Counter[str] = Counter()  # address -> requests inside, where they are limited
 
     def reserve(
         self,
@@ -72,6 +76,33 @@ class Admission:
         future.cancelled() or future.exception()  # somebody has looked at it
         taken = (time.monotonic() - start) * self.workers / max(self.busy, self.workers)
         self.pace, self.busy = 0.9 * self.pace + 0.1 * taken, self.busy - 1
+
+# %% ../../nbs/serve/04_admission.ipynb #59474226
+def client_of(
+    request: Request,
+    proxies: int,  # in front of the service
+) -> str:
+    "Who asks."
+    peer = request.client.host if request.client else ""
+    via = [p.strip() for p in ",".join(request.headers.getlist("x-forwarded-for")).split(",") if p.strip()]
+    return via[-proxies] if 0 < proxies <= len(via) else peer
+
+
+@contextmanager
+def place(request: Request, admission: Admission) -> Iterator[None]:  # raises `Refusal`
+    "A place for a request of this client, if it has one left."
+    most, clients = admission.limits.per_client, admission.clients
+    who = client_of(request, admission.limits.proxies) if most else ""
+    if most and clients[who] >= most:
+        why = f"{most} requests of this client are under way; send the next when one is answered"
+        raise Refusal(429, "client_busy", why, Retry_After="1")
+    clients[who] += 1
+    try:
+        yield
+    finally:
+        clients[who] -= 1
+        if not clients[who]:
+            del clients[who]
 
 # %% ../../nbs/serve/04_admission.ipynb #e41777a6
 @asynccontextmanager

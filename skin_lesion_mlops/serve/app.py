@@ -25,25 +25,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from ..core import SkinLesionError
+from ..evaluation.decisions import TRIAGE
 from ..model.familiarity import REASONS
-from .admission import Admission, Limits, receive
+from .admission import Admission, Limits, place, receive
 from .capture import Capture, describe_pictures, record
-from skin_lesion_mlops.serve.messages import (
-    CSV,
-    JSON,
-    LINES,
-    MAX_IMAGES,
-    READERS,
-    ImagesBody,
-    Refusal,
-    accepted,
-    content_type,
-    read,
-    to_csv,
-    to_json,
-    to_lines,
-)
-from .predictor import NOTICE, Picture, Prediction, Predictor, rules_of
+from .messages import CSV, JSON, LINES, MAX_IMAGES, READERS, ImagesBody, Refusal
+from .messages import accepted, content_type, read, to_csv, to_json, to_lines
+from .predictor import NOTICE, Picture, Prediction, Predictor
+from .predictor import notice, of_one_lesion, rules_of, told_of
 from .protocol import create_protocol
 from .telemetry import Metrics, log, start_logs
 
@@ -107,6 +96,7 @@ class Service:
     token: str = ""  # that a client must present; empty for none
     capture: Capture | None = None  # where a sample of the requests is described
     describe: bool = False  # also in the answer, for who captures answers only
+    maps: bool = False  # make ready for heat maps as soon as the door is open
 
 
 def create_service(
@@ -152,9 +142,25 @@ def answer(
         _capture(service, service.capture, pictures, predictions, ids)
     if service.describe:
         predictions = [replace(p, image=d) for p, d in zip(predictions, describe_pictures(pictures))]
-    return [(name, p) for (name, _), p in zip(named, predictions)]
+    return _by_lesion(service.predictor, named, predictions)
 
 
+def _by_lesion(
+    predictor: Predictor,
+    named: list[tuple[str, Picture]],
+    predictions: list[Prediction],  # of the pictures
+) -> list[
+    tuple[str, Prediction]
+]:  # id and answer; one for each lesion that is named, in the order of its first picture
+    "Put the pictures of a lesion together."
+    if not any(picture.lesion for _, picture in named):
+        return [(name, p) for (name, _), p in zip(named, predictions)]
+    groups: dict[tuple[str, int], list[tuple[str, Prediction]]] = {}
+    for i, ((name, picture), p) in enumerate(zip(named, predictions)):
+        groups.setdefault((picture.lesion, -1) if picture.lesion else (name, i), []).append((name, p))
+    return [(key[0], of_one_lesion(predictor, group)) for key, group in groups.items()]
+
+# %% ../../nbs/serve/06_app.ipynb #e1d7787b
 def _capture(
     service: Service,
     capture: Capture,
@@ -179,7 +185,7 @@ _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'; base-uri 'none'",
 }
 
-
+# %% ../../nbs/serve/06_app.ipynb #82ab14b6
 class RequestMiddleware:
     "ASGI middleware: request id, headers, errors, and a record of every request."
 
@@ -191,9 +197,10 @@ class RequestMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         given = headers.get("x-request-id", "")
         facts: dict[str, Any] = dict(request_id=given if _ID.fullmatch(given) else uuid.uuid4().hex)
-        scope.setdefault("state", {})["facts"] = facts
+        asked.setdefault("state", {})["facts"] = facts
         start, status = time.monotonic(), 0
 
         async def send_with_headers(message: Message) -> None:
@@ -202,10 +209,16 @@ class RequestMiddleware:
                 status = message["status"]
                 more = {**_HEADERS, "X-Request-Id": facts["request_id"]}
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in more.items())]
+            elif asked is not scope:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
-            await self.app(scope, receive, send_with_headers)
+            if sum(len(k) + len(v) for k, v in scope["headers"]) > self.service.admission.limits.head:
+                raise Refusal(431, "headers_too_large", "the headers are larger than this service takes")
+            await self.app(asked, receive, send_with_headers)
+        except Refusal as r:
+            await refuse(r, facts)(scope, receive, send_with_headers)
         except Exception as e:
             log("failed", logging.ERROR, e, request_id=facts["request_id"])
             if not status:
@@ -214,7 +227,8 @@ class RequestMiddleware:
             record_request(self.service, scope, status or 499, time.monotonic() - start, facts)
 
 # %% ../../nbs/serve/06_app.ipynb #c419af2a
-PATHS = ("/", "/ping", "/invocations", "/metrics", "/openapi.json", "/docs", "/about", "/page")
+PATHS = ("/", "/ping", "/invocations", "/metrics", "/openapi.json", "/docs", "/about", "/card", "/page")
+_ALIAS = re.compile(r"/endpoints/[A-Za-z0-9-]{1,63}/invocations")  # SageMaker's own path, as boto3 asks for it
 
 
 def record_request(
@@ -226,7 +240,7 @@ def record_request(
 ) -> None:
     "Count the request, and log it."
     path = "/page" if scope["path"].startswith("/page/") and status == 200 else scope["path"]
-    path = path if path in PATHS else "other"
+    path = "/invocations" if _ALIAS.fullmatch(path) else path if path in PATHS else "other"
     service.metrics.requests.labels(path, str(status)).inc()
     service.metrics.request_seconds.labels(path).observe(seconds)
     if "reason" in facts:
@@ -267,12 +281,13 @@ async def invoke(
     explain = request.query_params.get("explain", "false").lower()
     if explain not in ("true", "false", "1", "0"):
         raise Refusal(400, "bad_query", "explain is true or false")
-    async with receive(request, service.admission) as body:
-        start = time.monotonic()
-        work = partial(answer, service, kind, body, explain in ("true", "1"), **ids)
-        named = await service.admission.run(work)
-        metrics.predict_seconds.observe(time.monotonic() - start)
-        facts.update(images=len(named), bytes=len(body))
+    with place(request, service.admission):
+        async with receive(request, service.admission) as body:
+            start = time.monotonic()
+            work = partial(answer, service, kind, body, explain in ("true", "1"), **ids)
+            named = await service.admission.run(work)
+            metrics.predict_seconds.observe(time.monotonic() - start)
+            facts.update(images=len(named), bytes=len(body))
     metrics.images.inc(len(named))
     for _, p in named:
         metrics.predictions.labels(p.predicted or "none").inc()
@@ -330,6 +345,7 @@ def _machine_routes(app: FastAPI, service: Service) -> None:
 
     why: Any = {status: dict(description=text) for status, text in _WHY.items()}
 
+    @app.post("/endpoints/{name}/invocations", include_in_schema=False)
     @app.post("/invocations", summary="Predict", openapi_extra=_INVOCATIONS, responses=why)
     async def invocations(request: Request) -> Response:
         _authorize(request, service.token)
@@ -347,9 +363,11 @@ def _authorize(
 ) -> None:  # raises `Refusal`
     "Check the bearer token, in constant time."
     given = request.headers.get("authorization", "")
-    if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        why = "send Authorization: Bearer and the token of this service"
-        raise Refusal(401, "token", why, WWW_Authenticate="Bearer")
+    if not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        return
+    if given:
+        raise Refusal(401, "wrong_token", "this is not the token of this service", WWW_Authenticate="Bearer")
+    raise Refusal(401, "token", "send Authorization: Bearer and the token of this service", WWW_Authenticate="Bearer")
 
 # %% ../../nbs/serve/06_app.ipynb #97031b92
 ASSETS = Path(str(resources.files("skin_lesion_mlops"))) / "page"
@@ -377,8 +395,12 @@ def _people_routes(app: FastAPI, service: Service) -> None:
             for d in service.predictor.taxonomy.classes
         ]
         limits = dict(images=MAX_IMAGES, bytes=service.admission.limits.body, token=bool(service.token))
-        told = dict(classes=classes, features=REASONS, notice=NOTICE, limits=limits)
-        return dict(model=service.predictor.facts, rules=rules_of(service.predictor), **told)
+        known, predictor = service.predictor.facts, service.predictor
+        told: dict[str, Any] = dict(
+            classes=classes, features=REASONS, notice=notice(known), limits=limits, triage=TRIAGE
+        )
+        told.update(patient=told_of(predictor), card=bool(predictor.card))
+        return dict(model=known, rules=rules_of(predictor), **told)
 
 # %% ../../nbs/serve/06_app.ipynb #311f8dd0
 @asynccontextmanager
@@ -386,7 +408,10 @@ async def _lifespan(service: Service) -> AsyncIterator[None]:
     "Before the first request, and after the last one."
     await _warm_up(service)
     rotation = asyncio.create_task(_rotate(service.capture)) if service.capture else None
+    maps = asyncio.create_task(asyncio.to_thread(service.predictor.explainer.warm)) if service.maps else None
     yield
+    if maps:
+        maps.cancel()
     service.admission.pool.shutdown(wait=True)
     if rotation and service.capture:
         rotation.cancel()
@@ -417,10 +442,12 @@ def create_app(
     token: str = "",  # that clients must present as `Authorization: Bearer`; empty for none
     capture: Capture | None = None,  # where a sample of the requests is described
     describe: bool = False,  # say in each answer what its picture is like
+    maps: bool = False,  # make ready for heat maps as soon as the door is open
 ) -> FastAPI:
     "The web application around a predictor."
-    service = create_service(predictor, limits, token=token, capture=capture, describe=describe)
+    service = create_service(predictor, limits, token=token, capture=capture, describe=describe, maps=maps)
     options: dict[str, Any] = dict(docs_url=None, redoc_url=None, lifespan=lambda app: _lifespan(service))
+    options["redirect_slashes"] = False  # a redirect would repeat the Host header, which a client may invent
     app = FastAPI(title="skin-lesion", description=NOTICE, **options)
     app.state.service = service
     app.add_exception_handler(Refusal, lambda request, e: refuse(e, request.state.facts))  # type: ignore[arg-type]
@@ -462,7 +489,7 @@ def run_server(
     tls: dict[str, Any] = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_ca_certs=ca) if cert else {}
     if cert and ca:
         tls["ssl_cert_reqs"] = ssl.CERT_REQUIRED
-    app = create_app(predictor, limits, token, capture, describe)
+    app = create_app(predictor, limits, token, capture, describe, maps=True)
     options: dict[str, Any] = dict(log_config=None, access_log=False, server_header=False, timeout_keep_alive=30)
     options["http"] = create_protocol(limits)
     uvicorn.run(app, host=host, port=port, timeout_graceful_shutdown=grace, lifespan="on", **options, **tls)

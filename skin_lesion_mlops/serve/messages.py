@@ -20,11 +20,11 @@ from pydantic_core import from_json
 
 from ..data.pictures import MIN_SIDE, BadImage
 from ..model.metadata import AGES, SEXES
-from .predictor import NOTICE, Picture, Prediction, decode, from_array, heat_png
+from .predictor import Picture, Prediction, decode, from_array, heat_png, notice
 
 # %% auto #0
 __all__ = ['MAX_IMAGES', 'MAX_NAME', 'Named', 'Base64', 'Name', 'Item', 'READERS', 'JSON', 'LINES', 'CSV', 'Refusal',
-           'read_image', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'read_form', 'read_bare',
+           'read_image', 'Told', 'EncodedImage', 'ImagesBody', 'read_json_images', 'read_npy', 'read_form', 'read_bare',
            'content_type', 'read', 'accepted', 'to_json', 'entry', 'to_lines', 'csv_columns', 'to_csv']
 
 # %% ../../nbs/serve/02_messages.ipynb #1e1ffd74
@@ -101,24 +101,30 @@ Base64 = Annotated[bytes, BeforeValidator(_bare_base64, json_schema_input_type=s
 Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), Predicate(str.isprintable)]
 
 
-class EncodedImage(BaseModel, val_json_bytes="base64"):
-    "A picture in JSON."
+class Told(BaseModel, hide_input_in_errors=True):
+    "What may be told of a picture."
 
-    data: Base64 = Field(description="base64 of an image file, or a data URL")
-    id: Name = Field(default_factory=str, description="comes back with the answer")
     age: Union[float, None] = Field(None, ge=AGES[0], le=AGES[1], description="of the patient, in years")
     sex: Union[str, None] = Field(None, max_length=MAX_NAME, description=" or ".join(SEXES))
     site: Union[str, None] = Field(None, max_length=MAX_NAME, description="where the lesion is, e.g. back")
+    lesion: Union[Name, None] = Field(None, description="pictures with one name show one lesion, and get one answer")
 
     @property
     def patient(self) -> dict[str, Any]:
         "What is told of the patient."
-        return self.model_dump(include={"age", "sex", "site"}, exclude_none=True)
+        return {k: v for k in ("age", "sex", "site") if (v := getattr(self, k)) is not None}
+
+
+class EncodedImage(Told, val_json_bytes="base64"):
+    "A picture in JSON."
+
+    data: Base64 = Field(description="base64 of an image file, or a data URL")
+    id: Name = Field(default_factory=str, description="comes back with the answer")
 
 
 Item = Annotated[EncodedImage, BeforeValidator(_with_data, json_schema_input_type=Union[str, EncodedImage])]
 
-
+# %% ../../nbs/serve/02_messages.ipynb #28f47794
 class ImagesBody(BaseModel, hide_input_in_errors=True):
     "The pictures of a request in JSON."
 
@@ -153,13 +159,20 @@ def read_json_images(
     except ValueError as e:
         raise Refusal(400, "bad_json", f"the body is not JSON: {e}") from None
     return [
-        (image.id or str(i), replace(_decoded(image.data, size, f"image {i}: "), patient=image.patient))
-        for i, image in enumerate(images)
+        (image.id or str(i), _told(_decoded(image.data, size, f"image {i}: "), image)) for i, image in enumerate(images)
     ]
 
 
+def _told(
+    picture: Picture,
+    told: Told,
+) -> Picture:
+    "A picture with what is told of it."
+    return replace(picture, patient=told.patient, lesion=told.lesion or "")
+
+
 def _refusal(
-    e: ValidationError,  # of `ImagesBody`
+    e: ValidationError,  # of `ImagesBody`, or of `Told`
 ) -> Refusal:
     "The first error, without what was sent."
     first = e.errors(include_url=False, include_input=False)[0]
@@ -211,20 +224,28 @@ def read_form(
     if not re.fullmatch(rb"--[\x21-\x7e ]{1,70}", boundary):
         raise Refusal(400, "bad_form", "the form does not begin with its boundary")
     parts = (b"\n" + body).split(b"\n" + boundary, 2 * MAX_IMAGES + 2)[1:]  # with text fields and the end
-    files = [f for f in map(_part, parts) if f is not None]
-    return [(str(i), _decoded(data, size, f"image {i}: ")) for i, data in enumerate(files[: _count(len(files))])]
+    found = [x for x in map(_part, parts) if x is not None]
+    files, texts = [data for name, data in found if not name], {n: v.decode("utf-8", "replace") for n, v in found if n}
+    try:
+        told = Told.model_validate({k: v for k, v in texts.items() if v.strip()})
+    except ValidationError as e:
+        raise _refusal(e) from None
+    pictures = (_decoded(data, size, f"image {i}: ") for i, data in enumerate(files[: _count(len(files))]))
+    return [(str(i), _told(p, told)) for i, p in enumerate(pictures)]
 
 
 def _part(
     part: bytes,  # what is between two boundaries
-) -> bytes | None:  # the file in it; None for a text field and for the end
+) -> tuple[str, bytes] | None:  # name of a text field, "" for a file, and what is in it; None for anything else
     "A field of a form."
     blank = re.search(rb"\r?\n\r?\n", part)
-    if not blank or not re.search(
-        rb"filename\*?=|content-type: *(image/|application/octet)", part[: blank.start()], re.I
-    ):
+    if not blank:
         return None
-    return part[blank.end() :].removesuffix(b"\r")
+    head, data = part[: blank.start()], part[blank.end() :].removesuffix(b"\r")
+    if re.search(rb"filename\*?=|content-type: *(image/|application/octet)", head, re.I):
+        return "", data
+    name = re.search(rb'name="?(age|sex|site|lesion)"?\s*(;|\r|\n|$)', head, re.I)
+    return (name[1].decode().lower(), data) if name else None
 
 # %% ../../nbs/serve/02_messages.ipynb #dda8a21d
 def read_bare(
@@ -302,15 +323,27 @@ def to_json(
 ) -> dict[str, Any]:
     "The whole answer."
     entries = [entry(name, p) for name, p in predictions]
-    return dict(request_id=request_id, model=facts, notice=NOTICE, predictions=entries, **more)
+    return dict(request_id=request_id, model=facts, notice=notice(facts), predictions=entries, **more)
 
 
 def entry(
     name: str,  # the client's id of the image
     p: Prediction,
 ) -> dict[str, Any]:
-    "The answer for one picture, with its heat map and its description where there are some."
-    out = dict(id=name, **p.to_dict(), **(dict(image=p.image) if p.image else {}))
+    "The answer for one picture, with its heat map and its description where there are some; or for one lesion."
+    out = dict(id=name, **p.to_dict(), **_shown(p))
+    if p.pictures:
+        parts = ("malignant_probability", "out_of_distribution")
+        each = [(n, q, q.to_dict()) for n, q in p.pictures]
+        out["pictures"] = [dict(id=n, **{k: said[k] for k in parts}, **_shown(q)) for n, q, said in each]
+    return out
+
+
+def _shown(
+    p: Prediction,
+) -> dict[str, Any]:
+    "What is known of the picture itself."
+    out: dict[str, Any] = dict(image=p.image) if p.image else {}
     if p.heat is not None:
         out["overlay_png"] = base64.b64encode(heat_png(p.heat)).decode()
     return out
@@ -322,7 +355,7 @@ def to_lines(
     request_id: str,  # of this request
 ) -> str:
     "A line for each picture, complete in itself."
-    rest = dict(request_id=request_id, model_version=facts["version"])
+    rest = dict(request_id=request_id, model_version=facts["version"], trained_on=facts["trained_on"])
     return "".join(json.dumps(dict(entry(name, p), **rest)) + "\n" for name, p in predictions)
 
 # %% ../../nbs/serve/02_messages.ipynb #b6b12ba7
@@ -331,7 +364,8 @@ def csv_columns(
 ) -> tuple[str, ...]:
     "The columns of an answer in CSV."
     first = ("id", "predicted", "malignant", "malignant_probability", "threshold", "out_of_distribution", "score")
-    return (*first, *(f"p_{c}" for c in classes), "model_version", "request_id", "balanced")
+    last = ("model_version", "request_id", "balanced", "triage", "prediction_set", "trained_on")
+    return (*first, *(f"p_{c}" for c in classes), *last)
 
 
 def to_csv(
@@ -351,7 +385,9 @@ def to_csv(
         malignant = "" if p.malignant is None else str(p.malignant).lower()
         row = [_escape_formula(name), p.predicted or "", malignant, *_risk(p)]
         row += [str(not p.familiar).lower(), p.unfamiliarity, *shares, facts["version"], request_id]
-        row.append((p.balanced or "") if p.familiar else "")
+        sets = (p.triage if p.familiar else None) or dict(action="", set=[])
+        row += [(p.balanced or "") if p.familiar else "", sets["action"] or "", " ".join(sets["set"])]
+        row.append(facts["trained_on"])
         writer.writerow(row)
     return out.getvalue()
 

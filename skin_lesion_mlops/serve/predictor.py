@@ -7,29 +7,42 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import logging
 import threading
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Sequence
 
 import numpy as np
 from PIL import Image
 
-from ..core import SkinLesionError
+from ..core import Files, SkinLesionError, read_json
 from ..data.pictures import BadImage, read_pixels, resize
-from ..evaluation.decisions import RULES, at_prevalence, balanced, flagged, likeliest, read_prevalence
+from skin_lesion_mlops.evaluation.decisions import (
+    RULES,
+    at_prevalence,
+    balanced,
+    flagged,
+    likeliest,
+    prediction_sets,
+    read_prevalence,
+    triage,
+)
 from ..model.bundle import calibrated, open_bundle, read_contract, with_profile, without_patient
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
 from ..model.familiarity import Familiarity, load_familiarity, thumbnail
-from ..model.metadata import read_patient
+from ..model.metadata import AGES, SEXES, read_patient
+from .telemetry import log
 from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.model.networks import Bundle
 
 # %% auto #0
-__all__ = ['NOTICE', 'Picture', 'decode', 'from_array', 'Prediction', 'Explainer', 'Predictor', 'rules_of', 'create_predictor',
-           'heat_png', 'overlay']
+__all__ = ['NOTICE', 'PAINTED', 'Picture', 'decode', 'from_array', 'Prediction', 'of_hundred', 'headline', 'Explainer',
+           'Predictor', 'notice', 'told_of', 'rules_of', 'of_one_lesion', 'create_predictor', 'heat_png', 'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
 @dataclass(frozen=True)
@@ -42,6 +55,7 @@ class Picture:
     width: int  # pixels, as the file has them
     height: int  # pixels, as the file has them
     patient: dict[str, Any] = field(default_factory=dict)  # age (years), sex, site; what was told, and is not kept
+    lesion: str = ""  # pictures of a request with one name show one lesion, and get one answer
 
 
 def _picture(
@@ -75,27 +89,36 @@ def from_array(
 
 # %% ../../nbs/serve/01_predictor.ipynb #c6e73bb9
 NOTICE = "Decision support for research, not a diagnosis."
+PAINTED = {  # `trained_on` of a contract -> what its reader must be told
+    "generated": "This model learned from generated images: its answers say nothing about skin.",
+    "partly generated": "This model learned in part from generated images: its answers are not to be relied on.",
+}
 
-
+# %% ../../nbs/serve/01_predictor.ipynb #ced443d8
 @dataclass(frozen=True)
 class Prediction:
-    "The answer for one picture."
+    "The answer for one picture, or for several of one lesion."
 
     probabilities: dict[str, float]  # calibrated; code -> probability, in the order of the contract's classes
     likeliest: str  # the first rule's answer
     balanced: str | None  # the second rule's; None where the bundle records no prior
     malignant_probability: float | None  # the malignant classes, added up; None where the table tells nothing malignant
     threshold: float | None  # malignant from here on; None as before
-    familiar: bool  # does it look like dermoscopy?
-    unfamiliarity: float  # distance from dermoscopy, as a multiple of what is tolerated
+    familiar: bool = True  # does it look like dermoscopy?
+    unfamiliarity: float = 0.0  # distance from dermoscopy, as a multiple of what is tolerated
     odd: list[str] = field(default_factory=list)  # which features are unheard of
     heat: np.ndarray | None = None  # (size, size), 0 to 1: where the evidence was
     embedding: np.ndarray | None = None  # (d,), what the network's last layer saw
     image: dict[str, Any] | None = None  # what the picture is like, without showing it
     mixture: str = "training"  # where the likeliest class is the likeliest: "training", "site NAME" or "stated"
     stated: dict[str, float] | None = None  # the probabilities at the stated prevalence; None where none is stated
-    notes: list[str] = field(default_factory=list)  # what was told of the patient and is not used, and why
+    notes: list[str] = field(default_factory=list)  # what the reader must know of this answer besides
     taxonomy: Taxonomy = HAM10000  # what the codes stand for
+    triage: dict[str, Any] | None = None  # action, set, coverage; None where the bundle has no prediction sets
+    told: bool = False  # was something known of the patient?
+    point: dict[str, Any] | None = None  # what the threshold caught and flagged in its test; None: not measured
+    alone: Prediction | None = None  # the answer without the patient, where something was told of one
+    pictures: list[tuple[str, Prediction]] = field(default_factory=list)  # that a lesion's answer was made of
 
     @property
     def predicted(self) -> str | None:  # a code; None for an unfamiliar picture
@@ -116,6 +139,40 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:  # plain JSON, without the heat map
         "The answer as its reader gets it."
         return _plain(self)
+
+# %% ../../nbs/serve/01_predictor.ipynb #54f168d9
+def of_hundred(
+    part: int,
+    whole: int,  # at least 1
+) -> str:  # e.g. "95 of 100", "99.6 of 100"; "12 of 12" where there are fewer
+    "A share, for a person."
+    if whole < 100:
+        return f"{part} of {whole}"
+    share = 100 * part / whole
+    exact = share if 0 < round(share) < 100 or part in (0, whole) else round(share, 1)
+    return f"{exact:.0f} of 100" if exact == round(exact) or 0 < round(share) < 100 else f"{exact:.1f} of 100"
+
+
+def headline(
+    p: Prediction,
+) -> str:
+    "The flag first, and what it is worth."
+    if not p.familiar:
+        return "No answer: this does not look like dermoscopy"
+    if p.malignant is None:
+        return f"Likeliest: {p.taxonomy[p.likeliest].name}"
+    said = "Flagged as possibly malignant" if p.malignant else "Not flagged as malignant"
+    at = p.point
+    if not at:
+        return f"{said}; what this point catches and misses has not been measured"
+    missed = of_hundred(at["malignant"] - at["caught"], at["malignant"])
+    if not p.malignant:
+        return f"{said}: at this point the model missed {missed} pictures of malignant lesions in its {at['of']}"
+    caught, alarms = of_hundred(at["caught"], at["malignant"]), of_hundred(at["flagged"], at["benign"])
+    return (
+        f"{said}: at this point the model caught {caught} pictures of malignant lesions and flagged {alarms} of benign ones "
+        f"in its {at['of']}"
+    )
 
 # %% ../../nbs/serve/01_predictor.ipynb #abf13e3f
 def _decisions(
@@ -142,19 +199,25 @@ def _rounded(
 def _plain(
     p: Prediction,
 ) -> dict[str, Any]:
-    "An answer as JSON."
+    "An answer as JSON, the flag first."
     known = p.taxonomy[p.predicted] if p.predicted else None
+    more: dict[str, Any] = dict(notes=p.notes) if p.notes else {}
+    if p.alone:
+        more["without_patient"] = _plain(p.alone)
     return dict(
-        predicted=p.predicted,
-        name=known.name if known else None,
-        plain=known.plain if known else None,
+        headline=headline(p),
         malignant=p.malignant,
         malignant_probability=_rounded(p.malignant_probability),
         threshold=p.threshold,
+        operating_point=p.point,
+        triage=p.triage if p.familiar else None,
+        predicted=p.predicted,
+        name=known.name if known else None,
+        plain=known.plain if known else None,
         decisions=p.decisions,
         probabilities={k: round(v, 6) for k, v in p.probabilities.items()},
         out_of_distribution=dict(flag=not p.familiar, score=p.unfamiliarity, reasons=p.odd),
-        **(dict(notes=p.notes) if p.notes else {}),
+        **more,
     )
 
 # %% ../../nbs/serve/01_predictor.ipynb #fcf3b8e5
@@ -165,6 +228,7 @@ class Explainer:
     source: Path  # where the bundle is
     contract: dict[str, Any]  # of the model that is being served
     readable: bool = True  # may its heat maps be read as places? see `explain.trustworthy`
+    grid: int = 0  # cells of the map along a side of the picture; 0 before the first one
     bundle: Bundle | None = None  # the network; opened when it is needed
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # one at a time in the network
 
@@ -182,10 +246,29 @@ class Explainer:
         "Grad-CAM."
         with self.lock:
             network = self.network()
-            from skin_lesion_mlops.model.explain import grad_cam, trustworthy
+            from skin_lesion_mlops.model.explain import cells, grad_cam, trustworthy
 
-            self.readable = trustworthy(network.first)
+            if not self.grid:
+                self.readable, self.grid = trustworthy(network.first), cells(network.first, pixels.shape[1])
             return grad_cam(network.first, pixels, classes.tolist())
+
+    def warm(self) -> None:
+        "Draw a first map, if maps can be drawn here."
+        side = self.contract["image_size"]
+        _heat(self, np.zeros((1, side, side, 3), np.uint8), np.zeros(1, int))
+
+# %% ../../nbs/serve/01_predictor.ipynb #2d215f11
+def _heat(
+    explainer: Explainer,
+    pixels: np.ndarray,  # (n, size, size, 3), uint8
+    classes: np.ndarray,  # (n,), whose evidence
+) -> tuple[Sequence[np.ndarray | None], list[str]]:  # a map for each, or None; what the reader is told
+    "Heat maps where they can be had."
+    try:
+        return list(explainer.heat(pixels, classes)), []
+    except Exception as e:
+        log("no_heat_map", logging.WARNING, e)
+        return [None] * len(pixels), ["no heat map: it could not be drawn; the answer does not depend on it"]
 
 
 def _network(
@@ -216,33 +299,31 @@ class Predictor:
     explainer: Explainer  # draws the heat maps
     passed_over: dict[str, str] = field(default_factory=dict)  # engines that could not be used, and why
     prevalence: np.ndarray | None = None  # (classes,), stated for the likeliest class; None: the contract's prior
+    points: list[dict[str, Any]] = field(default_factory=list)  # what thresholds caught and flagged, see `_point`
+    card: dict[str, Any] = field(default_factory=dict)  # the model card; empty where none lies beside the model
 
-    @property
-    def size(self) -> int:  # pixels
-        "The side of its input."
-        return self.contract["image_size"]
-
+    size = property(lambda self: self.contract["image_size"], doc="The side of its input, pixels.")
     taxonomy = property(lambda self: taxonomy_of(self.contract), doc="What its codes stand for.")
+    mixture = property(lambda self: _mixture(self), doc="Where the likeliest class is the likeliest.")
+
+    @cached_property
+    def ways(self) -> dict[bool, tuple[dict[str, Any], dict[str, Any] | None]]:  # told? -> contract, its point
+        "What counts where something is known of the patient, and where nothing is."
+        contracts = {True: self.contract, False: without_patient(self.contract)}
+        return {told: (c, _point(self.points, c, told)) for told, c in contracts.items()}
 
     @property
     def facts(self) -> dict[str, Any]:  # version, engine, arch, threshold, mixture ...
         "What a reader of its answers must know about it."
         return _facts(self)
 
-    @property
-    def mixture(self) -> str:  # "training", "site NAME" or "stated"
-        "Where the likeliest class is the likeliest."
-        if self.prevalence is not None:
-            return "stated"
-        return f"site {self.contract['site']}" if "site" in self.contract else "training"
-
     def predict(
         self,
         pictures: list[Picture],  # from `decode`
         explain: bool = False,  # add heat maps; takes torch, and several times as long
     ) -> list[Prediction]:
-        "Answer."
-        return _answers(self, pictures, explain) if pictures else []
+        "Answer; where something is told of a patient, also without it."
+        return _both_ways(self, pictures, explain) if pictures else []
 
     def check(self) -> None:  # raises when it does not work
         "Make one real prediction."
@@ -263,8 +344,26 @@ def _facts(
         for k, v in shares.items()
     }
     more.update(threshold=p.contract["thresholds"].get("malignant"), mixture=p.mixture, classes=p.taxonomy.name)
-    more.update(site=p.contract.get("site", ""), readable_overlays=p.explainer.readable)
+    more.update(site=p.contract.get("site", ""), trained_on=p.contract["trained_on"])
+    sets = p.contract["conformal"]
+    more["triage"] = sets and dict(coverage=sets["coverage"], pooled=sets["pooled"])
+    more.update(readable_overlays=p.explainer.readable, overlay_cells=p.explainer.grid)
     return dict(version=p.version, engine=p.engine_name, precision=p.precision, **more, **named)
+
+
+def notice(
+    facts: dict[str, Any],  # of a predictor
+) -> str:
+    "What stands over every answer."
+    return " ".join(filter(None, (PAINTED.get(facts["trained_on"]), NOTICE)))
+
+
+def told_of(
+    p: Predictor,
+) -> dict[str, Any] | None:  # age (least, most), sex, site (words); None for a model that looks at the image alone
+    "What may be said of a patient."
+    described = p.contract["metadata"]
+    return dict(age=list(AGES), sex=list(SEXES), site=described["sites"]) if described else None
 
 
 def rules_of(
@@ -274,7 +373,68 @@ def rules_of(
     usable = dict(likeliest=True, balanced=p.contract.get("prior") is not None, malignant=p.taxonomy.tells_malignancy)
     return {n: dict(question=r.question, how=r.how) for n, r in RULES.items() if usable.get(n, True)}
 
+# %% ../../nbs/serve/01_predictor.ipynb #5a75ec5b
+def _mixture(
+    p: Predictor,
+) -> str:  # "training", "site NAME" or "stated"
+    "Where the likeliest class is the likeliest."
+    site = f"site {p.contract['site']}" if "site" in p.contract else "training"
+    return site if p.prevalence is None else "stated"
+
+# %% ../../nbs/serve/01_predictor.ipynb #572dea7d
+def _point(
+    points: list[dict[str, Any]],  # from an evaluation
+    contract: dict[str, Any],  # as it is served, with or without a patient
+    told: bool,  # is something known of the patient?
+) -> dict[str, Any] | None:  # caught, malignant, flagged, benign (pictures), of: "test" or "validation"
+    "What the threshold in use caught and flagged."
+    at, seen = contract["thresholds"].get("malignant"), contract["validation"]
+    for p in points:
+        if at is not None and abs(p["threshold"] - at) < 1e-9 and p["told"] in (None, told):
+            return {**{k: p[k] for k in ("caught", "malignant", "flagged", "benign")}, "of": "test"}
+    n, m = (seen.get(f"{side}_images") for side in ("malignant", "benign"))
+    if not n or not m or "site" in contract or at != contract["thresholds"].get("fitted", at):
+        return None
+    caught, spared = round(seen["malignant_sensitivity"] * n), round(seen["malignant_specificity"] * m)
+    return dict(caught=caught, malignant=n, flagged=m - spared, benign=m, of="validation, where it was set")
+
 # %% ../../nbs/serve/01_predictor.ipynb #ace24c34
+def _read(
+    predictor: Predictor,
+    rows: np.ndarray,  # (n, classes), calibrated probabilities
+    told: np.ndarray,  # (n,), bool: is something known of the patient?
+) -> list[Prediction]:
+    "What the rules and the sets make of probabilities."
+    contract, taxonomy = predictor.contract, predictor.taxonomy
+    prior, classes = contract.get("prior"), contract["classes"]
+    second = [None] * len(rows) if prior is None else [classes[i] for i in balanced(rows, prior)]
+    stated = [None] * len(rows) if predictor.prevalence is None else at_prevalence(rows, prior, predictor.prevalence)
+    risks = taxonomy.malignant_probability(rows).tolist() if taxonomy.tells_malignancy else [None] * len(rows)
+    found = []
+    each = zip(rows, likeliest(rows, prior, predictor.prevalence), second, risks, stated, told)
+    for row, i, even, risk, here, known in each:
+        mine, point = predictor.ways[bool(known)]
+        p = Prediction(dict(zip(classes, row.tolist())), classes[i], even, risk, mine["thresholds"].get("malignant"))
+        there = None if here is None else dict(zip(classes, here.tolist()))
+        more: dict[str, Any] = dict(mixture=predictor.mixture, stated=there, taxonomy=taxonomy)
+        found.append(replace(p, triage=_triaged(row, mine, taxonomy), point=point, told=bool(known), **more))
+    return found
+
+
+def _triaged(
+    row: np.ndarray,  # (classes,), calibrated
+    contract: dict[str, Any],
+    taxonomy: Taxonomy,
+) -> dict[str, Any] | None:  # action, set (codes), coverage; None where there are no sets
+    "What is not excluded, and what follows."
+    if contract["conformal"] is None:
+        return None
+    held = prediction_sets(row, contract["conformal"])
+    action = str(triage(held, [d.malignant for d in taxonomy.classes])) if taxonomy.tells_malignancy else None
+    codes = [c for c, h in zip(contract["classes"], held) if h]
+    return dict(action=action, set=codes, coverage=contract["conformal"]["coverage"])
+
+# %% ../../nbs/serve/01_predictor.ipynb #f9a26cb5
 def _answers(
     predictor: Predictor,
     pictures: list[Picture],  # at least one
@@ -283,30 +443,39 @@ def _answers(
     "From pictures to answers: engine, calibration, rules and familiarity."
     pixels, contract = np.stack([p.pixels for p in pictures]), predictor.contract
     patients, notes = zip(*(read_patient(contract["metadata"], p.patient) for p in pictures))
-    known = np.concatenate(patients)
+    known: np.ndarray = np.concatenate(patients)
     logits, vectors = predictor.engine(pixels, known)
     if not np.isfinite(logits).all():
         raise FloatingPointError("the network gave numbers that are not finite")
-    rows, prior, classes = calibrated(logits, known, contract), contract.get("prior"), contract["classes"]
-    first = likeliest(rows, prior, predictor.prevalence)
-    second = [None] * len(rows) if prior is None else [classes[i] for i in balanced(rows, prior)]
-    stated = [None] * len(rows) if predictor.prevalence is None else at_prevalence(rows, prior, predictor.prevalence)
-    heat = predictor.explainer.heat(pixels, first) if explain else [None] * len(pixels)
+    found = _read(predictor, calibrated(logits, known, contract), (known != 0).any(axis=1))
+    heat: Sequence[np.ndarray | None] = [None] * len(pixels)
+    missing: list[str] = []
+    if explain:
+        shown = np.array([contract["classes"].index(p.likeliest) for p in found])
+        heat, missing = _heat(predictor.explainer, pixels, shown)
     verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
-    taxonomy = predictor.taxonomy
-    risks = taxonomy.malignant_probability(rows).tolist() if taxonomy.tells_malignancy else [None] * len(rows)
-    at = [(contract if k.any() else without_patient(contract))["thresholds"].get("malignant") for k in known]
-    found = []
-    each = zip(rows.tolist(), first, second, risks, at, verdicts, heat, vectors, stated, notes)
-    for row, i, even, risk, threshold, v, h, x, here, said in each:
-        p = Prediction(
-            dict(zip(classes, row)), classes[i], even, risk, threshold, not v.unfamiliar, v.score, v.odd, h, x
+    return [
+        replace(
+            p, familiar=not v.unfamiliar, unfamiliarity=v.score, odd=v.odd, heat=h, embedding=x, notes=said + missing
         )
-        there = None if here is None else dict(zip(classes, here.tolist()))
-        found.append(replace(p, mixture=predictor.mixture, stated=there, notes=said, taxonomy=taxonomy))
+        for p, v, h, x, said in zip(found, verdicts, heat, vectors, notes)
+    ]
+
+
+def _both_ways(
+    predictor: Predictor,
+    pictures: list[Picture],  # at least one
+    explain: bool,
+) -> list[Prediction]:
+    "The answers, each with the one that it would be without its patient."
+    found = _answers(predictor, pictures, explain)
+    told = [i for i, p in enumerate(found) if p.told]
+    alone = _answers(predictor, [replace(pictures[i], patient={}) for i in told], False) if told else []
+    for i, without in zip(told, alone):
+        found[i] = replace(found[i], alone=without)
     return found
 
-
+# %% ../../nbs/serve/01_predictor.ipynb #dbcd08a4
 def _painted_skin() -> bytes:  # a JPEG file
     "A dark spot on something like skin, to see whether the predictor works."
     y, x = np.mgrid[-1:1:192j, -1:1:256j]
@@ -315,6 +484,35 @@ def _painted_skin() -> bytes:  # a JPEG file
     buffer = io.BytesIO()
     Image.fromarray(skin).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
+
+# %% ../../nbs/serve/01_predictor.ipynb #e894c5c6
+def of_one_lesion(
+    predictor: Predictor,
+    named: list[tuple[str, Prediction]],  # the pictures of one lesion, each with its answer; at least one
+) -> Prediction:
+    "Several pictures, one answer."
+    good = [p for _, p in named if p.familiar]
+    if len(named) == 1 or not good:
+        return replace(named[0][1], pictures=named if len(named) > 1 else [])
+    found, alone = _mean(predictor, good), None
+    if any(p.alone for p in good):
+        alone = _mean(predictor, [p.alone or p for p in good])
+    out = [name for name, p in named if not p.familiar]
+    said = [f"the mean of the calibrated probabilities of {len(good)} pictures of one lesion"]
+    said += [f"left out, for not looking like dermoscopy: {', '.join(out)}"] if out else []
+    said += ["threshold and sets were fitted to single pictures"] if len(good) > 1 else []
+    least = min(p.unfamiliarity for p in good)
+    told = list(dict.fromkeys(n for p in good for n in p.notes))
+    return replace(found, unfamiliarity=least, notes=said + told, alone=alone, pictures=named)
+
+
+def _mean(
+    predictor: Predictor,
+    answers: list[Prediction],  # at least one
+) -> Prediction:
+    "What the rules make of the mean."
+    row = np.mean([list(a.probabilities.values()) for a in answers], axis=0, keepdims=True)
+    return _read(predictor, row, np.array([answers[0].told]))[0]
 
 # %% ../../nbs/serve/01_predictor.ipynb #d8a9fd13
 def create_predictor(
@@ -334,14 +532,31 @@ def create_predictor(
         if run is None:
             explainer.bundle = _network(folder, contract)
             run = torch_engine(explainer.bundle, explainer.lock)
+    found = _tested(Path(model), contract["weights_hash"])
+    points, card = (found if profile is None else profile).get("points", []), json.loads(
+        found.get("model_card_content", "{}")
+    )
     contract = _adapted(contract if profile is None else with_profile(contract, profile), cautious)
     stated = None if prevalence is None else read_prevalence(prevalence, contract["classes"])
     if stated is not None and contract.get("prior") is None:
         raise SkinLesionError("this bundle records no prior to move from", "train again, or leave the prevalence out")
     version = version or contract["weights_hash"][:12]
-    return Predictor(run, name, precision, contract, known, version, explainer, why, stated)
+    return Predictor(run, name, precision, contract, known, version, explainer, why, stated, points, card)
 
 
+def _tested(
+    model: Path,  # a bundle, or the folder of a registered version
+    weights_hash: str,
+) -> dict[str, Any]:  # evaluation.json; empty where there is none
+    "The evaluation beside a model."
+    root = model if model.is_dir() else model.parent
+    for path in (root / "evaluation" / Files.EVALUATION, root / Files.EVALUATION):
+        found = read_json(path) if path.exists() else {}
+        if found.get("lineage", {}).get("model_hash") == weights_hash:
+            return found
+    return {}
+
+# %% ../../nbs/serve/01_predictor.ipynb #caa68575
 def _adapted(
     contract: dict[str, Any],
     cautious: bool,
@@ -362,7 +577,7 @@ def _sure(
             "this bundle has no cautious threshold",
             "it takes 59 malignant validation lesions to fit one: train on more, or leave `cautious` out",
         )
-    return {**thresholds, "malignant": thresholds["cautious"]}
+    return {**thresholds, "malignant": thresholds["cautious"], "fitted": thresholds["malignant"]}
 
 # %% ../../nbs/serve/01_predictor.ipynb #4cf9b210
 def heat_png(
