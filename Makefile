@@ -3,32 +3,45 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Errors only: pip's own warnings would hide what a target says.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+# The pins want Python 3.11; an older one gets the newest versions that suit it.
+PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+# An installation that was interrupted is taken up where it was left, also when it had not come to pip.
+MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench soak format lint export lambdas infra-check sandbox clean
+.PHONY: help demo dev test test-all bench soak format lint export docs release lambdas infra-check sandbox clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.demo: setup.py settings.ini constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) (about two minutes, once)"
-	$(PIP) install --no-compile -c constraints.txt -e '.[train]'
+	@$(MAKE_VENV)
+	@echo "installing into $(VENV), once: 1 to 2 GB on disk (torch, pandas, Jupyter's kernel, ONNX); on Linux PyPI's torch brings CUDA,"
+	@echo "  some GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids. Interrupted, it goes on."
+	$(PIP) install --no-compile $(PINS) -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: setup.py settings.ini constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) with everything the tests need (some minutes, once)"
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(MAKE_VENV)
+	@echo "installing into $(VENV) with everything the tests need, once: 3 GB on disk, on Linux some more for CUDA"
+	$(PIP) install $(PINS) -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the whole pipeline on generated lesions, from images to a registered model
 	@$(BIN)/skin-lesion demo
 
+dev: $(VENV)/.dev  ## for work in a team: hooks before a commit and after a merge; git compares and merges notebooks by cell
+	$(BIN)/pre-commit install --hook-type pre-commit --hook-type post-merge
+	git config diff.jupyternotebook.command "$(CURDIR)/$(BIN)/git-nbdiffdriver diff"
+	git config merge.jupyternotebook.name "notebooks by cell"
+	git config merge.jupyternotebook.driver "$(CURDIR)/$(BIN)/git-nbmergedriver merge %O %A %B %L %P"
+
 # Two processes at once, each with one thread: what a machine of two cores can use.
 test test-all: export OMP_NUM_THREADS := 1
+test test-all: unexport MLFLOW_TRACKING_URI  # nobody wants the runs of a test among theirs
 NOTEBOOKS = $(BIN)/nbdev_test --n_workers 2
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
@@ -63,6 +76,22 @@ lint: $(VENV)/.dev  ## black, flake8, mypy, bandit
 	$(BIN)/mypy
 	$(BIN)/bandit --quiet --recursive skin_lesion_mlops lambdas --severity-level medium
 
+$(VENV)/.docs $(VENV)/.release: $(VENV)/.%: setup.py settings.ini constraints.txt
+	@$(MAKE_VENV)
+	$(PIP) install $(PINS) -e '.[$*]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## the documentation, to be read without a network
+	$(BIN)/python nbs/guides/build.py build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file build/mkdocs.yml
+	@echo build/site/index.html
+
+release: $(VENV)/.release  ## wheel and sdist in dist/, checked by twine and in an empty environment
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m tests.release dist/*.whl
+
 lambdas:  ## the functions' zips, the same bytes every time
 	$(PYTHON) lambdas/build.py
 
@@ -73,4 +102,4 @@ sandbox: $(VENV)/.dev  ## the whole AWS side on this machine: Terraform, POST /r
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.sandbox
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) .skin-lesion build _docs _proc .pytest_cache .mypy_cache
+	rm -rf $(VENV) .skin-lesion build dist _docs _proc .pytest_cache .mypy_cache

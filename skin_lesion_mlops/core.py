@@ -54,7 +54,6 @@ class Files:
     METADATA = "metadata.csv"  # one row per image that can be used, in the common schema
     QUARANTINE = "quarantine.csv"  # what cannot be used, and why
     SPLIT = "split.csv"  # image_id -> train | validation | test
-    TESTED = "tested.json"  # lesions that have been in test; beside the images it keeps them there
     DATASET = "dataset.json"  # the dataset's contract: classes, image size, mean and std, counts, data hash
     INDEX = "index.csv"  # row i of the shards <-> image i
     SHARD = "images-{:05d}.npy"  # uint8, (n, height, width, 3), memory-mapped

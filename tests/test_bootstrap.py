@@ -144,7 +144,7 @@ def test_pull_requests_read_settings_and_change_nothing(made):
         "kms:Decrypt",
         "sagemaker:InvokeEndpoint",
     }
-    mine = (made["bucket"], "/weights/none/", "/classes/none/", "parameter/skin-lesion/", ":key/")
+    mine = (made["bucket"], "/weights/none/", "/classes/none/", "/tested/none/", "parameter/skin-lesion/", ":key/")
     for s in found:
         if contents & set(as_list(s["Action"])):
             assert all(any(m in r for m in mine) for r in as_list(s["Resource"])), s["Sid"]
@@ -158,7 +158,7 @@ def test_main_makes_what_bears_the_platforms_name_and_deletes_no_data(made):
         if writes and "*" in as_list(s["Resource"]):
             assert s["Sid"] in ("WriteNameless", "DeliverLogs"), f"{s['Sid']} could name a resource"
         if "s3:DeleteObject" in writes or "s3:GetObject" in as_list(s["Action"]):
-            own = (made["bucket"], "/weights/none/", "/classes/none/")
+            own = (made["bucket"], "/weights/none/", "/classes/none/", "/tested/none/")
             assert all(any(o in r for o in own) for r in as_list(s["Resource"]))
 
 

@@ -1,6 +1,7 @@
 "Reading, checking, grouping and splitting: on made-up folders, on random tables, and on all of HAM10000."
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,15 @@ from skin_lesion_mlops.data.duplicates import near_duplicates
 from skin_lesion_mlops.data.pictures import NEAR, BadImage, decode_image, open_image, perceptual_hash
 from skin_lesion_mlops.data.sources import survey
 from skin_lesion_mlops.taxonomy import HAM10000
-from skin_lesion_mlops.data.split import assign_groups, class_balance, split
+from skin_lesion_mlops.data.split import (
+    ENOUGH,
+    QUOTA,
+    assign_groups,
+    class_balance,
+    note_tested,
+    split,
+    tested_before,
+)
 
 
 def photo(seed: int = 0, size: tuple = (80, 60)) -> Image.Image:
@@ -273,6 +282,58 @@ def test_what_is_in_test_stays_in_test(old, new, some, more):
     after = split(both.assign(group=assign_groups(both, pairs))).set_index("image_id")["split"]
     tested = before.loc[before["split"] == "test", "image_id"]
     assert (after[tested] == "test").all()
+
+
+# a class, how many lesions of it come, how many of them make one patient, and which earlier picture a new one repeats
+arrivals = st.tuples(st.sampled_from(("df", "mel", "nv")), st.integers(1, 60), st.integers(1, 4), st.integers(-3, 40))
+
+
+def grow(rows, month, arrival):
+    "A data set with what arrived, each lesion in one or two pictures."
+    dx, n, together, _ = arrival
+    each = [i // 2 if i % 3 else i for i in range(n)]
+    new = pd.DataFrame(dict(image_id=[f"{month}-{i}" for i in range(n)], lesion_id=[f"{month}L{i}" for i in each]))
+    new = new.assign(patient_id=[f"{month}P{i // together}" if together > 1 else "" for i in each], dx=dx)
+    return pd.concat([rows, new.assign(sha256="sha " + new.image_id)], ignore_index=True)
+
+
+@given(st.lists(arrivals, min_size=2, max_size=6), st.integers(0, 3), st.booleans())
+@settings(max_examples=25)
+def test_what_was_ever_in_test_is_never_trained_on(months, seed, again):
+    "However a data set grows, run by run, each run knowing only the folder that the runs before it wrote."
+    with tempfile.TemporaryDirectory() as memory:
+        rows, pairs, tested = pd.DataFrame(), pd.DataFrame(columns=["image_id_a", "image_id_b"]), set()
+        for month, arrival in enumerate(months):
+            rows = grow(rows, month, arrival)
+            twin = (f"{month}-0", rows.image_id[arrival[3] % len(rows)])
+            pairs = pd.concat([pairs, pd.DataFrame([twin], columns=list(pairs))]) if arrival[3] > 0 else pairs
+            known = tested_before(rows, seed, memory)
+            out = split(rows.assign(group=assign_groups(rows, pairs)), seed, known)
+            note_tested(memory, out, seed, known)
+            sides = out.set_index("image_id").split
+            tested |= {*sides.index[sides == "test"]}
+            assert "train" not in {*sides[[*tested]]}
+            lesions = out.drop_duplicates(["lesion_id", "dx"])
+            quota = pd.crosstab(lesions.dx, lesions.split).reindex(columns=list(SPLITS), fill_value=0)
+            alone = out.groupby("group").lesion_id.nunique().max() == 1  # else a class may be few groups
+            assert not alone or (quota.test[quota.sum(axis=1) >= ENOUGH] >= QUOTA).all()
+        if again:  # the same data again: the same split, and nothing new to note
+            before = sorted(Path(memory).iterdir())
+            same = split(out.drop(columns="split"), seed, tested_before(rows, seed, memory))
+            assert (same.set_index("image_id").split == sides).all()
+            note_tested(memory, same, seed, tested_before(rows, seed, memory))
+            assert len({*Path(memory).iterdir()} - {*before}) <= 1
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_another_seed_and_another_data_set_know_nothing_of_it(seed):
+    first = grow(pd.DataFrame(), 0, ("df", 60, 1, 0))
+    with tempfile.TemporaryDirectory() as memory:
+        note_tested(memory, split(first, seed), seed)
+        assert tested_before(first, seed, memory) and not tested_before(first, seed + 1, memory)
+        others = first.assign(sha256="another picture, of the same name")
+        assert not tested_before(others, seed, memory) and not tested_before(first, seed)
 
 
 @given(tables, st.randoms())

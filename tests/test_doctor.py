@@ -43,7 +43,7 @@ def sound(aws):
     answers.cost_tags["Project"], answers.settings["concurrency"] = "Active", 1000
     answers.confirmed.add("team@example.com")
     s3, sns, ecr, cloudwatch, sm = (aws.client(s) for s in ("s3", "sns", "ecr", "cloudwatch", "sagemaker"))
-    nothing = [("models", f"{k}/none/empty") for k in ("weights", "classes")]
+    nothing = [("models", f"{k}/none/empty") for k in ("weights", "classes", "tested")]
     for bucket, key in (("raw", "ham10000/a.jpg"), *nothing, (STATE, "platform.tfstate")):
         s3.create_bucket(Bucket=bucket)
         s3.put_object(Bucket=bucket, Key=key, Body=b"1")

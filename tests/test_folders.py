@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import re
 import struct
 import unicodedata
 import zlib
@@ -17,16 +18,19 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from skin_lesion_mlops.cli.app import app
-from skin_lesion_mlops.cli.data import describe_folder
-from skin_lesion_mlops.core import SkinLesionError
+from skin_lesion_mlops.cli.data import describe_folder, folder_summary
+from skin_lesion_mlops.core import SPLITS, SkinLesionError
 from skin_lesion_mlops.data import sources
 from skin_lesion_mlops.data.check import ASIDE, check
 from skin_lesion_mlops.data.duplicates import _search_faiss, _search_numpy, find_spec, near_duplicates
 from skin_lesion_mlops.data.folders import Names
 from skin_lesion_mlops.data.labels import ALIASES
 from skin_lesion_mlops.data.pictures import BadImage, open_image, oriented_signs
+from skin_lesion_mlops.data.shards import write_dataset
 from skin_lesion_mlops.data.sources import survey
+from skin_lesion_mlops.data.split import class_balance, note_tested, split, tested_before
 from skin_lesion_mlops.data.tables import SEPARATORS, read_age, read_table
+from skin_lesion_mlops.evaluation.predictions import create_predictions
 from skin_lesion_mlops.taxonomy import read_taxonomy
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -491,8 +495,59 @@ def test_data_check_foretells_what_training_refuses_in_the_same_words(tmp_path):
     with pytest.raises(SkinLesionError) as refused:
         class_weights(np.array([0, 1, 2, 4, 5]))
     assert refused.value.problem == "no training image shows df, vasc"
-    (asked,) = describe_folder(tmp_path, 1)["questions"]
+    found = describe_folder(tmp_path, 1)
+    (asked,) = found["questions"]
     assert refused.value.problem in asked
+
+
+def test_data_check_foretells_the_split_and_names_the_classes_of_few(tmp_path):
+    "By the code that divides: the same numbers as a run, and a warning for who has fewer than five lesions in test."
+    for dx, n in (("nv", 34), ("mel", 8)):
+        for i in range(n):
+            put(tmp_path / dx / f"{dx}{i}.jpg", 100 * len(dx) + i, size=(40, 40))
+    found = describe_folder(tmp_path, 1)
+    divided = split(check(tmp_path, 1).rows)
+    assert {c: [f[s] for s in SPLITS] for c, f in found["classes"].items()} == class_balance(divided)[
+        list(SPLITS)
+    ].T.to_dict("list")
+    (warned,) = found["warnings"]
+    held = (divided[divided.split == "test"].dx == "mel").sum()
+    assert f"mel ({held})" in warned and "nv" not in warned and "df (0)" in warned
+    said = folder_summary(found)
+    assert f"! {warned}" in said and re.search(r"CLASS .*TRAIN +VALIDATION +TEST", said)
+
+
+@pytest.mark.parametrize(
+    "n, said", [(1, "this cannot be divided: no image is in"), (40, "the test set holds nv alone")]
+)
+def test_data_check_foretells_what_preprocessing_and_evaluation_refuse(tmp_path, n, said):
+    for i in range(n):
+        put(tmp_path / "nv" / f"{i}.jpg", i, size=(40, 40))
+    rows = split(check(tmp_path, 1).rows)
+    assert any(said in q for q in describe_folder(tmp_path, 1)["questions"])
+    with pytest.raises(SkinLesionError, match=said.removeprefix("this cannot be divided: ")):
+        test = rows[rows.split == "test"]
+        write_dataset(rows, {s: tmp_path / s for s in SPLITS}, 16, 1)
+        create_predictions(test.dx, np.full((len(test), 7), 1 / 7))
+
+
+def test_a_namesake_renames_another_picture_aloud_and_takes_nothing_out_of_test(tmp_path):
+    "The id is the shortest name that no other picture has; the memory of what was in test knows pictures, not names."
+    for i in range(40):
+        put(tmp_path / "d" / "nv" / f"{i}.jpg", i, size=(40, 40))
+    before = check(tmp_path / "d", 1)
+    assert not before.found.notes
+    first = split(before.rows)
+    note_tested(tmp_path / "memory", first, 5126)
+    for i in range(40):
+        put(tmp_path / "d" / "mel" / f"{i}.jpg", 100 + i, size=(40, 40))
+    after = check(tmp_path / "d", 1)
+    assert any("80 pictures have the file name of another one" in n and "mel-0" in n for n in after.found.notes)
+    assert after.rows.image_id.nunique() == 80
+    second = split(after.rows, tested=tested_before(after.rows, 5126, tmp_path / "memory"))
+    sides = second.set_index("sha256").split
+    assert (sides[first.sha256[first.split == "test"]] == "test").all()
+    assert "train" in {*split(after.rows).set_index("sha256").split[first.sha256[first.split == "test"]]}
 
 
 def test_one_screen_and_a_page_with_pictures(tmp_path):

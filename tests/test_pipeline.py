@@ -192,9 +192,17 @@ def test_outputs_of_two_runs_and_of_two_steps_are_apart(definition):
     for name in ("Preprocess", "Evaluate"):
         for o in step(definition, name)["Arguments"]["ProcessingOutputConfig"]["Outputs"]:
             text = json.dumps(o["S3Output"]["S3Uri"])
-            assert "Execution.PipelineExecutionId" in text
+            assert ("Execution.PipelineExecutionId" in text) == (o["OutputName"] != "tested")
             places.append(text)
     assert len(set(places)) == len(places)
+
+
+def test_what_was_in_test_is_added_to_what_the_next_run_reads(definition):
+    a = step(definition, "Preprocess")["Arguments"]
+    read = {i["InputName"]: i["S3Input"] for i in a["ProcessingInputs"]}["tested"]
+    added = {o["OutputName"]: o["S3Output"] for o in a["ProcessingOutputConfig"]["Outputs"]}["tested"]
+    assert read["S3Uri"] == added["S3Uri"] and read["LocalPath"] != added["LocalPath"]
+    assert read["S3DataType"] == "S3Prefix" and added["S3UploadMode"] == "EndOfJob"
 
 
 @pytest.mark.parametrize("name", ["Preprocess", "Evaluate"])

@@ -390,7 +390,8 @@ def launch(out: Path, **parameters) -> subprocess.CompletedProcess:
 def test_the_step_states_its_parameters():
     schema = parameters_of(STEP)
     want = dict(image_size="int", seed="int", max_quarantine_share="float", workers="int", input_raw="str")
-    want.update(classes="str", input_classes="str", **{f"output_{s}": "str" for s in (*SPLITS, "baseline")})
+    want.update(classes="str", input_classes="str", input_tested="str")
+    want.update({f"output_{s}": "str" for s in (*SPLITS, "baseline", "tested")})
     assert {n: p.type for n, p in schema.items()} == want and all(p.help for p in schema.values())
     assert (schema["image_size"].default, schema["workers"].default, schema["input_raw"].default) == (224, 0, "")
     assert schema["seed"].default == DEFAULT_SEED
@@ -419,7 +420,6 @@ def test_the_step_writes_all_it_promises(step):
         Files.RECEIPT,
         Files.SPLIT,
         Files.QUARANTINE,
-        "tested.json",
     }
     assert read_json(step / "report" / Files.RECEIPT)["status"] == "Succeeded"
     assert set(read_json(step / "report" / Files.RECEIPT)["outputs"]) == {f"output_{s}" for s in (*SPLITS, "baseline")}

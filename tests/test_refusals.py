@@ -44,7 +44,7 @@ def account(aws):
     for bucket in ("raw", "processed", "models"):
         aws.client("s3").create_bucket(Bucket=bucket)
     aws.client("s3").put_object(Bucket="raw", Key="ham10000/one.jpg", Body=b"image")
-    for nothing in ("weights", "classes"):
+    for nothing in ("weights", "classes", "tested"):
         aws.client("s3").put_object(Bucket="models", Key=f"{nothing}/none/empty", Body=b"")
     return aws
 

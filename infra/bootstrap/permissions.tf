@@ -40,8 +40,8 @@ locals {
     "sns:SetSubscriptionAttributes", "sns:Unsubscribe",
   ]
 
-  # Weights and classes of nobody: the objects that an input must hold, and the only ones that Terraform makes in a data bucket.
-  empty_inputs = [for n in ["weights", "classes"] : "${local.arn}:s3:::${var.name}-models-artifacts-*/${n}/none/*"]
+  # Weights and classes of nobody, and a memory of nothing: the objects that an input must hold, and the only ones that Terraform makes in a data bucket.
+  empty_inputs = [for n in ["weights", "classes", "tested"] : "${local.arn}:s3:::${var.name}-models-artifacts-*/${n}/none/*"]
 
   key             = "${local.arn}:kms:*:${local.account_id}:key/*"
   of_the_platform = [{ test = "ForAnyValue:StringEquals", variable = "kms:ResourceAliases", values = ["alias/${var.name}-classification-key"] }]

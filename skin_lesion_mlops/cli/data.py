@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from .options import Folder, Json, create_verbs, example, on_stderr, print_json, table
-from ..core import SkinLesionError, atomic
+from ..core import SPLITS, SkinLesionError, atomic
 from ..taxonomy import HAM10000, Taxonomy, read_taxonomy
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.data.check import Checked
 
 # %% auto #0
-__all__ = ['data', 'MOST', 'SHOWN', 'Share', 'Workers', 'Classes', 'Report', 'Into', 'Source', 'Search', 'Limit',
+__all__ = ['data', 'MOST', 'COUNTED', 'SHOWN', 'Share', 'Workers', 'Classes', 'Report', 'Into', 'Source', 'Search', 'Limit',
            'describe_folder', 'questions', 'folder_summary', 'write_report', 'data_check', 'data_fetch']
 
 # %% ../../nbs/cli/02_data.ipynb #888a5156
@@ -35,10 +35,12 @@ def describe_folder(
     "What preprocessing would find in a folder."
     from skin_lesion_mlops.data.check import check
     from skin_lesion_mlops.data.duplicates import near_duplicates
+    from skin_lesion_mlops.data.split import assign_groups, few_tested, split
 
     checked = check(folder, workers, limit=None, taxonomy=taxonomy)
-    rows, bad, aside, found = checked.rows, checked.quarantine, checked.aside, checked.found
-    pairs = near_duplicates(rows)
+    bad, aside, found = checked.quarantine, checked.aside, checked.found
+    pairs = near_duplicates(checked.rows)
+    rows = split(checked.rows.assign(group=assign_groups(checked.rows, pairs)))
     return dict(
         folder=str(folder),
         source=checked.source,
@@ -57,24 +59,28 @@ def describe_folder(
             dict(name=t.path.name, use=t.use, columns=[c for c in t.columns if c], note=t.note) for t in found.tables
         ],
         notes=found.notes,
-        questions=questions(checked, pairs),
-        **_counts(checked, pairs),
+        questions=questions(checked, rows),
+        warnings=[w for w in [few_tested(rows, taxonomy.codes)] if w and len(rows)],
+        **_counts(rows, pairs, taxonomy),
     )
 
 # %% ../../nbs/cli/02_data.ipynb #3129b400
 def _counts(
-    checked: Checked,
+    rows: Any,  # from `split`
     pairs: Any,  # a table from `near_duplicates`
-) -> dict[str, Any]:  # classes, subgroups, near_duplicates
+    taxonomy: Taxonomy,
+) -> dict[str, Any]:  # classes, subgroups, patients, near_duplicates
     "How many there are of each kind."
+    from skin_lesion_mlops.data.split import class_balance
     from skin_lesion_mlops.evaluation.metrics import age_band
 
-    rows = checked.rows
     lesion = dict(zip(rows.image_id, rows.lesion_id))
     crossing = sum(lesion[a] != lesion[b] for a, b in zip(pairs.image_id_a, pairs.image_id_b))
+    sides = class_balance(rows, taxonomy.codes)[list(SPLITS)].to_dict("index")
     by = {"sex": rows.sex, "age": rows.age.map(age_band), "site": rows.localization}
     return dict(
-        classes={c: dict(images=len(g), lesions=int(g.lesion_id.nunique())) for c, g in rows.groupby("dx")},
+        classes={c: dict(images=len(g), lesions=int(g.lesion_id.nunique()), **sides[c]) for c, g in rows.groupby("dx")},
+        patients=int(rows.patient_id[rows.patient_id != ""].nunique()),
         subgroups={k: {str(g): int(n) for g, n in v.value_counts().items()} for k, v in by.items()},
         near_duplicates=dict(pairs=len(pairs), across_lesions=int(crossing)),
     )
@@ -82,11 +88,10 @@ def _counts(
 # %% ../../nbs/cli/02_data.ipynb #f0a9f942
 def questions(
     checked: Checked,
-    pairs: Any,  # a table from `near_duplicates`
+    rows: Any,  # its rows, from `split`
 ) -> list[str]:  # sentences, each with its remedy
     "What is to be decided or known before a run."
     from skin_lesion_mlops.data.check import remedy, unread_words
-    from skin_lesion_mlops.data.split import absent_classes, assign_groups, split
 
     asked = [remedy(checked)] if unread_words(checked) or checked.rows.empty else []
     kinds = set(checked.found.rows["image_type"]) - {"unknown"}
@@ -94,15 +99,24 @@ def questions(
         asked.append(
             f"no picture is called dermoscopic ({', '.join(sorted(kinds)[:3])}): is this what the model is for?"
         )
-    if not checked.rows.empty:
-        rows = checked.rows.assign(group=assign_groups(checked.rows, pairs))
-        train = split(rows).query("split == 'train'").dx
-        lacking = absent_classes(train, checked.taxonomy.codes)
-        if lacking:
-            asked.append(
-                f"this cannot be trained: {lacking}; add images of them, or name a table of classes without them"
-            )
-    return asked
+    return asked if rows.empty else asked + _refusals(rows, checked.taxonomy)
+
+
+def _refusals(
+    rows: Any,  # from `split`
+    taxonomy: Taxonomy,
+) -> list[str]:  # sentences, each with its remedy
+    "What preprocessing, training or the evaluation would refuse, in their words."
+    from skin_lesion_mlops.data.split import absent_classes, empty_splits
+
+    told, test = [], rows[rows["split"] == "test"].dx.unique()
+    if empty := empty_splits(rows):
+        told.append(f"this cannot be divided: {empty}; add images: a few lesions of every class")
+    if lacking := absent_classes(rows[rows["split"] == "train"].dx, taxonomy.codes):
+        told.append(f"this cannot be trained: {lacking}; add images of them, or name a table of classes without them")
+    if len(test) == 1:
+        told.append(f"this cannot be judged: the test set holds {test[0]} alone; add images of other classes")
+    return told
 
 # %% ../../nbs/cli/02_data.ipynb #0bbf5b92
 def folder_summary(
@@ -114,11 +128,11 @@ def folder_summary(
     head = f"{found['folder']}: {found['source']}, {usable} images usable, {bad} quarantined ({share:.1%})"
     head += f", {found['set_aside']} set aside" if found["set_aside"] else ""
     classes = [
-        {"class": d.code, "name": d.name, **found["classes"].get(d.code, dict(images=0, lesions=0))}
+        {"class": d.code, "name": d.name, **found["classes"].get(d.code, dict.fromkeys(COUNTED, 0))}
         for d in taxonomy.classes
     ]
     for row in classes:
-        row["share"] = f"{row['images'] / max(1, usable):.1%}"
+        row["images"] = f"{row['images']} ({row['images'] / max(1, usable):.1%})"
     groups = [
         dict(subgroup=k, images=", ".join(f"{g} {n}" for g, n in v.items())) for k, v in found["subgroups"].items()
     ]
@@ -129,6 +143,7 @@ def folder_summary(
 
 # %% ../../nbs/cli/02_data.ipynb #351fdda2
 MOST = 6  # notes on the screen
+COUNTED = ("images", "lesions", *SPLITS)  # of each class
 
 
 def _remarks(
@@ -142,7 +157,7 @@ def _remarks(
         f"near-duplicate pairs: {d['pairs']}, {d['across_lesions']} of them filed under two lesions; a split keeps both",
         f"not counted: {others}" if others else "",
         "\n".join(notes),
-        "\n".join(f"? {q}" for q in found["questions"]),
+        "\n".join([*(f"! {w}" for w in found["warnings"]), *(f"? {q}" for q in found["questions"])]),
     ]
 
 
@@ -173,7 +188,9 @@ def write_report(
     sheets = {r: _sheet(entries) for r, entries in few.items() if entries}
     pages = Template(_PAGE, autoescape=True)
     with atomic(page) as half:
-        half.write_text(pages.render(f=found, taxonomy=taxonomy, sheets=sheets, shown=SHOWN), encoding="utf-8")
+        half.write_text(
+            pages.render(f=found, taxonomy=taxonomy, sheets=sheets, shown=SHOWN, counted=COUNTED), encoding="utf-8"
+        )
 
 
 def _sheet(
@@ -205,9 +222,11 @@ display:flex;align-items:center;justify-content:center}li{margin:.3rem 0}.muted{
 <p>{{ f.source }}, read with the classes of {{ f.taxonomy }}: <b>{{ f.usable }} images are usable</b>, {{ f.quarantined }}
 quarantined ({{ "%.1f" | format(100 * f.share) }} %), {{ f.set_aside }} set aside.</p>
 {% if f.questions %}<h2>To be decided</h2><ul>{% for q in f.questions %}<li>{{ q }}</li>{% endfor %}</ul>{% endif %}
-<h2>Diagnoses</h2><table><tr><th>class<th>name<th>images<th>lesions</tr>
+<h2>Diagnoses</h2><p>A run would divide them like this, by lesion{{ " and patient" if f.patients }}.</p>
+<table><tr><th>class<th>name{% for c in counted %}<th>{{ c }}{% endfor %}</tr>
 {% for d in taxonomy.classes %}{% set c = f.classes.get(d.code, {}) %}<tr><td>{{ d.code }}<td>{{ d.name }}
-<td class="n">{{ c.get("images", 0) }}<td class="n">{{ c.get("lesions", 0) }}</tr>{% endfor %}</table>
+{% for k in counted %}<td class="n">{{ c.get(k, 0) }}{% endfor %}</tr>{% endfor %}</table>
+{% for w in f.warnings %}<p>{{ w }}.</p>{% endfor %}
 <table>{% for k, v in f.subgroups.items() %}<tr><th>{{ k }}<td>{% for g, n in v.items() %}{{ g }} {{ n }}
 {{- ", " if not loop.last }}{% endfor %}</tr>{% endfor %}</table>
 <p>{{ f.near_duplicates.pairs }} pairs of near-duplicates, {{ f.near_duplicates.across_lesions }} of them filed under two

@@ -49,9 +49,9 @@ from ..taxonomy import BUILT_IN, FILE, read_taxonomy
 
 # %% auto #0
 __all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'Classes', 'NoCache', 'Definition', 'Jobs', 'Since', 'Only',
-           'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'take_weights',
-           'take_classes', 'code_version', 'fill', 'show_in_store', 'describe_run', 'read_definition', 'execute',
-           'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain']
+           'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'Tracker',
+           'take_weights', 'take_classes', 'code_version', 'fill', 'show_in_store', 'describe_run', 'read_definition',
+           'execute', 'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain', 'runs_sync']
 
 # %% ../../nbs/cli/03_run.ipynb #90f7eca6
 def take_weights(
@@ -299,28 +299,36 @@ def execute(
 ) -> None:  # raises `typer.Exit` unless it has succeeded
     "Run a pipeline, show its progress and sum it up."
     from skin_lesion_mlops.pipeline.local import run_pipeline
+    from skin_lesion_mlops.pipeline.tracking import create_mirror
     from skin_lesion_mlops.cli.words import summary
 
+    mirror = create_mirror()
     try:
         with on_stderr(as_json):
-            run = run_pipeline(definition, parameters, home, cache=cache, on_event=_until_the_end(), **how)
+            run = run_pipeline(definition, parameters, home, cache=cache, on_event=_until_the_end(mirror), **how)
     except OSError as e:
         raise SkinLesionError(
             f"{e.filename or home}: {e.strerror}", "look at its owner, its rights and its disk"
         ) from None
     found = describe_run(run)
     print_json(found) if as_json else print(f"\n{summary(found)}")
+    if mirror:
+        typer.echo(mirror.close(), err=True)
     if EXIT_STATUS[run.status]:
         raise typer.Exit(EXIT_STATUS[run.status])
 
 
-def _until_the_end() -> Any:  # a function of an event and a run
+def _until_the_end(
+    mirror: Any,  # a `Mirror`, or None
+) -> Any:  # a function of an event and a run
     "Show the progress of the steps, and leave the ending to the summary."
     from skin_lesion_mlops.pipeline.runs import Console
 
     console = Console()
 
     def _show(e: Any, run: Any) -> None:
+        if mirror:
+            mirror(e, run)
         if e.kind != "ended" and not (e.kind == "failed" and run.step(e.step).type == "Fail"):
             console(e, run)
 
@@ -496,3 +504,27 @@ def runs_explain(
 
     said = explain_step(home_dir(home), id, step)
     print_json(said) if as_json else print("\n  ".join(said))
+
+# %% ../../nbs/cli/03_run.ipynb #4a3ea365
+Tracker = Annotated[
+    Optional[str],
+    typer.Option(
+        "--to", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="an MLflow server, sqlite:///FILE, or SageMaker's ARN"
+    ),
+]
+
+
+@runs.command("sync", epilog=example("skin-lesion runs sync", "skin-lesion runs sync --to http://127.0.0.1:5000"))
+def runs_sync(
+    to: Tracker = None,
+    home: Home = HOME,  # folder of the local runtime
+) -> None:
+    "Send MLflow the runs that it has not got."
+    from skin_lesion_mlops.pipeline.runs import list_runs
+    from skin_lesion_mlops.pipeline.tracking import shown, sync_runs
+
+    if not to:
+        remedy = "set MLFLOW_TRACKING_URI, or give --to, e.g. --to sqlite:///mlflow.db"
+        raise SkinLesionError("no tracker is named", remedy)
+    sent, had = sync_runs(list_runs(home, say=lambda problem: typer.echo(f"left out: {problem}", err=True)), to, print)
+    print(f"{shown(to)}: {sent} sent, {had} there already")

@@ -32,6 +32,7 @@ from skin_lesion_mlops.core import (
 )
 from .pictures import MEAN, STD, BadImage, read_pixels
 from .sources import SCHEMA, require_columns
+from .split import empty_splits
 from .statistics import STATISTICS, image_statistics
 from ..taxonomy import HAM10000, Taxonomy, describe_taxonomy
 
@@ -216,9 +217,8 @@ def write_dataset(
 ) -> dict[str, Any]:
     "Write every split of a data set."
     contract = describe_dataset(rows, size, seed, source, quarantined, taxonomy)
-    empty = [s for s in SPLITS if not sum(contract["counts"][s].values())]
-    if empty:
-        raise SkinLesionError(f"no image is in {', '.join(empty)}", "give more images: a few lesions of every class")
+    if empty := empty_splits(rows):
+        raise SkinLesionError(empty, "give more images: a few lesions of every class")
     with _pool(workers, len(rows)) as pool:
         for name in SPLITS:
             part = rows[rows.split == name].sort_values("image_id")

@@ -5,6 +5,7 @@
 # %% ../../nbs/data/04_sources.ipynb #c13b864f
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import SkinLesionError
-from .folders import Listing, Names, hint, list_folder, made_of, unique_names
+from .folders import Listing, Names, hint, list_folder, made_of, unique_names, without_suffix
 from .labels import ALIASES, column_of, is_known, naming_column, read_labels, read_word
 from .pictures import SUFFIXES
 from .tables import Manner, Table, peek, read_age, read_table
@@ -264,7 +265,21 @@ def _tidy(
         out[c] = rows[c].where(rows[c].notna(), "")
     unread = rows["age"].dropna()[lambda a: a.map(ages).isna()]
     notes = [f"{len(unread)} ages could not be read, e.g. {unread.iloc[0]!r}"] if len(unread) else []
+    notes += _namesakes(root, name_of)
     return out.assign(source=source, label=rows["label"].fillna("").astype(str)), notes
+
+# %% ../../nbs/data/04_sources.ipynb #9682ad4f
+def _namesakes(
+    root: Path,
+    name_of: dict[str, str],  # path -> image id
+) -> list[str]:  # one sentence, or none
+    "Tell of pictures whose file names are used more than once."
+    long = sorted(p for p, name in name_of.items() if name != without_suffix(Path(p).name))
+    if not long:
+        return []
+    first = os.path.relpath(long[0], root)
+    said = f"{len(long)} pictures have the file name of another one, and are called by their folders"
+    return [f"{said}, e.g. {first} is {name_of[long[0]]}; what was in test stays there whatever it is called"]
 
 # %% ../../nbs/data/04_sources.ipynb #798e4478
 def _listed(

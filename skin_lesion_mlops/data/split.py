@@ -12,11 +12,11 @@ from typing import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from ..core import DEFAULT_SEED, SPLITS, Files, read_json
+from ..core import DEFAULT_SEED, SPLITS, SkinLesionError, hash_text, read_json, write_json
 
 # %% auto #0
-__all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'tested_before', 'interval_units',
-           'absent_classes']
+__all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'interval_units', 'absent_classes',
+           'empty_splits', 'few_tested', 'note_tested', 'tested_before']
 
 # %% ../../nbs/data/07_split.ipynb #51d5f45c
 def assign_groups(
@@ -58,7 +58,7 @@ ENOUGH = 30  # where it has so many
 def split(
     rows: pd.DataFrame,  # with `lesion_id`, `dx` and, from `assign_groups`, `group` (else the lesion is the group)
     seed: int = DEFAULT_SEED,  # another seed, another split
-    tested: Iterable[str] = (),  # lesions that were in test before
+    tested: Iterable[str] = (),  # lesions that were in test before, from `tested_before`
 ) -> pd.DataFrame:  # the rows with `group` and `split`
     "Divide 80/10/10 by group and class, so that what is in test stays in test when data is added."
     rows = rows.assign(group=rows["group"] if "group" in rows else rows["lesion_id"])
@@ -114,14 +114,6 @@ def class_balance(
     return counts.assign(test_share=(counts["test"] / counts.sum(axis=1)).round(3))
 
 
-def tested_before(
-    folder: str | Path,  # of the images
-) -> list[str]:  # lesions
-    "What `tested.json` says, where there is one."
-    path = Path(folder) / Files.TESTED
-    return [str(lesion) for lesion in read_json(path)] if path.is_file() else []
-
-
 def interval_units(
     rows: pd.DataFrame,  # of the test set, with `group`, `lesion_id` and, perhaps, `patient_id`
 ) -> pd.Series:  # equal where images are not independent of each other
@@ -141,3 +133,48 @@ def absent_classes(
     there = set(shown)
     absent = [c for c in classes if c not in there]
     return f"no training image shows {', '.join(absent)}" if absent else ""
+
+
+def empty_splits(
+    rows: pd.DataFrame,  # with `split`
+) -> str:  # a sentence; "" where every split is there
+    "Say which splits no image is in."
+    absent = [s for s in SPLITS if not (rows["split"] == s).any()]
+    return f"no image is in {', '.join(absent)}" if absent else ""
+
+
+def few_tested(
+    rows: pd.DataFrame,  # from `split`
+    classes: Iterable[str],
+) -> str:  # a sentence; "" where every class has its quota
+    "Say of which classes the test set will tell little."
+    n = rows[rows["split"] == "test"].groupby("dx")["lesion_id"].nunique()
+    few = [f"{c} ({n.get(c, 0)})" for c in classes if n.get(c, 0) < QUOTA]
+    return f"fewer than {QUOTA} lesions in test, of which little can be said: {', '.join(few)}" if few else ""
+
+# %% ../../nbs/data/07_split.ipynb #c9474ec2
+def note_tested(
+    folder: str | Path,  # the memory; made if need be
+    rows: pd.DataFrame,  # from `split`, with `sha256`
+    seed: int,  # of the split
+    known: Iterable[str] = (),  # lesions from `tested_before`: they are written down already
+) -> Path:
+    "Write down what is in test for the first time."
+    new = rows[(rows["split"] == "test") & ~rows["lesion_id"].isin(set(known))]
+    pictures = sorted({*new["sha256"]})
+    return write_json(Path(folder) / f"{hash_text(str(seed), *pictures)[:16]}.json", dict(seed=seed, pictures=pictures))
+
+
+def tested_before(
+    rows: pd.DataFrame,  # with `lesion_id` and `sha256`
+    seed: int,  # of the split
+    memory: str | Path = "",  # folder of files from `note_tested`; "" for none
+) -> set[str]:  # lesions of which a picture was in test; raises `SkinLesionError` for a file of another kind
+    "Which lesions were in test in earlier runs."
+    pictures: set[str] = set()
+    for path in sorted(Path(memory).glob("*.json")) if str(memory) else []:
+        found = read_json(path)
+        if not isinstance(found, dict) or not {"seed", "pictures"} <= found.keys():
+            raise SkinLesionError(f"{path} is no record of what was in test", "remove it, or let `preprocess` write it")
+        pictures |= {*found["pictures"]} if found["seed"] == seed else set()
+    return {*rows.loc[rows["sha256"].isin(pictures), "lesion_id"]}

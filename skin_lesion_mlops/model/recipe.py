@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..core import SkinLesionError
+from ..data.split import absent_classes
 from ..taxonomy import HAM10000
 
 # %% auto #0
@@ -169,10 +170,9 @@ def class_weights(
 ) -> torch.Tensor:  # (classes,), float32; raises `SkinLesionError` when a class has no image
     "How much an image of each class counts in the loss."
     counts = np.bincount(labels, minlength=len(classes))
-    absent = [c for c, n in zip(classes, counts) if n == 0]
-    if absent:
+    if absent := absent_classes((c for c, n in zip(classes, counts) if n), classes):
         raise SkinLesionError(
-            f"no training image shows {', '.join(absent)}",
+            absent,
             "add images of them, or take them out of the table of classes: a network cannot learn what it never sees",
         )
     weights = (1 / counts) ** CLASS_WEIGHTS[how]

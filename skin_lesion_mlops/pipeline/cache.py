@@ -296,7 +296,7 @@ def step_parts(
     for path, value in _told(a):
         if not (value in read and path.endswith(("S3Uri", "ModelDataUrl")) and "Output" not in path):
             parts[path] = value.replace(execution, "*")
-    for n, (_, uri) in inputs.items():
+    for n, uri in ((n, uri) for n, (_, uri) in inputs.items() if not _carried(home, n, uri, a)):
         place = existing(home, uri)
         parts[f"content of {n}"] = f"{place.name if place.is_file() else ''} {hash_location(place, memory)}".strip()
     what = a.get("AppSpecification") or a.get("AlgorithmSpecification") or {}
@@ -308,6 +308,20 @@ def step_parts(
     return parts
 
 
+def _carried(
+    home: str | Path,  # the home folder; the place is made there
+    name: str,  # of an input
+    uri: str,  # where it is
+    arguments: dict[str, Any],
+) -> bool:
+    "Is this what earlier runs had in test, to which the job adds?"
+    outputs = (arguments.get("ProcessingOutputConfig") or {}).get("Outputs", [])
+    carried = name == "tested" and any(o["S3Output"]["S3Uri"] == uri for o in outputs)
+    if carried:
+        locate(home, uri, writing=True).mkdir(parents=True, exist_ok=True)
+    return carried
+
+# %% ../../nbs/pipeline/05_cache.ipynb #e462a510
 def step_key(*what: Any) -> str:  # SHA-256, 64 hexadecimal digits; takes what `step_parts` takes
     "What decides the result of a step, in a word."
     return key_of_parts(step_parts(*what))

@@ -354,10 +354,15 @@ def _preprocess(
         p,
         "Preprocess",
         p["ProcessingImage"],
-        dict(raw=_s3(p["RawBucket"], p["RawPrefix"]), classes=_s3(p["ModelsBucket"], p["ClassesPrefix"])),
+        dict(
+            raw=_s3(p["RawBucket"], p["RawPrefix"]),
+            classes=_s3(p["ModelsBucket"], p["ClassesPrefix"]),
+            tested=_s3(p["ModelsBucket"], "tested"),
+        ),
         {
             **{o: _s3(p["ProcessedBucket"], "runs", _run_id(), o) for o in SPLIT_OUTPUTS},
             **{o: _s3(p["ModelsBucket"], "runs", _run_id(), o) for o in ("baseline", "report")},
+            "tested": _s3(p["ModelsBucket"], "tested"),
         },
         dict(
             classes=p["Classes"],

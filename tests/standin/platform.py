@@ -184,7 +184,7 @@ def create(
     p = Platform(aws)
     for bucket in ("raw", "processed", "models"):
         aws.client("s3").create_bucket(Bucket=bucket)
-    for nothing in ("weights", "classes"):  # what Terraform puts there: an input channel must hold an object
+    for nothing in ("weights", "classes", "tested"):  # what Terraform puts there: an input channel must hold an object
         aws.client("s3").put_object(Bucket="models", Key=f"{nothing}/none/empty")
     sm = aws.client("sagemaker")
     sm.create_model_package_group(ModelPackageGroupName="skin-lesion-models")

@@ -335,13 +335,18 @@ data "aws_iam_policy_document" "bucket" {
   }
 }
 
-# SageMaker refuses a job with an input that holds no object; these stand for "no weights file" and "no table of classes".
+# SageMaker refuses a job with an input that holds no object; these stand for "no weights file", "no table of classes" and
+# "nothing has been in test so far".
 resource "aws_s3_object" "none" {
-  for_each = { weights = "Weights", classes = "Classes" }
+  for_each = {
+    weights = "The pipeline's parameter Weights is not `file`: nothing is read from here."
+    classes = "The pipeline's parameter Classes is not `file`: nothing is read from here."
+    tested  = "Beside this folder the pipeline notes which pictures were in test, so that no later run trains on them."
+  }
 
   bucket  = aws_s3_bucket.this["models"].id
   key     = "${each.key}/none/empty"
-  content = "The pipeline's parameter ${each.value} is not `file`: nothing is read from here.\n"
+  content = "${each.value}\n"
 
   kms_key_id = var.kms_key_arn
 
