@@ -226,12 +226,7 @@ def serve_verb(
     home: Home = HOME,  # folder of the local runtime
 ) -> None:
     "Answer over HTTP, for programs and people."
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError:
-        raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None
+    _need_web_server()
     from skin_lesion_mlops.serve.admission import Limits
     from skin_lesion_mlops.serve.capture import Capture
     from skin_lesion_mlops.serve.predictor import create_predictor
@@ -249,6 +244,16 @@ def serve_verb(
     limits = Limits(per_client=per_client, proxies=proxies)
     kept = Capture(capture, share) if capture else None
     run_server(predictor, host, port, limits, token or "", files, kept, describe)
+
+
+def _need_web_server() -> None:  # raises `SkinLesionError`
+    "Is the web server there?"
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError:
+        raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None
 
 # %% ../../nbs/cli/05_serve.ipynb #83ecfb6c
 BATCH = 64  # pictures that may be under way at a time
