@@ -245,7 +245,7 @@ def serve_verb(
     kept = Capture(capture, share) if capture else None
     run_server(predictor, host, port, limits, token or "", files, kept, describe)
 
-
+# %% ../../nbs/cli/05_serve.ipynb #0e2a58d6
 def _need_web_server() -> None:  # raises `SkinLesionError`
     "Is the web server there?"
     try:
