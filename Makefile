@@ -3,7 +3,12 @@ SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Errors only: pip's own warnings would hide what a target says.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+# The pins want Python 3.11; an older one gets the newest versions that suit it.
+PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+# An installation that was interrupted is taken up where it was left, also when it had not come to pip.
+MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -13,15 +18,16 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.demo: setup.py settings.ini constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV): about DEMO_SIZE, some minutes, once; run it again if it is interrupted"
-	$(PIP) install --no-compile -c constraints.txt -e '.[train]'
+	@$(MAKE_VENV)
+	@echo "installing into $(VENV), once: 1 to 2 GB on disk (torch, pandas, Jupyter's kernel, ONNX); on Linux PyPI's torch brings CUDA,"
+	@echo "  some GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids. Interrupted, it goes on."
+	$(PIP) install --no-compile $(PINS) -e '.[train]'
 	@touch $@
 
 $(VENV)/.dev: setup.py settings.ini constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV) with everything the tests need: about DEV_SIZE, some minutes, once"
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	@$(MAKE_VENV)
+	@echo "installing into $(VENV) with everything the tests need, once: 3 GB on disk, on Linux some more for CUDA"
+	$(PIP) install $(PINS) -e '.[dev]'
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the whole pipeline on generated lesions, from images to a registered model
@@ -71,8 +77,8 @@ lint: $(VENV)/.dev  ## black, flake8, mypy, bandit
 	$(BIN)/bandit --quiet --recursive skin_lesion_mlops lambdas --severity-level medium
 
 $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: setup.py settings.ini constraints.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[$*]'
+	@$(MAKE_VENV)
+	$(PIP) install $(PINS) -e '.[$*]'
 	@touch $@
 
 docs: $(VENV)/.docs  ## the documentation, to be read without a network

@@ -55,8 +55,11 @@ from skin_lesion_mlops.monitor.drift import (
     mixture_test,
     psi,
     range_test,
+    step_of,
+    time_axis,
 )
 from skin_lesion_mlops.monitor.estimate import estimate, on_estimate
+from skin_lesion_mlops.monitor.history import read_findings, trends
 from skin_lesion_mlops.monitor.labels import join_labels, on_labels, read_labels, recent, unmatched
 from skin_lesion_mlops.monitor.pictures import find_pixels, sheet, worst
 from skin_lesion_mlops.monitor.quality import check_quality
@@ -208,7 +211,7 @@ def test_our_captures_and_sagemakers_say_the_same(line, predictor, jpegs, tmp_pa
     numbers = [*STATISTICS, "confidence", "malignant_probability", *(f"p_{c}" for c in HAM10000.codes)]
     for _, part in rest.groupby("event_id"):
         np.testing.assert_allclose(part[numbers].astype(float), mine[numbers].astype(float), atol=2e-6)
-        assert part.predicted.tolist() == mine.predicted.tolist() and part.sha256.tolist() == mine.sha256.tolist()
+        assert part.predicted.tolist() == mine.predicted.tolist() and part.picture.tolist() == mine.picture.tolist()
     assert set(found.rows.model_version) == {"7"} and set(found.rows.lesion_id) == {"L1"}
 
 
@@ -376,7 +379,7 @@ def pool():
         rows = pd.DataFrame(x, columns=STATISTICS)
         r = np.random.default_rng(seed + 10**6)
         rows["predicted"] = r.choice(HAM10000.codes, n, p=(0.03, 0.05, 0.11, 0.02, 0.12, 0.65, 0.02))
-        ids = dict(sha256="", lesion_id="", inference_id="", event_id=[str(i) for i in range(n)], image=0)
+        ids = dict(picture=0, lesion_id="", inference_id="", event_id=[str(i) for i in range(n)], image=0)
         return rows.assign(confidence=r.beta(8, 2, n), out_of_distribution=r.random(n) < 0.03, **ids)
 
     return draw
@@ -497,7 +500,7 @@ def test_real_dermoscopy_is_quiet_and_a_weak_lamp_is_not(ham10000):
         shown += [lesion] * len(ids)
     x, shown = np.stack(pixels), np.array(shown)
     now = np.isin(shown, lesions[:250])
-    ids = dict(sha256="", inference_id="", event_id=range(now.sum()), image=0, lesion_id=shown[now])
+    ids = dict(picture=0, inference_id="", event_id=range(now.sum()), image=0, lesion_id=shown[now])
     said = dict(confidence=0.8, predicted="nv", out_of_distribution=False)
     statistics = dataset_statistics(image_statistics(x[~now]))
     baseline = Baseline({f["name"]: f for f in statistics["features"]}, suggest_constraints(statistics))
@@ -523,7 +526,7 @@ def test_some_black_pictures_among_many_are_found(pool):
 
 
 def test_one_picture_sent_often_is_one_picture(pool):
-    rows = pool(150, 6).assign(sha256=[str(i) for i in range(150)])
+    rows = pool(150, 6).assign(picture=range(1, 151))
     again = pd.concat([rows, *[rows[:1]] * 200], ignore_index=True)
     found = check_data(again, ground(pool(1500, 0)))
     assert found.metrics["DataDriftViolations"] == 0 and found.metrics["CapturedImages"] == 350
@@ -903,6 +906,48 @@ def test_the_command(stage, tmp_path):
     assert done.exit_code == 6, done.output  # neither an error nor an all-clear
     assert json.loads(done.stdout)["status"] == "CompletedWithViolations"
     assert CliRunner().invoke(app, words).exit_code != 0  # no approved model, so no baseline
+
+
+def test_the_history_is_a_page(tmp_path):
+    from typer.testing import CliRunner
+
+    from skin_lesion_mlops.cli.app import app
+
+    nothing = CliRunner().invoke(app, ["monitor", "history", "--home", str(tmp_path)])
+    assert nothing.exit_code == 1 and "skin-lesion monitor" in nothing.output
+    for day, fall in enumerate((0.0, 0.02, 0.2)):
+        bad = [dict(metric_name="malignant_sensitivity")] if fall > 0.05 else []
+        finding = Finding("model_quality", [f"<{day}>"], pd.DataFrame(), bad, dict(Accuracy=0.8, SensitivityDrop=fall))
+        at = NOON + pd.Timedelta(days=day)
+        write_finding(tmp_path / "monitor" / str(day) / "monitor", finding, pd.DataFrame(), "local", at)
+        (tmp_path / "monitor" / str(day) / "monitor.html").write_text("a report")
+    (tmp_path / "monitor" / "broken").mkdir()
+    (tmp_path / "monitor" / "broken" / Files.FINDING).write_text("{")
+    done = CliRunner().invoke(app, ["monitor", "history", "--home", str(tmp_path), "--json"])
+    told = json.loads(done.stdout)
+    assert done.exit_code == 0 and len(told["windows"]) == 3 and len(told["unreadable"]) == 1
+    page = (tmp_path / "monitor" / "history.html").read_text()
+    assert page.index("&lt;2&gt;") < page.index("&lt;0&gt;") and 'href="2/monitor.html"' in page
+    assert "prefers-color-scheme" in page and 'src="http' not in page and "<0>" not in page
+    t = trends(read_findings(tmp_path / "monitor")[0])
+    assert t.SensitivityDrop.tolist() == [0.0, 0.02, 0.2]
+
+
+def test_times_on_the_axis_fit_the_window():
+    import matplotlib.pyplot as plt
+
+    shown = {}
+    for hours, step in ((1, "5min"), (24, "1h"), (720, "1D")):
+        times = pd.Series(pd.date_range(NOON - pd.Timedelta(hours=hours), NOON, 20))
+        assert step_of(times) == step
+        fig, ax = plt.subplots()
+        ax.plot(times, range(20))
+        time_axis(ax)
+        fig.canvas.draw()
+        shown[hours] = [t.get_text() for t in ax.get_xticklabels()]
+        plt.close(fig)
+    assert all(":" in t for t in shown[1]) and len(set(shown[1])) == len(shown[1])
+    assert not any(":" in t for t in shown[720]) and len(shown[720]) <= 8
 
 
 @given(st.datetimes(datetime(2025, 12, 1), datetime(2026, 3, 5)), st.integers(1, 800))

@@ -10,11 +10,23 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("moto")
+from skin_lesion_mlops.aws import watch  # noqa: E402
+from skin_lesion_mlops.core import Files  # noqa: E402
+from skin_lesion_mlops.data.statistics import STATISTICS, dataset_statistics, suggest_constraints  # noqa: E402
+from skin_lesion_mlops.evaluation.card import evaluation_json  # noqa: E402
+from skin_lesion_mlops.evaluation.conclusion import evaluate  # noqa: E402
+from skin_lesion_mlops.evaluation.predictions import simulate  # noqa: E402
+from skin_lesion_mlops.monitor.captures import DIMENSION, Baseline, write_finding  # noqa: E402
+from skin_lesion_mlops.monitor.drift import check_data  # noqa: E402
+from skin_lesion_mlops.monitor.quality import check_quality  # noqa: E402
 from skin_lesion_mlops.pipeline.registry import SageMakerRegistry  # noqa: E402
 from tests.standin import events, faults, pipelines, platform, sagemaker, states  # noqa: E402
 
@@ -186,6 +198,67 @@ def test_drift_retrains_and_deploys_in_automatic_mode(make, aws):
     assert len(p.messages(2, seconds=1)) == 1, "the approval's own event deploys nothing a second time"
     first = next(x["executionArn"] for x in p.executions() if "CheckData" in p.path(x["executionArn"]))
     assert record(p, first)["change"]["data"]["trigger"]["reason"] == "alarm skin-lesion-data-drift: 4 violations"
+
+
+def drifted():
+    "Pictures under a weak lamp, as the data monitor finds them."
+    rng = np.random.default_rng(0)
+    then = pd.DataFrame(rng.normal(0.5, 0.1, (1500, len(STATISTICS))), columns=STATISTICS)
+    features = dataset_statistics(then.assign(confidence=0.8, predicted="nv"))
+    ids = dict(picture=0, lesion_id="", inference_id="", event_id=[str(i) for i in range(150)], image=0)
+    now = then[:150].assign(brightness=0.2, confidence=0.8, predicted="nv", out_of_distribution=False, **ids)
+    return check_data(now, Baseline({f["name"]: f for f in features["features"]}, suggest_constraints(features)))
+
+
+def overlooked():
+    "Every second malignant lesion is taken for harmless, and accuracy stands."
+    p, tested = simulate(300, seed=2), simulate(1500, seed=9)
+    rows = pd.DataFrame(dict(sex="unknown", age=np.nan, localization="unknown"), index=range(len(tested)))
+    e = evaluation_json(evaluate(tested, rows, dict(accuracy=0.5), bootstrap=60), {}, {})
+    q, hidden = p.probabilities.copy(), p.malignant & (np.arange(len(p)) % 2 == 0)
+    q[np.ix_(hidden, p.taxonomy.is_malignant(np.arange(len(p.classes))))] *= 0.02
+    q /= q.sum(1, keepdims=True)
+    ids = dict(
+        lesion_id=[f"L{i}" for i in p.lesions], inference_id="", event_id=[str(i) for i in range(len(p))], image=0
+    )
+    joined = pd.DataFrame(q, columns=[f"p_{c}" for c in p.classes]).assign(threshold=p.threshold, **ids)
+    return check_quality(joined.assign(dx=[p.classes[i] for i in p.labels]), Baseline(evaluation=e), bootstrap=60)
+
+
+@pytest.mark.parametrize(
+    "name, metric, threshold, unit, find",
+    [
+        ("data-drift", "DataDriftViolations", 0, "Count", drifted),
+        ("sensitivity-drop", "SensitivityDrop", 0.05, "None", overlooked),
+    ],
+)
+def test_what_a_monitor_finds_becomes_a_version_that_awaits_approval(
+    name, metric, threshold, unit, find, make, aws, tmp_path
+):
+    "Violation, metric, alarm, event, retraining, a version for a person: one after the other, and nothing by hand."
+    p, cloudwatch = make(), aws.client("cloudwatch")
+    p.upload(4)
+    watched = dict(Namespace=watch.DEFAULT_NAMESPACE, MetricName=metric, Statistic="Maximum", Period=3600, Unit=unit)
+    endpoint = [dict(Name=DIMENSION, Value="skin-lesion-endpoint")]
+    watched.update(EvaluationPeriods=1, Threshold=threshold, ComparisonOperator="GreaterThanThreshold")
+    cloudwatch.put_metric_alarm(AlarmName=f"skin-lesion-{name}", Dimensions=endpoint, **watched)
+    finding, now = find(), pd.Timestamp.now("UTC")
+    assert finding.violations and finding.metrics.get("AccuracyDrop", 0) == 0
+    quiet = replace(finding, metrics={metric: 0.0})
+    for found, state in ((quiet, "OK"), (finding, "ALARM")):
+        write_finding(tmp_path / state, found, pd.DataFrame(), "skin-lesion-endpoint", now)
+        watch.publish(cloudwatch, tmp_path / state / Files.CLOUDWATCH, watch.DEFAULT_NAMESPACE)
+        (alarm,) = cloudwatch.describe_alarms(AlarmNames=[f"skin-lesion-{name}"])["MetricAlarms"]
+        assert alarm["StateValue"] == state
+    (message,) = p.messages(1)
+    assert message["outcome"] == "awaiting-approval"
+    (execution,) = [x["executionArn"] for x in p.executions()]
+    trigger = record(p, execution)["change"]["data"]["trigger"]
+    assert trigger["kind"] == "drift" and f"skin-lesion-{name}: Threshold Crossed" in trigger["reason"]
+    (version,) = aws.client("sagemaker").list_model_packages(ModelPackageGroupName="skin-lesion-models")[
+        "ModelPackageSummaryList"
+    ]
+    assert version["ModelApprovalStatus"] == "PendingManualApproval"
 
 
 def test_the_schedule_retrains_once_there_is_new_data(make):

@@ -134,6 +134,9 @@ _SYSTEM = {  # error of the system -> what to do
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM), "allow it, or use a folder that you may write to, e.g. another --home"
     ),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST), "a file is where a folder is needed: use another, e.g. another --home"
+    ),
     errno.EROFS: "that disk can only be read: use another --home",
     errno.EIO: f"look whether the disk is sound; {_AGAIN}",
 }

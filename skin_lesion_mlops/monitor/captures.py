@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import hashlib
 import io
 import json
 import math
@@ -36,10 +37,10 @@ from ..serve.messages import CSV, LINES, Refusal, content_type, csv_columns, rea
 from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 # %% auto #0
-__all__ = ['ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
-           'Unreadable', 'json_object', 'payload', 'capture_rows', 'Parsed', 'capture_columns', 'wanted_columns',
-           'capture_files', 'read_captures', 'latest_window', 'lesion_ids', 'Baseline', 'load_baseline', 'monitor_kind',
-           'Finding', 'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
+__all__ = ['Columns', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
+           'Unreadable', 'json_object', 'payload', 'short', 'capture_rows', 'Parsed', 'capture_columns',
+           'wanted_columns', 'capture_files', 'read_captures', 'latest_window', 'lesion_ids', 'Baseline',
+           'load_baseline', 'monitor_kind', 'Finding', 'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -150,6 +151,13 @@ def _answer_columns(
     )
 
 # %% ../../nbs/monitor/00_captures.ipynb #46153d7b
+def short(
+    text: str,  # an id or a hash
+) -> int:  # 63 bits; 0 for ""
+    "A number that stands for a text: a million of them are compared in a moment."
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1 if text else 0
+
+
 def _image_columns(
     kind: str,  # content type of the request
     body: bytes,
@@ -163,7 +171,7 @@ def _image_columns(
     except Refusal as e:
         raise Unreadable("bad_image", e.detail) from None
     numbers = image_statistics(np.stack([p.pixels for p in pictures])).to_dict("records")
-    return [dict(sha256=p.sha256, **{str(k): v for k, v in m.items()}) for p, m in zip(pictures, numbers)]
+    return [dict(picture=short(p.sha256), **{str(k): v for k, v in m.items()}) for p, m in zip(pictures, numbers)]
 
 
 def _described(
@@ -171,7 +179,7 @@ def _described(
 ) -> dict[str, Any]:
     "A picture as our server described it."
     measured = {n: _number((image.get("statistics") or {}).get(n)) for n in STATISTICS}
-    return dict(sha256=image.get("sha256", ""), **measured)
+    return dict(picture=short(str(image.get("sha256") or "")), **measured)
 
 # %% ../../nbs/monitor/00_captures.ipynb #127612f1
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
@@ -223,7 +231,7 @@ def capture_columns(
     taxonomy: Taxonomy,
 ) -> list[str]:
     "The columns of a table of captures."
-    return [*_IDS, "sha256", *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes)]
+    return [*_IDS, "picture", *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes)]
 
 
 def wanted_columns(
@@ -231,7 +239,7 @@ def wanted_columns(
     taxonomy: Taxonomy,
 ) -> list[str]:
     "The columns that a monitor asks for."
-    about = "p_" if kind == "data_quality" else ("sha256", *STATISTICS)
+    about = "p_" if kind == "data_quality" else ("picture", *STATISTICS)
     return [c for c in capture_columns(taxonomy) if not c.startswith(about)]
 
 # %% ../../nbs/monitor/00_captures.ipynb #095daead
@@ -290,6 +298,10 @@ def _time(
     return found.to_pydatetime()
 
 # %% ../../nbs/monitor/00_captures.ipynb #09f6e561
+Columns = dict[str, Any]  # name -> (n,) array
+_TYPES: dict[str, Any] = dict.fromkeys((*STATISTICS, "oddness", "threshold"), float)  # may be all gaps
+
+
 @dataclass(frozen=True)
 class _Wanted:
     "What is to be read of a file."
@@ -317,8 +329,8 @@ def _rows_of(
 def _read_file(
     path: Path,
     wanted: _Wanted,
-) -> tuple[pd.DataFrame, list[dict[str, Any]]]:  # rows with line; what cannot be read: line, reason, detail
-    "The rows of a file."
+) -> tuple[Columns, list[dict[str, Any]]]:  # with event and line; what cannot be read: line, reason, detail
+    "The rows of a file, as columns."
     rows: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
     with open(path, "rb") as f:
@@ -329,9 +341,10 @@ def _read_file(
                 rows += [dict(r, line=number) for r in _rows_of(line, wanted)]
             except Unreadable as e:
                 bad.append(dict(line=number, reason=e.reason, detail=e.detail))
-    columns = {c: [r.get(c) for r in rows] for c in (*wanted.columns, "line")}
-    table = pd.DataFrame(columns).astype({c: float for c in wanted.columns if c in STATISTICS})
-    return table.assign(time=pd.to_datetime(table.time, utc=True)), bad
+    found: Columns = {c: pd.Series([r.get(c) for r in rows], dtype=_TYPES.get(c)) for c in wanted.columns}
+    found["line"] = np.array([r["line"] for r in rows], np.int64)
+    found["event"] = np.array([short(r["event_id"]) for r in rows], np.int64)
+    return found, bad
 
 # %% ../../nbs/monitor/00_captures.ipynb #30bcda5d
 _ALONE = 256 << 20  # bytes that one process reads sooner than two have begun
@@ -340,7 +353,7 @@ _ALONE = 256 << 20  # bytes that one process reads sooner than two have begun
 def _each(
     files: list[Path],
     wanted: _Wanted,
-) -> Iterator[tuple[pd.DataFrame, list[dict[str, Any]]]]:  # in the order of the files
+) -> Iterator[tuple[Columns, list[dict[str, Any]]]]:  # in the order of the files
     "Read files, with all cores where there is much to read."
     read = partial(_read_file, wanted=wanted)
     if cpus() == 1 or sum(f.stat().st_size for f in files) < _ALONE:
@@ -365,38 +378,39 @@ def read_captures(
         raise SkinLesionError(f"there is no folder {folder}", "give the folder that `serve --capture` writes to")
     first, last = (t.to_pydatetime() if t is not None else None for t in (since, until))
     files = capture_files(root, first, last)
-    parts, bad = [], []  # type: list[pd.DataFrame], list[dict[str, Any]]
+    parts, bad = [], []  # type: list[Columns], list[dict[str, Any]]
     names = [f.relative_to(root).as_posix() for f in files]
-    for i, (rows, wrong) in enumerate(_each(files, _Wanted(first, last, size, kept, taxonomy))):
-        parts += [rows.assign(file=i)] if len(rows) else []
+    for i, (part, wrong) in enumerate(_each(files, _Wanted(first, last, size, kept, taxonomy))):
+        parts += [dict(part, file=np.full(len(part["line"]), i))] if len(part["line"]) else []
         bad += [dict(b, file=names[i]) for b in wrong]
-    found = _once(_stack(parts, [*kept, "line", "file"]), bad, names)
+    found = _once(_stack(parts, [*kept, "event", "line", "file"]), bad, names)
     sizes = [f.stat().st_size for f in files]
     known = hash_text(*(f"{n} {s}" for n, s in zip(names, sizes)))
     return replace(found, source=dict(files=len(files), bytes=sum(sizes), hash=known))
 
 # %% ../../nbs/monitor/00_captures.ipynb #58cde6a4
 def _stack(
-    parts: list[pd.DataFrame],
+    parts: list[Columns],
     columns: Sequence[str],
 ) -> pd.DataFrame:
-    "Put tables under each other; they are used up."
-    return pd.DataFrame({c: pd.concat([p.pop(c) for p in parts], ignore_index=True) if parts else [] for c in columns})
+    "Put tables under each other; they are used up, column by column, so that nothing is in memory twice."
+    stacked = {c: pd.concat([pd.Series(p.pop(c)) for p in parts], ignore_index=True) for c in columns if parts}
+    return pd.DataFrame(stacked, columns=list(columns), copy=False)
 
 
 def _once(
-    rows: pd.DataFrame,  # with line and file, a number
+    rows: pd.DataFrame,  # with event, line and file, numbers
     bad: list[dict[str, Any]],  # what could not be read
     names: list[str],  # of the files
 ) -> Parsed:
     "Every event once; its second delivery is set aside."
-    place = rows.file.astype("int64") * (1 << 40) + rows.line.astype("int64")
-    again = place != place.groupby(rows.event_id).transform("first") if len(rows) else pd.Series(dtype=bool)
-    again &= rows.event_id != ""
-    for file, line in rows[again][["file", "line"]].drop_duplicates().to_numpy():
-        bad.append(dict(file=names[file], line=int(line), reason="repeated", detail="this event was read before"))
-    kept = rows.drop(columns=["file", "line"])
-    kept = kept[~again].reset_index(drop=True) if again.any() else kept
+    event, line, file = (rows.pop(c).to_numpy(np.int64) for c in ("event", "line", "file"))
+    place = file * (1 << 40) + line
+    _, first, which = np.unique(event, return_index=True, return_inverse=True)
+    again = (place != place[first][which]) & (event != 0) if len(rows) else np.zeros(0, bool)
+    for f, n in sorted(set(zip(file[again].tolist(), line[again].tolist()))):
+        bad.append(dict(file=names[f], line=n, reason="repeated", detail="this event was read before"))
+    kept = rows[~again].reset_index(drop=True) if again.any() else rows
     kept = kept if len(kept) else kept.assign(time=pd.to_datetime([], utc=True))
     return Parsed(kept, pd.DataFrame(bad, columns=list(_QUARANTINE)))
 
@@ -421,8 +435,12 @@ def lesion_ids(
     rows: pd.DataFrame,  # of `read_captures`
 ) -> pd.Series:  # a name for each picture's lesion
     "Which lesion a picture shows; without its id, one of its own."
-    own = rows.inference_id.where(rows.inference_id != "", rows.event_id).astype(str) + "/" + rows.image.astype(str)
-    return rows.lesion_id.where(rows.lesion_id != "", own)
+    found, bare = rows.lesion_id, rows.lesion_id == ""
+    if not bare.any():
+        return found
+    some = rows[["inference_id", "event_id", "image"]][bare]
+    own = some.inference_id.where(some.inference_id != "", some.event_id).astype(str) + "/" + some.image.astype(str)
+    return found.astype(object).where(~bare, own.reindex(rows.index))
 
 # %% ../../nbs/monitor/00_captures.ipynb #a09b2b5b
 @dataclass(frozen=True)

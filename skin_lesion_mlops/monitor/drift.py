@@ -214,7 +214,7 @@ def check_data(
     min_images: int = MIN_IMAGES,  # pictures below which nothing is tested
 ) -> Finding:
     "The data-quality monitor."
-    again = rows.duplicated("sha256") & (rows.sha256 != "")
+    again = rows.duplicated("picture") & (rows.picture != 0)
     pictures = rows[~again] if again.any() else rows
     enough = len(pictures) >= min_images
     t = drift_tests(pictures if enough else pictures[:0], baseline, alpha)
@@ -225,7 +225,7 @@ def check_data(
     conclusion = [_headline(t, len(pictures), min_images)]
     conclusion += [f"{len(gaps)} features or records have gaps."] if gaps else []
     conclusion += [f"{int(again.sum())} pictures were sent more than once and count once."] if again.any() else []
-    now = dataset_statistics(rows[[*DRIFT_FEATURES]].assign(**{n: rows[n].astype(float) for n in STATISTICS}))
+    now = dataset_statistics(rows[[*DRIFT_FEATURES]].astype(dict.fromkeys(STATISTICS, float)))
     files = {Files.STATISTICS: now, Files.CONSTRAINTS: baseline.constraints or suggest_constraints(now)}
     return Finding("data_quality", conclusion, t, [*drifted, *gaps], metrics, files, enough)
 

@@ -28,7 +28,7 @@ def oddest(
     most: int = 6,
 ) -> pd.DataFrame:  # rows, with caption
     "The pictures that look least like dermoscopy."
-    found = rows[rows.out_of_distribution].sort_values("oddness", ascending=False).head(most)
+    found = rows[rows.out_of_distribution.astype(bool)].sort_values("oddness", ascending=False).head(most)
     return found.assign(caption=[f"{o:.1f} times the limit" if o == o else "unlike dermoscopy" for o in found.oddness])
 
 

@@ -1,4 +1,7 @@
-"CloudWatch: an alarm that changes its state acts, and says so on the default bus. moto only notes the state."
+"""CloudWatch: a metric sets its alarms off, and an alarm that changes its state acts and says so on the default bus.
+
+moto only notes both. AWS looks once a period; here each datapoint is looked at as it comes.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,42 @@ def install() -> None:
         return answer
 
     CloudWatchBackend.set_alarm_state = set_alarm_state
+    put = CloudWatchBackend.put_metric_data
+
+    def put_metric_data(self: Any, namespace: str, metric_data: list[dict[str, Any]]) -> None:
+        put(self, namespace, metric_data)
+        for metric in metric_data:
+            for alarm in [a for a in list(self.alarms.values()) if _watches(a, namespace, metric)]:
+                _judge(self, alarm, float(metric.get("Value", 0)))
+
+    CloudWatchBackend.put_metric_data = put_metric_data
+
+
+def _watches(
+    alarm: Any,  # moto's
+    namespace: str,
+    metric: dict[str, Any],  # a datum, as PutMetricData takes it
+) -> bool:
+    "Is it this alarm's metric? Its unit and every dimension count, as on AWS."
+    dimensions = {d["Name"]: d["Value"] for d in metric.get("Dimensions") or []}
+    same = (alarm.namespace, alarm.metric_name) == (namespace, metric["MetricName"])
+    same = same and {d.name: d.value for d in alarm.dimensions} == dimensions
+    return same and alarm.unit in (None, "", metric.get("Unit", "None"))
+
+
+def _judge(
+    backend: Any,  # moto's
+    alarm: Any,  # one that watches the metric
+    value: float,  # that was published
+) -> None:
+    "Change the state, where it changes."
+    if alarm.comparison_operator != "GreaterThanThreshold":
+        raise NotImplementedError(f"{alarm.name}: {alarm.comparison_operator}")
+    over = value > float(alarm.threshold)
+    state, word = ("ALARM", "was") if over else ("OK", "was not")
+    why = f"Threshold Crossed: 1 datapoint [{value:g}] {word} greater than the threshold ({float(alarm.threshold):g})."
+    if state != alarm.state_value:
+        backend.set_alarm_state(alarm.name, why, "{}", state)
 
 
 def _act(
