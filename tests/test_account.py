@@ -297,6 +297,24 @@ def test_an_upload_counts_resumes_and_names_what_it_refuses(account, tmp_path):
     assert (again["sent"], again["there"], again["bucket"], again["parts"]) == (0, 2, "raw", 2)
 
 
+def test_other_classes_are_uploaded_and_the_pipeline_is_told(account, tmp_path):
+    "A table of one's own travels with the start, under the name of its content."
+    for i, dx in enumerate(("wart", "mole")):
+        (tmp_path / "images" / dx).mkdir(parents=True)
+        Image.effect_noise((40, 40), 30 + i).save(tmp_path / "images" / dx / f"{i}.jpg")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("code,name,malignant\nwart,Wart,no\nnv,Mole,no\n")
+    sent = json.loads(program("data", "upload", str(tmp_path / "images"), "--classes", str(mine), "--json").stdout)
+    assert sent["labels"] == dict(wart=1, nv=1)
+    arn = json.loads(program("pipeline", "start", "--classes", str(mine), "--json").stdout)["arn"]
+    sm, s3 = account.aws.client("sagemaker"), account.aws.client("s3")
+    told = sm.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
+    told = {p["Name"]: p["Value"] for p in told}
+    assert told["Classes"] == "file"
+    body = s3.get_object(Bucket="models", Key=f"{told['ClassesPrefix']}/mine.csv")["Body"].read()
+    assert body == mine.read_bytes()
+
+
 # ---- models, here and there -----------------------------------------------------------------------------------------
 
 

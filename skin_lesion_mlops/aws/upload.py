@@ -107,7 +107,7 @@ def strip(
             return strip_png(data)
     except (ValueError, struct.error, IndexError):
         return None
-    return data if path.suffix.lower() in (".csv", ".txt") else None
+    return data if path.suffix.lower() in (".csv", ".tsv", ".tab", ".txt", "") else None
 
 # %% ../../nbs/aws/01_upload.ipynb #9dd04809
 MANIFEST = "manifests/{prefix}/manifest.json"

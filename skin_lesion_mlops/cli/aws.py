@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Callable, List, Optional
 
 import typer
 
-from .data import data
+from .data import Classes, data
 from skin_lesion_mlops.cli.options import (
     ERROR,
     EXIT_STATUS,
@@ -39,21 +39,22 @@ from skin_lesion_mlops.cli.options import (
     read_pairs,
     table,
 )
-from ..core import Files, SkinLesionError, choose, decision_of, duration, read_json
+from ..core import Files, SkinLesionError, choose, decision_of, duration, hash_file, read_json
+from ..taxonomy import BUILT_IN, FILE, HAM10000, Taxonomy, read_taxonomy
 
 if TYPE_CHECKING:
     from skin_lesion_mlops.aws.cost import Item, Workload
     from skin_lesion_mlops.pipeline.registry import SageMakerRegistry
 
 # %% auto #0
-__all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED', 'Bucket',
-           'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
+__all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'StartClasses', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED',
+           'Bucket', 'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
            'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS', 'LATE',
            'MONITORED', 'MONITOR', 'monitor', 'Reports', 'PageTo', 'Plan', 'Example', 'Assumed', 'COST', 'connect',
-           'find_platform', 'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'pipeline_start',
-           'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model', 'deploy_rollback',
-           'NoEndpoint', 'deploy_test', 'monitor_verb', 'monitor_history', 'print_finding', 'read_workload',
-           'cost_verb']
+           'find_platform', 'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'send_classes',
+           'pipeline_start', 'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model',
+           'deploy_rollback', 'NoEndpoint', 'deploy_test', 'monitor_verb', 'monitor_history', 'print_finding',
+           'read_workload', 'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -136,6 +137,26 @@ def pipeline_upsert(
         return print_json(dict(pipeline=known["pipeline"], changed=changed))
     print("\n".join(changed) if changed else f"{known['pipeline']} is up to date")
 
+# %% ../../nbs/cli/06_aws.ipynb #b0f3033c
+StartClasses = Annotated[
+    Optional[str],
+    typer.Option("--classes", metavar="FILE", help="table of classes: a built-in one, or a file, which is sent along"),
+]
+
+
+def send_classes(
+    classes: str,  # name of a table, or a CSV or TOML file
+    s3: Any,  # S3 client
+    bucket: str,  # the models bucket
+) -> dict[str, str]:  # the parameters Classes and, for a file, ClassesPrefix; raises `SkinLesionError`
+    "Put a table of classes where the preprocess step finds it in AWS."
+    read_taxonomy(classes)
+    if classes in BUILT_IN:
+        return dict(Classes=classes)
+    prefix = f"classes/{hash_file(classes)}"
+    s3.put_object(Bucket=bucket, Key=f"{prefix}/{Path(classes).name}", Body=Path(classes).read_bytes())
+    return dict(Classes=FILE, ClassesPrefix=prefix)
+
 # %% ../../nbs/cli/06_aws.ipynb #f9d65bc9
 Wait = Annotated[bool, typer.Option("--wait", help="follow it to its end")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="do not follow it; say how it is now")]
@@ -148,6 +169,7 @@ STARTED = example("skin-lesion pipeline start -p Epochs=20 --wait")
 def pipeline_start(
     pairs: Pairs = None,
     recipe: Recipe = None,  # a key of `RECIPES`
+    classes: StartClasses = None,
     wait: Wait = False,
     every: Every = 15,
     region: Region = None,
@@ -163,7 +185,8 @@ def pipeline_start(
     aws = connect(region)
     known, sm = find_platform(aws, platform), aws("sagemaker")
     defaults = localised(known)
-    given = {**authored.recipe(recipe or ""), **read_pairs(pairs or [], defaults)}
+    table_of = send_classes(classes, aws("s3"), known["buckets"]["models"]) if classes else {}
+    given = {**authored.recipe(recipe or ""), **table_of, **read_pairs(pairs or [], defaults)}
     values = {p["Name"]: p["DefaultValue"] for p in defaults["Parameters"]} | given
     best = champion(SageMakerRegistry(sm, aws("s3")), known["model_package_group"])
     data = data_version(read_manifest(aws("s3"), values["RawBucket"], values["RawPrefix"]))
@@ -234,11 +257,12 @@ def _outcome(
 # %% ../../nbs/cli/06_aws.ipynb #91d8c4a1
 def files_to_upload(
     root: Path,  # images with their labels, in any layout that `survey` knows
+    taxonomy: Taxonomy = HAM10000,
 ) -> dict[Path, str]:  # file -> diagnosis; "" for a table; raises `SkinLesionError` when nothing can be used
     "Every image that has a row, and the tables."
     from skin_lesion_mlops.data.sources import survey
 
-    found = survey(root)
+    found = survey(root, taxonomy)
     rows = found.rows[found.rows["path"] != ""]
     return {**dict(zip(map(Path, rows["path"]), rows["dx"])), **dict.fromkeys(found.listing.tables, "")}
 
@@ -255,6 +279,7 @@ def data_upload(
     folder: Folder,
     bucket: Bucket = None,
     prefix: Prefix = "ham10000",
+    classes: Classes = HAM10000.name,
     workers: AtATime = 16,
     region: Region = None,
     platform: Where = PLATFORM,
@@ -263,10 +288,10 @@ def data_upload(
     "Bring images to the raw bucket; again to resume."
     from skin_lesion_mlops.aws.upload import upload
 
-    aws = connect(region)
+    taxonomy, aws = read_taxonomy(classes), connect(region)
     bucket = bucket or find_platform(aws, platform)["buckets"]["raw"]
     with on_stderr(True):
-        done = upload(folder, files_to_upload(folder), aws("s3"), bucket, prefix, workers)
+        done = upload(folder, files_to_upload(folder, taxonomy), aws("s3"), bucket, prefix, workers)
     if as_json:
         print_json(dict(asdict(done), bucket=bucket, prefix=prefix))
     else:

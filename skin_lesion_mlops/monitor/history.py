@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ..core import Files, SkinLesionError, atomic, read_json
-from ..evaluation.plots import GREEN, INK, RED
+from ..evaluation.plots import RED
 from .captures import VIOLATED
 from .drift import time_axis
 
@@ -112,6 +112,8 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --paper: #14191e; --line: #37424d } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
 .wide { overflow-x: auto } table { border-collapse: collapse; font-size: 14px } img { max-width: 100%; background: #fff; border-radius: 6px }
+table { min-width: 48rem } .bad { color: #b3261e } .good { color: #1b7f4b }
+@media (prefers-color-scheme: dark) { .bad { color: #ff8a80 } .good { color: #6fd8a0 } }
 td, th { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top } .nowrap { white-space: nowrap }
 @media print { body { margin: 0; max-width: none } }
 """
@@ -125,9 +127,9 @@ def _row(
     link = Path(os.path.relpath(f["report"], at)).as_posix() if f["report"] is not None else ""
     name = escape(f["kind"].replace("_", " "))
     name = f'<a href="{escape(link)}">{name}</a>' if link else name
-    colour = RED if f["status"] == VIOLATED else INK if f["status"] == "NotEnoughData" else GREEN
+    kind = dict(CompletedWithViolations="bad", Completed="good").get(f["status"], "")
     said = dict(CompletedWithViolations="violations", Completed="no alarm").get(f["status"], "too little to judge by")
-    cells = (f"{f['until']:%Y-%m-%d %H:%M}", name, f'<b style="color:{colour}">{said}</b>', escape(str(f["endpoint"])))
+    cells = (f"{f['until']:%Y-%m-%d %H:%M}", name, f'<b class="{kind}">{said}</b>', escape(str(f["endpoint"])))
     first = escape(f["conclusion"][0] if f["conclusion"] else "")
     return "<tr>" + "".join(f'<td class="nowrap">{c}</td>' for c in cells) + f"<td>{first}</td></tr>"
 
