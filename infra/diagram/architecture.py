@@ -135,7 +135,7 @@ BOXES = {
         170,
         (
             Item("3 schedules", "aws_scheduler_schedule", "eventbridge_scheduler"),
-            Item("7 alarms", "aws_cloudwatch_metric_alarm", "cloudwatch_2"),
+            Item("9 alarms", "aws_cloudwatch_metric_alarm", "cloudwatch_2"),
             Item("budget", "aws_budgets_budget", "budgets_2"),
         ),
     ),
