@@ -159,7 +159,24 @@ def retrain(aws: server.StandIn, root: Root, lesions: Path) -> str:
     user("models", "approve", "1", "--by", "ada", "--reason", "read the report", "--region", "us-east-1")
     message = watch.until("deployed")
     serves(aws, str(root.output("endpoint")))
+    sees_new_images(aws, root, watch, lesions)
     return message
+
+
+def sees_new_images(aws: server.StandIn, root: Root, watch: Watch, lesions: Path) -> None:
+    "What is uploaded later is learned from: nothing of the first run is taken for it."
+    user("data", "upload", str(synthetic.create_dataset(lesions, n=LESIONS + 60)))
+    answer = post(aws, str(root.output("retrain_url")), dict(reason="sixty more", requested_by="dermatology"))
+    tell("POST /retrain", answer["executionArn"].split(":")[-1])
+    watch.until("awaiting-approval")
+    sm, counts = aws.client("sagemaker"), []
+    for version in sm.list_model_packages(ModelPackageGroupName="skin-lesion-models")["ModelPackageSummaryList"]:
+        package = sm.describe_model_package(ModelPackageName=version["ModelPackageArn"])
+        bucket, key = package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"][5:].split("/", 1)
+        evaluation = json.load(aws.client("s3").get_object(Bucket=bucket, Key=key)["Body"])
+        counts.append((version["ModelPackageVersion"], evaluation["lineage"]["data_hash"]))
+    check(len(set(dict(counts).values())) == 2, f"both versions learned from the same images: {counts}")
+    tell("registry", "version 2 learned from the images that came later")
 
 
 def post(aws: server.StandIn, url: str, body: dict) -> dict:

@@ -185,6 +185,27 @@ def test_weights_from_their_channel(data: Path, tmp_path: Path, monkeypatch: pyt
         job.train_job()
 
 
+def test_an_unexpected_failure_begins_with_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    "However deep it happened: SageMaker shows the first 1,024 characters."
+
+    def fails(argv: Any, stop: Any, deep: int = 40) -> None:
+        if deep:
+            return fails(argv, stop, deep - 1)
+        raise OSError(28, "No space left on device", "/opt/ml/model/model.pt")
+
+    monkeypatch.setenv("SAGEMAKER_BASE_DIR", str(tmp_path))
+    monkeypatch.setattr(job, "train_job", fails)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert job.main([]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    said = (tmp_path / "output" / "failure").read_text()
+    assert (
+        said.startswith("OSError: [Errno 28] No space left on device: '/opt/ml/model/model.pt'") and len(said) <= 1024
+    )
+
+
 @pytest.mark.parametrize("wrong, message", [(dict(arch="vgg"), "unknown arch"), (dict(epohcs="3"), "unknown hyper")])
 def test_a_failure_says_why(wrong: dict, message: str, data: Path, tmp_path: Path) -> None:
     root = job_folder(tmp_path / "ml", data, **wrong)

@@ -222,11 +222,11 @@ def main(
     except Stopped as e:
         return int(e.code or 0)
     except Exception as e:
-        reason = str(e) if isinstance(e, SkinLesionError) else traceback.format_exc()
+        reason = str(e) if isinstance(e, SkinLesionError) else f"{type(e).__name__}: {e}\n\n{traceback.format_exc()}"
         print(f"error: {reason}", file=sys.stderr, flush=True)
         failure = ml_dir("output", "failure")
         failure.parent.mkdir(parents=True, exist_ok=True)
-        failure.write_text(reason[:1024], encoding="utf-8")  # SageMaker shows this much
+        failure.write_text(reason[:1024], encoding="utf-8")  # SageMaker shows this much: the cause comes first
         return 1
     finally:
         if dist.is_initialized():
