@@ -41,7 +41,7 @@ dev: $(VENV)/.dev  ## for work in a team: hooks before a commit and after a merg
 
 # Two processes at once, each with one thread: what a machine of two cores can use.
 test test-all: export OMP_NUM_THREADS := 1
-test test-all: unexport MLFLOW_TRACKING_URI  # nobody wants the runs of a test among theirs
+test test-all: export MLFLOW_TRACKING_URI :=
 NOTEBOOKS = $(BIN)/nbdev_test --n_workers 2
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
