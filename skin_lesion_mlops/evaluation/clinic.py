@@ -212,7 +212,8 @@ def check_triage(
         if p.taxonomy.tells_malignancy:
             row.update({n.replace(" ", "_"): int((does[side] == n).sum()) for n in (RULE_IN, RULE_OUT, REFER)})
         rows.append(row)
-    return pd.DataFrame(rows).assign(asked=conformal["coverage"], pooled=[_pool(conformal, n) for n in sides])
+    told = dict(asked=conformal["coverage"], pooled=[_pool(conformal, n) for n in sides])
+    return pd.DataFrame(rows).assign(**told, diagnosis=[n in p.classes for n in sides])
 
 
 def _pool(
@@ -228,7 +229,7 @@ def on_triage(
 ) -> str:
     "The check in a sentence."
     t = table.set_index("of")
-    classes = t[(t.images > 0) & ~t.index.isin(["all", "malignant", "benign"])]
+    classes = t[(t.images > 0) & t.diagnosis]  # a class may be called malignant
     worst, asked = str(classes.covered.idxmin()), 100 * t.asked.iloc[0]
     w: Any = t.loc[worst]
     short = f", beyond chance below {asked:.0f}" if w.covered_high < t.asked.iloc[0] else ""
