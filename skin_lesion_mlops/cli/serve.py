@@ -99,9 +99,9 @@ Port = Annotated[
         "--port",
         envvar=["SAGEMAKER_BIND_TO_PORT", "SKIN_LESION_PORT"],
         metavar="N",
-        min=1,
+        min=0,
         max=65535,
-        help="TCP port",
+        help="TCP port; 0 for any that is free",
     ),
 ]
 
