@@ -24,7 +24,7 @@ from skin_lesion_mlops.data.split import (
     class_balance,
     note_tested,
     split,
-    tested_before,
+    lesions_tested_before,
 )
 
 
@@ -307,7 +307,7 @@ def test_what_was_ever_in_test_is_never_trained_on(months, seed, again):
             rows = grow(rows, month, arrival)
             twin = (f"{month}-0", rows.image_id[arrival[3] % len(rows)])
             pairs = pd.concat([pairs, pd.DataFrame([twin], columns=list(pairs))]) if arrival[3] > 0 else pairs
-            known = tested_before(rows, seed, memory)
+            known = lesions_tested_before(rows, seed, memory)
             out = split(rows.assign(group=assign_groups(rows, pairs)), seed, known)
             note_tested(memory, out, seed, known)
             sides = out.set_index("image_id").split
@@ -319,9 +319,9 @@ def test_what_was_ever_in_test_is_never_trained_on(months, seed, again):
             assert not alone or (quota.test[quota.sum(axis=1) >= ENOUGH] >= QUOTA).all()
         if again:  # the same data again: the same split, and nothing new to note
             before = sorted(Path(memory).iterdir())
-            same = split(out.drop(columns="split"), seed, tested_before(rows, seed, memory))
+            same = split(out.drop(columns="split"), seed, lesions_tested_before(rows, seed, memory))
             assert (same.set_index("image_id").split == sides).all()
-            note_tested(memory, same, seed, tested_before(rows, seed, memory))
+            note_tested(memory, same, seed, lesions_tested_before(rows, seed, memory))
             assert len({*Path(memory).iterdir()} - {*before}) <= 1
 
 
@@ -331,9 +331,9 @@ def test_another_seed_and_another_data_set_know_nothing_of_it(seed):
     first = grow(pd.DataFrame(), 0, ("df", 60, 1, 0))
     with tempfile.TemporaryDirectory() as memory:
         note_tested(memory, split(first, seed), seed)
-        assert tested_before(first, seed, memory) and not tested_before(first, seed + 1, memory)
+        assert lesions_tested_before(first, seed, memory) and not lesions_tested_before(first, seed + 1, memory)
         others = first.assign(sha256="another picture, of the same name")
-        assert not tested_before(others, seed, memory) and not tested_before(first, seed)
+        assert not lesions_tested_before(others, seed, memory) and not lesions_tested_before(first, seed)
 
 
 @given(tables, st.randoms())

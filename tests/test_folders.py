@@ -28,7 +28,7 @@ from skin_lesion_mlops.data.labels import ALIASES
 from skin_lesion_mlops.data.pictures import BadImage, open_image, oriented_signs
 from skin_lesion_mlops.data.shards import write_dataset
 from skin_lesion_mlops.data.sources import survey
-from skin_lesion_mlops.data.split import class_balance, note_tested, split, tested_before
+from skin_lesion_mlops.data.split import class_balance, note_tested, split, lesions_tested_before
 from skin_lesion_mlops.data.tables import SEPARATORS, read_age, read_table
 from skin_lesion_mlops.evaluation.predictions import create_predictions
 from skin_lesion_mlops.taxonomy import read_taxonomy
@@ -544,7 +544,7 @@ def test_a_namesake_renames_another_picture_aloud_and_takes_nothing_out_of_test(
     after = check(tmp_path / "d", 1)
     assert any("80 pictures have the file name of another one" in n and "mel-0" in n for n in after.found.notes)
     assert after.rows.image_id.nunique() == 80
-    second = split(after.rows, tested=tested_before(after.rows, 5126, tmp_path / "memory"))
+    second = split(after.rows, tested=lesions_tested_before(after.rows, 5126, tmp_path / "memory"))
     sides = second.set_index("sha256").split
     assert (sides[first.sha256[first.split == "test"]] == "test").all()
     assert "train" in {*split(after.rows).set_index("sha256").split[first.sha256[first.split == "test"]]}

@@ -16,7 +16,7 @@ from ..core import DEFAULT_SEED, SPLITS, SkinLesionError, hash_text, read_json, 
 
 # %% auto #0
 __all__ = ['SHARES', 'QUOTA', 'ENOUGH', 'assign_groups', 'split', 'class_balance', 'interval_units', 'absent_classes',
-           'empty_splits', 'few_tested', 'note_tested', 'tested_before']
+           'empty_splits', 'few_tested', 'note_tested', 'lesions_tested_before']
 
 # %% ../../nbs/data/07_split.ipynb #51d5f45c
 def assign_groups(
@@ -58,7 +58,7 @@ ENOUGH = 30  # where it has so many
 def split(
     rows: pd.DataFrame,  # with `lesion_id`, `dx` and, from `assign_groups`, `group` (else the lesion is the group)
     seed: int = DEFAULT_SEED,  # another seed, another split
-    tested: Iterable[str] = (),  # lesions that were in test before, from `tested_before`
+    tested: Iterable[str] = (),  # lesions that were in test before, from `lesions_tested_before`
 ) -> pd.DataFrame:  # the rows with `group` and `split`
     "Divide 80/10/10 by group and class, so that what is in test stays in test when data is added."
     rows = rows.assign(group=rows["group"] if "group" in rows else rows["lesion_id"])
@@ -157,7 +157,7 @@ def note_tested(
     folder: str | Path,  # the memory; made if need be
     rows: pd.DataFrame,  # from `split`, with `sha256`
     seed: int,  # of the split
-    known: Iterable[str] = (),  # lesions from `tested_before`: they are written down already
+    known: Iterable[str] = (),  # lesions from `lesions_tested_before`: they are written down already
 ) -> Path:
     "Write down what is in test for the first time."
     new = rows[(rows["split"] == "test") & ~rows["lesion_id"].isin(set(known))]
@@ -165,7 +165,7 @@ def note_tested(
     return write_json(Path(folder) / f"{hash_text(str(seed), *pictures)[:16]}.json", dict(seed=seed, pictures=pictures))
 
 
-def tested_before(
+def lesions_tested_before(
     rows: pd.DataFrame,  # with `lesion_id` and `sha256`
     seed: int,  # of the split
     memory: str | Path = "",  # folder of files from `note_tested`; "" for none

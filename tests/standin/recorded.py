@@ -25,6 +25,7 @@ SERVICES = {  # the SDK's name -> IAM's, where it is not the same in small lette
 }
 S3 = {  # operations whose permission has another name; to delete a setting one needs the permission to put it
     "HeadBucket": "ListBucket",
+    "HeadObject": "GetObject",
     "ListObjectVersions": "ListBucketVersions",
     "GetBucketCors": "GetBucketCORS",
     "GetObjectLockConfiguration": "GetBucketObjectLockConfiguration",
