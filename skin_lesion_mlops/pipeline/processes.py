@@ -18,7 +18,7 @@ from typing import IO, Any, Callable, Iterator, Sequence
 
 from ..core import SkinLesionError, atomic, try_lock
 from . import sandbox
-from .jobs import Job, command_of, environment_of, hosts, script_of
+from .jobs import Job, command_of, environment_of, hosts, hosts_of, script_of
 
 # %% auto #0
 __all__ = ['EXCEPTIONS', 'progress_of', 'has_ended', 'stop', 'Halt', 'Halted', 'run_process', 'end_orphan', 'reason_of',
@@ -189,7 +189,8 @@ def run_process(
     halt: Halt | None = None,  # somebody else's wish that it stops
 ) -> int:  # exit status; negative: ended by that signal. An interruption passes through, after the job has ended
     "Run a job's processes, one for each host, to their end."
-    halt, processes, lock, job.port = halt or Halt(), [], _take(job), _free_port()
+    halt, processes, lock = halt or Halt(), [], _take(job)
+    job.port = _free_port() if hosts_of(job.kind, job.arguments) > 1 else 0
     with lock, open(job.log, "ab") as log:
         try:
             for host in hosts(job):
