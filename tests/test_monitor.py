@@ -29,8 +29,10 @@ from skin_lesion_mlops.data.statistics import (
     suggest_constraints,
 )
 from skin_lesion_mlops.data.synthetic import create_dataset
+from skin_lesion_mlops.evaluation.decisions import prediction_sets
 from skin_lesion_mlops.evaluation.metrics import age_band
 from skin_lesion_mlops.evaluation.predictions import simulate
+from skin_lesion_mlops.model.calibration import fit_conformal
 from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
 from skin_lesion_mlops.monitor import captures
 from skin_lesion_mlops.monitor.bias import bias_by_group, check_bias, cochran_mantel_haenszel_test, facet_metrics
@@ -616,6 +618,59 @@ def test_few_malignant_lesions_tell_nothing_about_sensitivity(approved):
     found = check_quality(few.reset_index(drop=True), approved, bootstrap=60)
     assert "Accuracy" in found.metrics and not [m for m in found.metrics if "Sensitivity" in m]
     assert any("too few to say how many are missed" in s for s in found.conclusion)
+
+
+def test_sets_that_hold_the_truth_less_often_than_promised_are_a_violation(approved):
+    fitted = simulate(3000, seed=12)
+    limits = fit_conformal(fitted.probabilities, fitted.labels, fitted.lesions)
+    assert "names no prediction sets" in check_quality(answers(300), approved, bootstrap=60).conclusion[-1]
+    promising = Baseline(evaluation=dict(approved.evaluation, conformal=dict(limits, pooled=[["df", "vasc"]])))
+    steady = [check_quality(answers(400, seed=s), promising, bootstrap=60) for s in range(20)]
+    assert not [v for f in steady for v in f.violations if v["metric_name"].startswith("coverage")]
+    assert all(f.metrics["CoverageDrop"] == 0 for f in steady)
+    named = {n for f in steady for n in f.table.index if n.startswith("coverage")}
+    assert {"coverage.nv", "coverage.mel", "coverage.df+vasc"} <= named and "coverage.df" not in named
+    # what the answers said counts: the same probabilities, with sets that leave out every fifth melanoma
+    joined = answers(1500, seed=4)
+    sets = prediction_sets(joined[[f"p_{c}" for c in HAM10000.codes]].to_numpy(), limits)
+    said = [" ".join(c for c, h in zip(HAM10000.codes, row) if h) for row in sets]
+    every = joined.assign(prediction_set=said, out_of_distribution=False)
+    known = check_quality(every, promising, bootstrap=60)
+    assert known.metrics["CoverageDrop"] == 0
+    assert known.table.now.to_dict() == check_quality(joined, promising, bootstrap=60).table.now.to_dict()
+    lost = (joined.dx == "mel") & (np.arange(len(joined)) % 5 == 0)
+    broken = check_quality(every.assign(prediction_set=every.prediction_set.mask(lost, "nv")), promising, bootstrap=60)
+    assert {v["metric_name"] for v in broken.violations} == {"coverage.mel"}
+    assert broken.metrics["CoverageDrop"] == pytest.approx(0.95 - broken.table.now["coverage.mel"])
+    assert "0.9500 promised" in broken.violations[0]["description"] and broken.metrics["AccuracyDrop"] == 0
+    withheld = every.assign(prediction_set=every.prediction_set.mask(lost, "nv"), out_of_distribution=lost)
+    assert check_quality(withheld, promising, bootstrap=60).metrics["CoverageDrop"] == 0
+
+
+def test_captures_hold_the_sets_in_every_form(line, jpegs, tmp_path):
+    model = create_model("tiny").eval()
+    contract = dict(
+        create_contract(model, 64), conformal=dict(coverage=0.95, at_least=[0.15] * 7, pooled=[], lesions=[40] * 7)
+    )
+    save_bundle(tmp_path / "bundle", model, contract)
+    p = create_predictor(tmp_path / "bundle", version="7")
+    pictures = [decode(b, p.size) for b in jpegs[:2]]
+    answered = p.predict(pictures)
+    named = [(str(i), replace(a, familiar=True)) for i, a in enumerate(answered)]
+    body = json.dumps(dict(images=[base64.b64encode(b).decode() for b in jpegs[:2]])).encode()
+    forms = {
+        "application/json": json.dumps(to_json(named, p.facts, "r")),
+        "application/jsonlines": to_lines(named, p.facts, "r"),
+        "text/csv": to_csv(named, p.facts, "r"),
+    }
+    lines = [as_sagemaker(line, "application/json", body, text, kind, kind) for kind, text in forms.items()]
+    rows = captured(tmp_path / "c", *lines).rows
+    expected = [" ".join(c for c, v in a.probabilities.items() if v >= 0.15) for _, a in named]
+    assert rows.prediction_set.tolist() == expected * 3 and all(expected)
+    without = captured(tmp_path / "d", line).rows
+    assert without.prediction_set.isna().all()
+    assert "prediction_set" in wanted_columns("model_quality", HAM10000)
+    assert "prediction_set" not in wanted_columns("data_quality", HAM10000) + wanted_columns("bias", HAM10000)
 
 
 def test_another_mixture_of_patients_is_no_fall(approved):

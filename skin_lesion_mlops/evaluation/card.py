@@ -479,9 +479,8 @@ def write_evaluation(
     "Write the three files that an evaluation leaves."
     folder = Path(folder)
     card = without_nan(model_card(e, contract, dataset, lineage))
-    found = dict(
-        evaluation_json(e, lineage, card), trained_on=contract.get("trained_on", "unknown"), points=list(points)
-    )
+    known = dict(trained_on=contract.get("trained_on", "unknown"), conformal=contract.get("conformal"))
+    found = dict(evaluation_json(e, lineage, card), points=list(points), **known)
     write_json(folder / Files.MODEL_CARD, card)
     write_json(folder / Files.EVALUATION, found)
     predictions_table(e.predictions, rows).to_csv(folder / Files.PREDICTIONS, index=False)

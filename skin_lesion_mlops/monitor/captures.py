@@ -14,6 +14,7 @@ import json
 import math
 import multiprocessing
 import re
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -113,8 +114,10 @@ def _from_csv(
     "A row of a CSV answer."
     shares = {c: float(cells[f"p_{c}"]) for c in taxonomy.codes}
     risk = {n: float(cells[n]) if cells[n] else None for n in ("malignant_probability", "threshold")}
-    unfamiliar = dict(flag=cells["out_of_distribution"] == "true")
-    return dict(probabilities=shares, out_of_distribution=unfamiliar, model_version=cells["model_version"], **risk)
+    told: dict[str, Any] = dict(out_of_distribution=dict(flag=cells["out_of_distribution"] == "true"), **risk)
+    if cells.get("triage") or cells.get("prediction_set"):
+        told["triage"] = dict(set=cells["prediction_set"].split())
+    return dict(probabilities=shares, model_version=cells["model_version"], **told)
 
 # %% ../../nbs/monitor/00_captures.ipynb #c7687fc5
 def _number(
@@ -122,6 +125,17 @@ def _number(
 ) -> float:  # NaN for what is no number
     "A number, or nothing."
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def _held(
+    entry: dict[str, Any],  # the answer for one picture
+    taxonomy: Taxonomy,
+) -> str | None:  # codes, with spaces between; None where the answer has no set; raises `Unreadable`
+    "The diagnoses that the answer did not exclude."
+    held = (entry.get("triage") or {}).get("set")
+    if not set(held or ()) <= set(taxonomy.codes):
+        raise Unreadable("bad_answer", "its prediction set names other classes")
+    return None if held is None else sys.intern(" ".join(held))
 
 
 def _answer_columns(
@@ -147,6 +161,7 @@ def _answer_columns(
         flagged=risk >= threshold,
         out_of_distribution=bool(odd.get("flag")),
         oddness=_number(odd.get("score")),
+        prediction_set=_held(entry, taxonomy),
         **shares,
     )
 
@@ -225,13 +240,14 @@ class Parsed:
 _QUARANTINE = ("file", "line", "reason", "detail")
 _IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time")
 _ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution", "oddness")
+_SET = "prediction_set"  # codes, with spaces between; missing where an answer has none
 
 
 def capture_columns(
     taxonomy: Taxonomy,
 ) -> list[str]:
     "The columns of a table of captures."
-    return [*_IDS, "picture", *STATISTICS, *_ANSWER, *(f"p_{c}" for c in taxonomy.codes)]
+    return [*_IDS, "picture", *STATISTICS, *_ANSWER, _SET, *(f"p_{c}" for c in taxonomy.codes)]
 
 
 def wanted_columns(
@@ -239,7 +255,7 @@ def wanted_columns(
     taxonomy: Taxonomy,
 ) -> list[str]:
     "The columns that a monitor asks for."
-    about = "p_" if kind == "data_quality" else ("picture", *STATISTICS)
+    about = dict(data_quality=("p_", _SET), bias=("picture", *STATISTICS, _SET)).get(kind, ("picture", *STATISTICS))
     return [c for c in capture_columns(taxonomy) if not c.startswith(about)]
 
 # %% ../../nbs/monitor/00_captures.ipynb #095daead
@@ -488,6 +504,7 @@ CLOUDWATCH_METRICS = {  # name -> unit
     "Accuracy": "None",
     "BalancedAccuracy": "None",
     "MalignantSensitivity": "None",
+    "CoverageDrop": "None",  # the most that prediction sets hold the truth less often than promised, beyond chance
     "LabelledImages": "Count",
     "BiasViolations": "Count",  # differences between groups beyond chance; an alarm above 0
 }

@@ -62,7 +62,11 @@ PANELS = {  # title -> metrics; a name with a dot is of the estimate
         *("Accuracy", "BalancedAccuracy", "MalignantSensitivity"),
         *("estimate.accuracy", "estimate.malignant_sensitivity"),
     ),
-    "lost since approval, beyond chance": ("AccuracyDrop", "SensitivityDrop"),
+    "lost since approval, or of the coverage promised, beyond chance": (
+        "AccuracyDrop",
+        "SensitivityDrop",
+        "CoverageDrop",
+    ),
     "violations": ("DataDriftViolations", "CompletenessViolations", "BiasViolations"),
     "pictures and diagnoses": ("CapturedImages", "LabelledImages"),
 }

@@ -5,23 +5,26 @@
 # %% ../../nbs/monitor/02_quality.ipynb #2b826ef1
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.stats import betabinom, norm
 
 from ..core import Files, SkinLesionError, without_nan
 from ..evaluation.card import model_quality
 from ..evaluation.conclusion import Evaluation
-from ..evaluation.metrics import MINIMUM_LESIONS, constant, measure
+from ..evaluation.decisions import prediction_sets
+from ..evaluation.metrics import MINIMUM_LESIONS, constant, measure, wilson
 from ..evaluation.predictions import Predictions, create_predictions
 from .captures import Baseline, Finding, holm_adjusted, lesion_ids, p_text
 from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
-__all__ = ['MAX_DROP', 'ALPHA', 'MIN_LESIONS', 'FIGURES', 'labelled_predictions', 'approved_figures', 'performance_drop',
-           'comparable_figures', 'standardised_accuracy', 'check_quality', 'plot_performance']
+__all__ = ['MAX_DROP', 'ALPHA', 'MIN_LESIONS', 'FIGURES', 'COVERAGE', 'labelled_predictions', 'approved_figures',
+           'performance_drop', 'comparable_figures', 'standardised_accuracy', 'covered', 'set_coverage',
+           'check_quality', 'plot_performance']
 
 # %% ../../nbs/monitor/02_quality.ipynb #f1f50e8b
 MAX_DROP = 0.05  # fraction; the alarm's own threshold is `max_accuracy_drop` in infra/
@@ -72,17 +75,20 @@ def performance_drop(
     then: dict[str, tuple[float, float]],  # from `approved_figures`
     max_drop: float = MAX_DROP,
     alpha: float = ALPHA,  # error rate of all figures together
-) -> pd.DataFrame:  # index: figure; then, now, low, high, drop, error, p, p_adjusted, degraded
+    sets: pd.DataFrame | None = None,  # from `set_coverage`: judged with them
+) -> pd.DataFrame:  # index: figure; then, now, low, high, drop, tolerated, error, p, p_adjusted, degraded
     "How far has each figure fallen, and is it chance?"
     rows = {}
     for n, (value, error) in then.items():
         r = now.loc[n]
         both, drop = np.hypot(error, r.standard_error), value - r.value
         p = float(norm.sf(drop / both)) if both > 0 and np.isfinite(drop) else np.nan
-        rows[n] = dict(then=value, now=r.value, low=r.low, high=r.high, drop=drop, error=both, p=p)
+        spread = dict(low=r.low, high=r.high, drop=drop, tolerated=max_drop, error=both)
+        rows[n] = dict(then=value, now=r.value, **spread, p=p)
     t = pd.DataFrame.from_dict(rows, orient="index")
+    t = t if sets is None or sets.empty else pd.concat([t, sets])
     t["p_adjusted"] = holm_adjusted(t.p)
-    return t.assign(degraded=(t["drop"] > max_drop) & (t.p_adjusted <= alpha))
+    return t.assign(degraded=(t["drop"] > t.tolerated) & (t.p_adjusted <= alpha))
 
 # %% ../../nbs/monitor/02_quality.ipynb #4cb48bb0
 def comparable_figures(
@@ -105,6 +111,67 @@ def standardised_accuracy(
     recall = pd.Series({c: now.value[f"recall.{c}"] for c in share.index if share[c] > 0})
     return float((recall * share / share.sum()).sum(skipna=False))
 
+# %% ../../nbs/monitor/02_quality.ipynb #02a0df5f
+COVERAGE = "coverage."  # what its rows are called, before the diagnoses
+
+
+def covered(
+    joined: pd.DataFrame,  # of `join_labels`
+    conformal: dict[str, Any],  # of the contract, as in evaluation.json
+    taxonomy: Taxonomy = HAM10000,  # of the model
+) -> np.ndarray:  # (n,), 1 where the set holds the truth, 0 where it does not, NaN where the answer was withheld
+    "Which sets hold the truth?"
+    sets = prediction_sets(joined[[f"p_{c}" for c in taxonomy.codes]].to_numpy(float), conformal)
+    held = sets[np.arange(len(joined)), [taxonomy.codes.index(d) for d in joined.dx]].astype(float)
+    if "prediction_set" in joined:
+        told = joined.prediction_set.notna().to_numpy(bool)
+        held[told] = [d in s.split() for d, s in zip(joined.dx[told], joined.prediction_set[told])]
+    if "out_of_distribution" in joined:
+        held[joined.out_of_distribution.to_numpy(bool)] = np.nan
+    return held
+
+
+def _pools(
+    conformal: dict[str, Any],
+    taxonomy: Taxonomy,
+) -> dict[str, tuple[list[str], int]]:  # name -> its codes, the lesions behind its limit
+    "Classes that share a limit, and those that have one of their own."
+    lesions, shared = dict(zip(taxonomy.codes, conformal["lesions"])), {c for g in conformal["pooled"] for c in g}
+    groups = [[c] for c in taxonomy.codes if c not in shared] + [list(g) for g in conformal["pooled"]]
+    return {COVERAGE + "+".join(g): (g, sum(int(lesions[c]) for c in g)) for g in groups}
+
+# %% ../../nbs/monitor/02_quality.ipynb #db505fb6
+def _too_few_held(
+    value: float,  # share of the images whose set holds the truth
+    lesions: int,  # that it was counted among
+    fitted: int,  # lesions behind the limit
+    coverage: float,  # that was promised
+) -> float:
+    "How likely is it that so few sets hold the truth, if the limit is as good as it was?"
+    out = math.floor((fitted + 1) * (1 - coverage) + 1e-9)  # lesions that the limit leaves out, and one more
+    k = math.ceil(value * lesions - 1e-9)
+    return float(betabinom.cdf(k, lesions, fitted + 1 - out, out)) if out else 1.0
+
+
+def set_coverage(
+    joined: pd.DataFrame,  # of `join_labels`
+    conformal: dict[str, Any],  # of the contract, as in evaluation.json
+    taxonomy: Taxonomy = HAM10000,  # of the model
+) -> pd.DataFrame:  # rows of `performance_drop`, with lesions; pools with too few lesions are left out
+    "How often do the sets hold the truth, pool by pool?"
+    held, ids, rows = covered(joined, conformal, taxonomy), lesion_ids(joined), {}
+    promised = float(conformal["coverage"])
+    for name, (codes, fitted) in _pools(conformal, taxonomy).items():
+        mine = joined.dx.isin(codes).to_numpy(bool) & ~np.isnan(held)
+        n = int(ids[mine].nunique())
+        if n >= MINIMUM_LESIONS:
+            value = float(held[mine].mean())
+            low, high = wilson(value, n)
+            p = _too_few_held(value, n, fitted, promised)
+            here = dict(then=promised, now=value, low=low, high=high, drop=promised - value, tolerated=0.0)
+            rows[name] = dict(here, error=np.nan, p=p, lesions=n)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
 # %% ../../nbs/monitor/02_quality.ipynb #4d5fb888
 def _statistics(
     p: Predictions,  # of the window
@@ -119,12 +186,12 @@ def _statistics(
 def _violation(
     name: str,
     r: pd.Series,  # its row of `performance_drop`
-    max_drop: float,
 ) -> dict[str, str]:  # a line of constraint_violations.json
     "A fall, as Model Monitor words it."
     error = (r.high - r.low) / 2 / norm.ppf(0.975)
-    text = f"Metric {name} with {r.now:.4f} +/- {error:.4f} was LessThanThreshold '{r.then - max_drop:.4f}'"
-    text += f" ({r.then:.4f} at approval; {p_text(r.p_adjusted)} after correction for the number of figures)"
+    when = "promised" if name.startswith(COVERAGE) else "at approval"
+    text = f"Metric {name} with {r.now:.4f} +/- {error:.4f} was LessThanThreshold '{r.then - r.tolerated:.4f}'"
+    text += f" ({r.then:.4f} {when}; {p_text(r.p_adjusted)} after correction for the number of figures)"
     return dict(constraint_check_type="LessThanThreshold", description=text, metric_name=name)
 
 # %% ../../nbs/monitor/02_quality.ipynb #585c5b3c
@@ -143,7 +210,37 @@ def _on_sensitivity(
         f"{100 * r.then:.0f} at approval."
     ]
 
+# %% ../../nbs/monitor/02_quality.ipynb #38e0a72e
+def _named(
+    figure: str,
+) -> str:
+    "A figure for a person."
+    if figure.startswith(COVERAGE):
+        return f"coverage of {figure[len(COVERAGE):].replace('+', ', ')}"
+    return figure.replace("_", " ")
 
+
+def _on_sets(
+    t: pd.DataFrame,  # from `performance_drop`
+    conformal: dict[str, Any] | None,  # as evaluation.json holds it; None where it holds none
+    taxonomy: Taxonomy,
+) -> str:
+    "Whether the prediction sets hold what they promise."
+    if not conformal:
+        return "The evaluation at approval names no prediction sets: their coverage is not measured."
+    sets = t[t.index.str.startswith(COVERAGE)]
+    promise = f"Prediction sets promise to hold the true diagnosis of {100 * conformal['coverage']:.0f} of 100 lesions of every kind"
+    if sets.empty:
+        return f"{promise}; no diagnosis has lesions enough to say whether they do."
+    parts = [
+        f"{100 * r.now:.0f} of {str(n)[len(COVERAGE):].replace('+', ', ')} ({100 * r.low:.0f} to {100 * r.high:.0f})"
+        for n, r in sets.iterrows()
+    ]
+    rest = ", ".join(c for n, (g, _) in _pools(conformal, taxonomy).items() for c in g if n not in sets.index)
+    few = f" Too few lesions to say: {rest}." if rest else ""
+    return f"{promise}, and hold {'; '.join(parts)}.{few}"
+
+# %% ../../nbs/monitor/02_quality.ipynb #fc1a8cdc
 def _sentences(
     t: pd.DataFrame,  # from `performance_drop`
     same: float,  # from `standardised_accuracy`
@@ -152,7 +249,7 @@ def _sentences(
     max_drop: float,
 ) -> list[str]:
     "The result in words."
-    a, degraded = t.loc["accuracy"], [str(n).replace("_", " ") for n in t.index[t.degraded]]
+    a, degraded = t.loc["accuracy"], [_named(str(n)) for n in t.index[t.degraded]]
     verdict = (
         f"Fallen beyond chance and by more than allowed: {', '.join(degraded)}."
         if degraded
@@ -164,7 +261,8 @@ def _sentences(
         f"{len(p)} of {max(captured, len(p))} answers have a diagnosis, {len(np.unique(p.lesions))} lesions."
     )
     sentences += _on_sensitivity(t, p)
-    unsure = [str(n).replace("_", " ") for n, r in t.iterrows() if r["drop"] > max_drop and r.p_adjusted > ALPHA]
+    figures = t[~t.index.str.startswith(COVERAGE)]
+    unsure = [_named(str(n)) for n in figures.index[(figures["drop"] > max_drop) & (figures.p_adjusted > ALPHA)]]
     if unsure:
         sentences.append(f"Lower than at approval, but so far that may be chance: {', '.join(unsure)}.")
     if np.isfinite(same) and abs(same - a.now) > 0.01:
@@ -196,6 +294,8 @@ def _metrics(
         half = float(norm.ppf(0.975)) * error
         found.update(MalignantSensitivity=now, SensitivityDrop=_lost(t, "malignant_sensitivity", fall))
         found.update(SensitivityDropLow=fall - half, SensitivityDropHigh=fall + half)
+    sets = [str(n) for n in t.index if str(n).startswith(COVERAGE)]
+    found.update(CoverageDrop=max(_lost(t, n, float(t["drop"][n])) for n in sets)) if sets else None
     return dict(found, LabelledImages=float(len(p)))
 
 # %% ../../nbs/monitor/02_quality.ipynb #d8dbfa8c
@@ -216,23 +316,25 @@ def check_quality(
         metrics = dict(LabelledImages=float(len(joined)))
         return Finding("model_quality", ["Not enough diagnoses yet.", counts], pd.DataFrame(), [], metrics, {}, False)
     now = measure(p, bootstrap)
-    t = performance_drop(now, comparable_figures(now, then, baseline.evaluation), max_drop)
+    conformal = baseline.evaluation.get("conformal")
+    sets = set_coverage(joined, conformal, baseline.taxonomy) if conformal else None
+    t = performance_drop(now, comparable_figures(now, then, baseline.evaluation), max_drop, sets=sets)
     same = standardised_accuracy(now, baseline.evaluation)
     drop = float(np.nanmin([t["drop"]["accuracy"], then["accuracy"][0] - same]))
     t["degraded"] &= (t.index != "accuracy") | (drop > max_drop)
-    rules = {n: dict(threshold=v - max_drop, comparison_operator="LessThanThreshold") for n, v in t.then.items()}
+    least = (t.then - t.tolerated).items()
+    rules = {n: dict(threshold=v, comparison_operator="LessThanThreshold") for n, v in least}
     files = {
         Files.STATISTICS: _statistics(p, now),
         Files.CONSTRAINTS: dict(version=0.0, multiclass_classification_constraints=rules),
     }
-    violations = [_violation(str(n), r, max_drop) for n, r in t[t.degraded].iterrows()]
-    said = _sentences(t, same, p, captured, max_drop)
+    violations = [_violation(str(n), r) for n, r in t[t.degraded].iterrows()]
+    said = [*_sentences(t, same, p, captured, max_drop), _on_sets(t, conformal, baseline.taxonomy)]
     return Finding("model_quality", said, t, violations, _metrics(t, p, drop), files)
 
 # %% ../../nbs/monitor/02_quality.ipynb #64ffa2f3
 def plot_performance(
     table: pd.DataFrame,  # from `performance_drop`
-    max_drop: float = MAX_DROP,
 ) -> Any:  # a matplotlib figure
     "Each figure with its interval, and where it was at approval."
     import matplotlib.pyplot as plt
@@ -243,9 +345,9 @@ def plot_performance(
         ax.plot([r.low, r.high], [y, y], color=colour, lw=3, solid_capstyle="butt")
         ax.plot(r.now, y, "o", color=colour)
         ax.plot([r.then, r.then], [y - 0.25, y + 0.25], color="black")
-        ax.plot([r.then - max_drop] * 2, [y - 0.25, y + 0.25], color="black", ls=":")
-    ax.set_yticks(range(len(table)), [str(n).replace("_", " ") for n in table.index[::-1]])
-    ax.set_title("now, with 95 % intervals; line: at approval; dotted: what is allowed", fontsize=9)
+        ax.plot([r.then - r.tolerated] * 2, [y - 0.25, y + 0.25], color="black", ls=":")
+    ax.set_yticks(range(len(table)), [_named(str(n)) for n in table.index[::-1]])
+    ax.set_title("now, with 95 % intervals; line: at approval, or promised; dotted: what is allowed", fontsize=9)
     ax.set_xlim(min(0.5, float(table.low.min()) - 0.02), 1)
     fig.tight_layout()
     plt.close(fig)

@@ -32,7 +32,7 @@ locals {
       for m in ["Accuracy", "BalancedAccuracy", "MalignantSensitivity"] : concat([var.metric_namespace, m], local.on_monitor)
     ] },
     { y = 14, x = 12, width = 6, title = "Lost beyond chance (fraction), and the interval of sensitivity", stat = "Maximum", period = 21600, metrics = [
-      for m in ["AccuracyDrop", "SensitivityDrop", "SensitivityDropLow", "SensitivityDropHigh"] : concat([var.metric_namespace, m], local.on_monitor)
+      for m in ["AccuracyDrop", "SensitivityDrop", "SensitivityDropLow", "SensitivityDropHigh", "CoverageDrop"] : concat([var.metric_namespace, m], local.on_monitor)
     ] },
     { y = 14, x = 18, width = 6, title = "Bias violations", stat = "Maximum", period = 86400, metrics = [
       concat([var.metric_namespace, "BiasViolations"], local.on_monitor),
