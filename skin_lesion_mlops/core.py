@@ -57,6 +57,7 @@ class Files:
     DATASET = "dataset.json"  # the dataset's contract: classes, image size, mean and std, counts, data hash
     INDEX = "index.csv"  # row i of the shards <-> image i
     SHARD = "images-{:05d}.npy"  # uint8, (n, height, width, 3), memory-mapped
+    LEARNED = "learned.csv"  # fingerprints of the pictures that a model learns from and is tuned on
     STATISTICS = "statistics.json"  # the drift baseline, in SageMaker Model Monitor's format
     CONSTRAINTS = "constraints.json"  # what the baseline allows, same format
     WEIGHTS = "model.pt"  # a state dict

@@ -48,7 +48,8 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 # The longest first: no process is left alone with one of them in the end
-LONG = ("train", "monitor", "infra", "engines", "retraining", "preprocess", "account", "evaluate", "lambdas", "cli")
+LONG = ("infra", "monitor", "train", "bootstrap", "docs", "engines", "retraining", "preprocess", "serve", "validate")
+LONG += ("evaluate_step", "account", "tracking", "evaluate", "lambdas", "cli", "house_rules")
 
 
 def pytest_collection_modifyitems(items):

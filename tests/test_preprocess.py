@@ -423,7 +423,12 @@ def test_the_step_writes_all_it_promises(step):
     }
     assert read_json(step / "report" / Files.RECEIPT)["status"] == "Succeeded"
     assert set(read_json(step / "report" / Files.RECEIPT)["outputs"]) == {f"output_{s}" for s in (*SPLITS, "baseline")}
-    assert {p.name for p in (step / "baseline").iterdir()} == {Files.STATISTICS, Files.CONSTRAINTS, Files.DATASET}
+    assert {p.name for p in (step / "baseline").iterdir()} == {
+        Files.STATISTICS,
+        Files.CONSTRAINTS,
+        Files.DATASET,
+        Files.LEARNED,
+    }
     split = pd.read_csv(step / "report" / Files.SPLIT)
     assert list(split) == ["image_id", "lesion_id", "group", "dx", "split"]
     assert (split.groupby("group").split.nunique() == 1).all() and (

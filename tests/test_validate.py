@@ -13,6 +13,7 @@ from skin_lesion_mlops.cli.app import app
 from skin_lesion_mlops.core import Files, pack, read_json, s3_path, write_json
 from skin_lesion_mlops.data.shards import Shards, write_shards
 from skin_lesion_mlops.data.check import check
+from skin_lesion_mlops.data.duplicates import note_learned
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.evaluation.predictions import create_predictions
 from skin_lesion_mlops.model.bundle import posterior, with_profile
@@ -20,6 +21,7 @@ from skin_lesion_mlops.model.ensemble import Ensemble
 from skin_lesion_mlops.model.metadata import metadata_width
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, predict, save_bundle
 from skin_lesion_mlops.monitor.captures import load_baseline
+from skin_lesion_mlops.pipeline.launch import launch
 from skin_lesion_mlops.pipeline.registry import APPROVED, GROUP, create_registry
 from skin_lesion_mlops.pipeline.sites import describe_site
 from skin_lesion_mlops.serve.app import create_app
@@ -163,3 +165,23 @@ def test_a_table_in_which_nothing_is_malignant(tmp_path):
     assert not [n for n in found["multiclass_classification_metrics"] if "malignant" in n]
     answer = create_predictor(tmp_path / "bundle").predict([from_array(np.full((32, 32, 3), 9, np.uint8), 32)])[0]
     assert answer.malignant_probability is None and not answer.malignant
+
+
+def test_what_the_model_learned_from_is_not_judged_on(home, tmp_path):
+    "A collection that holds the training images again, smaller and under other names."
+    other = create_dataset(tmp_path / "other", n=60, seed=9)
+    learned = check(other).rows.assign(split="train").iloc[:20]
+    for path in learned.path:
+        im = Image.open(path)
+        im.resize((im.width // 2, im.height // 2)).save(path, quality=80)
+    (tmp_path / "home").mkdir()
+    note_learned(tmp_path / "home", learned)
+    write_json(tmp_path / "home" / Files.EVALUATION, {})
+    given = dict(input_model=home.parent / "bundle", input_data=other, input_home=tmp_path / "home")
+    given.update(output_validation=tmp_path / "out", bootstrap=20, workers=1)
+    launch("validate", tmp_path / "report", {k: str(v) for k, v in given.items()})
+    said = read_json(tmp_path / "out" / Files.EVALUATION)["transfer"]["said"]
+    aside = pd.read_csv(tmp_path / "out" / Files.QUARANTINE).query("reason == 'learned_from'")
+    judged = pd.read_csv(tmp_path / "out" / Files.PREDICTIONS).image_id
+    assert set(aside.image_id) == set(learned.image_id) and len(judged) == 40 and not set(judged) & set(aside.image_id)
+    assert any(s.startswith("20 of 60 pictures were left out") for s in said)

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import warnings
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..core import progress
+from ..core import Files, SkinLesionError, progress
 from .pictures import NEAR, hash_distances
 
 # %% auto #0
-__all__ = ['MANY', 'Search', 'folded_codes', 'near_duplicates']
+__all__ = ['MANY', 'Search', 'folded_codes', 'near_duplicates', 'note_learned', 'learned_from', 'leave_learned']
 
 # %% ../../nbs/data/06_duplicates.ipynb #0f01e092
 _SIDE = 16  # of the table of signs
@@ -107,3 +108,42 @@ def near_duplicates(
     listed = [(i, j, -1) for i, js in zip(ids, same_as) for j in js.split("\t") if i < j and j in present]
     pairs = [t for a, b, d in found for t in zip(a, b, d.tolist())]
     return pd.DataFrame(pairs + listed, columns=["image_id_a", "image_id_b", "distance"])
+
+# %% ../../nbs/data/06_duplicates.ipynb #8944bc67
+def note_learned(
+    folder: str | Path,  # of the drift baseline
+    rows: pd.DataFrame,  # with `phash` and `split`
+) -> None:
+    "Write down what a model will have seen: the fingerprints of training and validation, in no telling order."
+    seen = rows.loc[rows["split"] != "test", ["phash"]].drop_duplicates().sort_values("phash")
+    seen.to_csv(Path(folder) / Files.LEARNED, index=False)
+
+
+def learned_from(
+    folder: str | Path,  # with learned.csv in it, somewhere
+    rows: pd.DataFrame,  # with `phash`
+) -> np.ndarray | None:  # (n,), bool: is this, or nearly this, among them? None where nothing is written down
+    "Which of these pictures a model has seen."
+    file = next(iter(sorted(Path(folder).rglob(Files.LEARNED))), None)
+    if file is None:
+        return None
+    both = [*rows["phash"], *pd.read_csv(file, dtype=str)["phash"]]
+    pairs = near_duplicates(pd.DataFrame(dict(image_id=np.arange(len(both)).astype(str), phash=both)))
+    mine, known = (pairs[name].astype(int) for name in ("image_id_a", "image_id_b"))
+    return np.isin(np.arange(len(rows)), mine[known >= len(rows)])
+
+# %% ../../nbs/data/06_duplicates.ipynb #392b075d
+def leave_learned(
+    rows: pd.DataFrame,  # of a check: `image_id`, `path`, `phash`
+    seen: np.ndarray | None,  # from `learned_from`
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # what the model has not seen; the others as rows of a quarantine
+    "Take out the pictures that a model has learned from; raises `SkinLesionError` where nothing is left."
+    seen = np.zeros(len(rows), bool) if seen is None else seen
+    if seen.all():
+        raise SkinLesionError(
+            f"the model has learned from all {len(rows):,} pictures, or was tuned on them",
+            "validate on pictures that were not in its data set",
+        )
+    detail = "this picture, or nearly this, is among those that the model learned from or was tuned on"
+    aside = rows.loc[seen, ["path", "image_id"]].assign(reason="learned_from", detail=detail)
+    return rows[~seen].reset_index(drop=True), aside
