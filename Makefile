@@ -64,11 +64,11 @@ export: $(VENV)/.dev  ## notebooks -> library, README and clean notebooks
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 	$(BIN)/python -m nbconvert --to markdown --output-dir . --output README nbs/index.ipynb
-	sed -i 's#](images/#](nbs/images/#' README.md
+	sed -i.bak 's#](images/#](nbs/images/#' README.md && rm README.md.bak
 
 format: $(VENV)/.dev  ## black, notebooks included (it would write `# |` for nbdev's `#|`)
 	$(BIN)/black --quiet nbs tests lambdas setup.py
-	sed -i 's/^\( *"\)# | /\1#| /' nbs/*.ipynb nbs/*/*.ipynb
+	sed -i.bak 's/^\( *"\)# | /\1#| /' nbs/*.ipynb nbs/*/*.ipynb && rm nbs/*.bak nbs/*/*.bak
 
 lint: $(VENV)/.dev  ## black, flake8, mypy, bandit
 	$(BIN)/black --quiet --check tests lambdas setup.py

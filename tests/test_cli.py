@@ -383,6 +383,20 @@ def test_a_missing_folder_and_missing_weights_are_named(place):
     assert "Traceback" in skin_lesion(place, "run", "--data", "nowhere", "--debug", status=1).stderr
 
 
+@pytest.mark.parametrize("home", ["/proc/home", "lesions/one.jpg/home", "h" * 300])
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+def test_a_home_that_cannot_be_made_is_answered_in_two_lines(place, home):
+    done = run_small(place, "--home", home, status=1)
+    problem, remedy = done.stderr.splitlines()
+    assert problem.startswith("error: ") and home in problem and remedy.startswith("  -> ") and "--home" in remedy
+
+
+def test_the_version_is_said(place):
+    from skin_lesion_mlops import __version__
+
+    assert skin_lesion(place, "--version").stdout == f"skin-lesion {__version__}\n"
+
+
 def test_training_goes_on_from_a_bundle(tmp_path):
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / Files.WEIGHTS).write_bytes(b"weights")

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from .. import __version__
 from .aws import COST, cost_verb, deploy, monitor, pipeline
 from .data import data
 from .doctor import DOCTOR, doctor_verb
@@ -27,9 +28,18 @@ __all__ = ['app']
 app = create_verbs("Dermoscopy models, from images to a registered model, on this machine.")
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"skin-lesion {__version__}")
+        raise typer.Exit()
+
+
 @app.callback()
 def _root(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error; may stand anywhere")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="say which version this is")
+    ] = False,
 ) -> None:
     pass
 

@@ -137,6 +137,8 @@ _SYSTEM = {  # error of the system -> what to do
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EEXIST), "a file is where a folder is needed: use another, e.g. another --home"
     ),
+    errno.ENOENT: "is the path right? If a folder was to be made, that place takes none: use another --home",
+    errno.ENAMETOOLONG: "use a shorter path, e.g. another --home",
     errno.EROFS: "that disk can only be read: use another --home",
     errno.EIO: f"look whether the disk is sound; {_AGAIN}",
 }

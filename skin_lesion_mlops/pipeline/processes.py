@@ -274,7 +274,7 @@ def reason_of(
     if status < 0:
         return f"InternalServerError: the process was ended by {signal.Signals(-status).name}"
     said = [x for x in re.split(r"[\r\n]+", job.log.read_text(errors="replace", encoding="utf-8")) if x.strip()]
-    plain = [x for x in said if not x.startswith((" ", "Traceback"))] or said  # of a traceback, what was raised
+    plain = [x for x in said if not x.startswith((" ", "\t", "Traceback"))] or said  # of a traceback, what was raised
     return f"AlgorithmError: exit code {status}: {' | '.join(plain[-2:])}"[:1024]
 
 # %% ../../nbs/pipeline/08_processes.ipynb #7484820b
