@@ -55,6 +55,21 @@ def test_every_chapter_and_every_guide_is_a_page_with_what_it_has_shown(build, d
     assert "## skin-lesion runs sync" in (docs / "docs/api/commands.md").read_text()
 
 
+def test_the_picture_of_the_wings_needs_no_script_and_says_who_uses_whom(build, docs):
+    page = (docs / "docs" / "contributing.md").read_text()
+    assert "mermaid" not in page and "aws uses pipeline, cli uses aws, cli uses monitor, data uses core" in page
+    drawn = re.findall(r'<rect x="\d+" y="(\d+)" .*?class="(\w+)"/>\s*<text [^>]+>(\w+)</text>', page)
+    height, kind = {n: int(y) for y, _, n in drawn}, {n: k for _, k, n in drawn}
+    assert set(height) == set(build.WINGS) and (kind["model"], kind["aws"], kind["cli"]) == (
+        "compute",
+        "control",
+        "node",
+    )
+    told = re.search(r'aria-label="(.*?)"', page)[1].split(", ")
+    assert len(told) == 10 and all(height[a] < height[b] for a, b in (x.split(" uses ") for x in told))
+    assert "model uses core" not in told, "it follows from others"
+
+
 def test_a_link_that_leads_nowhere_is_an_error(build, docs, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "REPO", tmp_path)
     (tmp_path / "infra").mkdir()

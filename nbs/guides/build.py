@@ -13,6 +13,7 @@ import shutil
 import sys
 import tokenize
 from configparser import ConfigParser
+from html import escape
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -49,6 +50,72 @@ def pages():  # -> dict: file of the repository -> page, both relative
         if name != "nbs/index.ipynb" and ".ipynb_checkpoints" not in name:
             found[name] = f"chapters/{folder}/{notebook.stem}.md"
     return found
+
+
+# ---- graphs
+
+BOX = (118, 34, 30, 34)  # width and height of a box, and the gaps beside and below it, in pixels
+
+
+def read_graph(text):  # -> edges as (from, to), groups: name -> nodes, headings: name -> its label
+    "A graph in Mermaid's words, as far as ours use them: `a & b --> c & d`, `subgraph name[label]`."
+    edges, groups, headings, inside = set(), {"": []}, {}, ""
+    for line in map(str.strip, text.splitlines()[1:]):
+        if m := re.fullmatch(r"subgraph (\w+)(?:\[(.*)\])?", line):
+            inside = m[1]
+            groups[inside], headings[inside] = [], m[2] or m[1]
+        elif "-->" in line:
+            many, few = ([w.strip() for w in side.split("&")] for side in line.split("-->"))
+            edges |= {(a, b) for a in many for b in few}
+        elif line == "end":
+            inside = ""
+        elif line:
+            groups[inside].append(line)
+    return edges, groups, headings
+
+
+def place_graph(edges, groups):  # -> dict: node -> (x, y) of its middle in boxes; y counts from below
+    "Every node above all that it points to; each group has its own columns, what is in none stands in the middle."
+    nodes = [n for g in groups.values() for n in g]
+    rank = dict.fromkeys(nodes, 0)
+    for _ in nodes:
+        rank.update({a: max(rank[b] + 1 for x, b in edges if x == a) for a, _ in edges})
+    left, places = 0.0, {}
+    for members in [g for name, g in groups.items() if name]:
+        rows = [[n for n in members if rank[n] == r] for r in range(len(nodes))]
+        wide = max(map(len, rows))
+        for row in rows:
+            places.update({n: (left + wide / 2 + i - (len(row) - 1) / 2, rank[n]) for i, n in enumerate(row)})
+        left += wide
+    return {**places, **{n: (left / 2, rank[n]) for n in groups[""]}}
+
+
+def graph_picture(text):  # -> str: SVG in the page's own colours
+    "A graph as a picture that needs no script; an arrow that follows from others is left out."
+    edges, groups, headings = read_graph(text)
+    places, (w, h, dx, dy) = place_graph(edges, groups), BOX
+    top = max(y for _, y in places.values())
+    at = {n: (round(x * (w + dx)), round((top - y + 0.5) * (h + dy))) for n, (x, y) in places.items()}
+    reach = {a: {b for x, b in edges if x == a} for a in places}
+    for _ in places:
+        reach = {a: bs.union(*(reach[b] for b in bs)) for a, bs in reach.items()}
+    drawn = [(a, b) for a, b in sorted(edges) if not any(b in reach[c] for x, c in edges if x == a)]
+    lines = [(*at[a], *at[b]) for a, b in drawn]
+    parts = [
+        f'<path d="M{x} {y + h // 2}C{x} {y + h} {v} {z - h} {v} {z - h // 2 - 7}" class="edge"/>'
+        for x, y, v, z in lines
+    ]
+    parts += [f'<path d="M{v - 4} {z - h // 2 - 8}h8l-4 7z" class="head"/>' for _, _, v, z in lines]
+    for name, members in groups.items():
+        box = f'width="{w}" height="{h}" rx="6" class="{name or "node"}"'
+        for n in members:
+            parts.append(f'<rect x="{at[n][0] - w // 2}" y="{at[n][1] - h // 2}" {box}/>')
+            parts.append(f'<text x="{at[n][0]}" y="{at[n][1] + 5}">{n}</text>')
+    size = f"{max(x for x, _ in at.values()) + (w + dx) // 2} {(top + 1) * (h + dy)}"
+    told = ", ".join(f"{a} uses {b}" for a, b in drawn)
+    keys = "".join(f'<span class="{n}">{escape(label)}</span>' for n, label in headings.items())
+    picture = f'<svg viewBox="0 0 {size}" role="img" aria-label="{told}">{"".join(parts)}</svg>'
+    return f'<figure class="graph">{picture}<figcaption>{keys}</figcaption></figure>\n'
 
 
 # ---- notebooks -> Markdown
@@ -261,6 +328,7 @@ def write_pages(out):  # -> dict: page -> title; raises SystemExit where a link 
 
         is_notebook = source.endswith(".ipynb")
         text = notebook_page(REPO / source, picture) if is_notebook else (REPO / source).read_text("utf-8")
+        text = re.sub(r"^```mermaid\n(.*?)^```\n", lambda m: graph_picture(m[1]), text, flags=re.M | re.S)
         path.write_text(links.rewrite(text, source), "utf-8")
         titles[page] = title_of(text)
     (out / "api").mkdir(exist_ok=True)
