@@ -217,6 +217,21 @@ def test_a_list_of_verbs_cuts_nobody_short(group):
     assert "Commands:" in output and "..." not in output.partition("Commands:")[2]
 
 
+def test_python_39_reads_the_options_too(monkeypatch):
+    from types import SimpleNamespace
+
+    from skin_lesion_mlops.cli import options
+
+    def verb(home: "Home" = "x"):  # noqa: F821, as `from __future__ import annotations` has it
+        "A verb."
+
+    monkeypatch.setitem(globals(), "Home", options.Home)
+    verbs = options.create_verbs("Verbs.")
+    monkeypatch.setattr(options, "sys", SimpleNamespace(version_info=(3, 9, 18)))
+    verbs.command("verb")(verb)
+    assert verb.__annotations__["home"] == options.Home
+
+
 @pytest.mark.parametrize("option,parameter", [("--arch", "Arch"), ("--epochs", "Epochs"), ("--weights", "Weights")])
 def test_defaults_in_the_help_are_those_of_the_pipeline(option, parameter):
     from skin_lesion_mlops.pipeline.definition import PARAMETERS

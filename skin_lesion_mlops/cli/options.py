@@ -16,7 +16,7 @@ import shutil
 import sys
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any, Iterator, List, Optional, Sequence
+from typing import Annotated, Any, Callable, Iterator, List, Optional, Sequence
 
 import typer
 from typer.core import TyperGroup
@@ -26,7 +26,7 @@ from ..core import SkinLesionError, number, without_nan
 # %% auto #0
 __all__ = ['ERROR', 'NOT_REGISTERED', 'UNFINISHED', 'INTERRUPTED', 'EXIT_STATUS', 'HOME', 'GROUP', 'IMAGES', 'Home', 'Group',
            'Json', 'Folder', 'Newest', 'Recipe', 'Pairs', 'has_colour', 'paint', 'table', 'print_json', 'on_stderr',
-           'explain', 'Verbs', 'create_verbs', 'example', 'on_interrupt', 'read_pairs']
+           'explain', 'Verbs', 'Program', 'create_verbs', 'example', 'on_interrupt', 'read_pairs']
 
 # %% ../../nbs/cli/00_options.ipynb #d693294f
 _STYLES = dict.fromkeys(("Succeeded", "Approved", "passed", "ok"), "green")
@@ -192,13 +192,35 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 # %% ../../nbs/cli/00_options.ipynb #94759678
+class Program(typer.Typer):
+    "A group of verbs; typer itself does not read postponed annotations on Python 3.9."
+
+    def _reads(self, register: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def resolve(verb: Any) -> Any:
+            if sys.version_info < (3, 10):
+                from typing_extensions import get_type_hints
+
+                verb.__annotations__ = get_type_hints(verb, include_extras=True)
+            return register(verb)
+
+        return resolve
+
+    def command(self, *args: Any, **kwargs: Any) -> Any:
+        "Register a verb."
+        return self._reads(super().command(*args, **kwargs))
+
+    def callback(self, *args: Any, **kwargs: Any) -> Any:
+        "Register what a group does without a verb."
+        return self._reads(super().callback(*args, **kwargs))
+
+
 def create_verbs(
     help: str,  # what the verbs are about; one sentence
     default: bool = False,  # has the group something to do without a verb?
-) -> typer.Typer:
+) -> Program:
     "A group of verbs with plain help, readable at 80 columns and quick to print."
     plain: dict[str, Any] = dict(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
-    return typer.Typer(cls=Verbs, help=help, invoke_without_command=default, no_args_is_help=not default, **plain)
+    return Program(cls=Verbs, help=help, invoke_without_command=default, no_args_is_help=not default, **plain)
 
 
 def example(
