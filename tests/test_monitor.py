@@ -42,6 +42,7 @@ from skin_lesion_mlops.monitor.captures import (
     Baseline,
     Finding,
     holm_adjusted,
+    lesion_ids,
     load_baseline,
     p_text,
     read_captures,
@@ -67,8 +68,8 @@ from skin_lesion_mlops.monitor.pictures import find_pixels, sheet, worst
 from skin_lesion_mlops.monitor.quality import check_quality
 from skin_lesion_mlops.monitor.rehearsal import create_approved
 from skin_lesion_mlops.pipeline.launch import launch
-from skin_lesion_mlops.serve.capture import Capture, record
-from skin_lesion_mlops.serve.messages import to_csv, to_json, to_lines
+from skin_lesion_mlops.serve.capture import Capture, describe_pictures, record
+from skin_lesion_mlops.serve.messages import read, to_csv, to_json, to_lines
 from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 NOON = pd.Timestamp("2026-01-31 12:00", tz="UTC")
@@ -215,6 +216,84 @@ def test_our_captures_and_sagemakers_say_the_same(line, predictor, jpegs, tmp_pa
         np.testing.assert_allclose(part[numbers].astype(float), mine[numbers].astype(float), atol=2e-6)
         assert part.predicted.tolist() == mine.predicted.tolist() and part.picture.tolist() == mine.picture.tolist()
     assert set(found.rows.model_version) == {"7"} and set(found.rows.lesion_id) == {"L1"}
+
+
+def of_lesions(predictor, jpegs, names):
+    "A request in which some pictures show one lesion: its body, the pictures, and the answers that the client gets."
+    from skin_lesion_mlops.serve.app import _by_lesion
+
+    images = [
+        dict(data=base64.b64encode(b).decode(), lesion=n) if n else base64.b64encode(b).decode()
+        for b, n in zip(jpegs, names)
+    ]
+    body = json.dumps(dict(images=images)).encode()
+    named = read("application/json", body, predictor.size)
+    answered = [replace(p, familiar=i != 1) for i, p in enumerate(predictor.predict([p for _, p in named]))]
+    return body, [p for _, p in named], answered, _by_lesion(predictor, named, answered)
+
+
+def test_an_answer_that_rests_on_several_pictures_counts_once_and_they_all_count(line, predictor, jpegs, tmp_path):
+    "Two pictures of a lesion around one of another: three pictures, two answers, in every form of a capture."
+    body, pictures, answered, given = of_lesions(predictor, jpegs, ["left", "", "left"])
+    assert len(given) == 2
+    described = [
+        (
+            n,
+            replace(
+                p, pictures=[(m, replace(q, image=describe_pictures([pictures[int(m)]])[0])) for m, q in p.pictures]
+            ),
+        )
+        for n, p in given
+    ]
+    described[1] = (described[1][0], replace(given[1][1], image=describe_pictures([pictures[1]])[0]))
+    forms = {
+        "application/json": json.dumps(to_json(given, predictor.facts, "r")),
+        "application/jsonlines": to_lines(given, predictor.facts, "r"),
+        "text/csv": to_csv(given, predictor.facts, "r"),
+    }
+    lines = [as_sagemaker(line, "application/json", body, text, kind, kind) for kind, text in forms.items()]
+    ours = record(predictor, pictures, answered, inference="visit-2")
+    ours["eventMetadata"]["eventId"] = "ours"
+    silent = as_sagemaker(
+        line, "application/json", body, json.dumps(to_json(described, predictor.facts, "r")), id="answer"
+    )
+    del silent["captureData"]["endpointInput"]
+    captured(tmp_path / "c", *lines, ours, silent)
+    found = read_captures(tmp_path / "c", size=predictor.size)
+    assert found.quarantine.empty and found.rows.groupby("event_id").size().eq(3).all() and len(found.rows) == 15
+    for event, part in found.rows.groupby("event_id"):
+        if event != "answer":  # which names no order
+            assert part.image.tolist() == [0, 1, 2] and part.answer.tolist() == [0, 1, 0]
+            assert part["first"].tolist() == [True, True, False]
+            assert part.out_of_distribution.tolist() == [False, True, False]
+        assert part["first"].sum() == 2 and part.picture.nunique() == 3
+        assert part.brightness.sum() == pytest.approx(found.rows.brightness[:3].sum())
+        assert part.confidence.nunique() == 2 and lesion_ids(part.assign(lesion_id="")).nunique() == 2
+    columns = wanted_columns("model_quality", HAM10000)
+    answers_alone = read_captures(tmp_path / "c", columns=columns).rows
+    assert answers_alone.groupby("event_id").answer.apply(list).map(lambda a: a == [0, 1]).all()
+    assert set(answers_alone.image[answers_alone.event_id != "answer"]) == {0, 1} and answers_alone["first"].all()
+    assert len(estimate(found.rows)) and estimate(found.rows) == estimate(answers_alone)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.csv").write_text("inference_id,image,dx\nvisit-2,0,mel\nvisit-2,1,nv\n")
+    for rows in (found.rows, answers_alone):
+        joined = join_labels(rows, read_labels(tmp_path / "labels").rows)
+        assert joined.dx.tolist() == ["mel", "nv"] and set(joined.event_id) == {"ours"}
+
+
+def test_every_picture_of_a_lesion_is_tested_for_drift_and_its_answer_once(pool):
+    then, now = pool(900, 0), pool(300, 1)
+    first = np.arange(len(now)) % 3 == 0
+    lesions = dict(event_id=[f"e{i // 3}" for i in range(len(now))], answer=0, first=first)
+    rows = now.assign(**lesions, predicted=np.where(first, now.predicted, "vasc"))
+    finding = check_data(rows, ground(then))
+    assert finding.status == "Completed" and finding.metrics["CapturedImages"] == 300
+    counts = {f["name"]: f for f in finding.files[Files.STATISTICS]["features"]}
+    assert counts["brightness"]["numerical_statistics"]["common"]["num_present"] == 300
+    assert counts["predicted"]["string_statistics"]["common"]["num_present"] == 100
+    dark = rows.assign(brightness=rows.brightness.where(first, 0.0))  # the second and third pictures
+    assert "brightness" in {v["feature_name"] for v in check_data(dark, ground(then)).violations}
+    assert "predicted" in {v["feature_name"] for v in check_data(rows.assign(first=True), ground(then)).violations}
 
 
 @given(data=st.data())

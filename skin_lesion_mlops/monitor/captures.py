@@ -34,14 +34,16 @@ from skin_lesion_mlops.core import (
     write_json,
 )
 from ..data.statistics import STATISTICS, dataset_statistics, image_statistics
-from ..serve.messages import CSV, LINES, Refusal, content_type, csv_columns, read
+from ..serve.messages import CSV, JSON, LINES, Refusal, content_type, csv_columns, read
+from ..serve.predictor import by_lesion
 from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 
 # %% auto #0
 __all__ = ['Columns', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
-           'Unreadable', 'json_object', 'payload', 'short', 'capture_rows', 'Parsed', 'capture_columns',
-           'wanted_columns', 'capture_files', 'read_captures', 'latest_window', 'lesion_ids', 'Baseline',
-           'load_baseline', 'monitor_kind', 'Finding', 'metric_lines', 'write_finding', 'holm_adjusted', 'p_text']
+           'Unreadable', 'json_object', 'payload', 'short', 'capture_rows', 'one_an_answer', 'Parsed',
+           'capture_columns', 'wanted_columns', 'capture_files', 'read_captures', 'latest_window', 'lesion_ids',
+           'Baseline', 'load_baseline', 'monitor_kind', 'Finding', 'metric_lines', 'write_finding', 'holm_adjusted',
+           'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -177,7 +179,7 @@ def _image_columns(
     kind: str,  # content type of the request
     body: bytes,
     size: int,  # side of the model's input, pixels
-) -> list[dict[str, Any]]:  # one entry a picture; raises `Unreadable`
+) -> list[dict[str, Any]]:  # one entry a picture, with lesion; raises `Unreadable`
     "What came in: as our server described it, or measured from the pictures themselves."
     if b'"statistics"' in body[:4096]:
         return [_described(image) for image in json.loads(body)["images"]]
@@ -186,46 +188,112 @@ def _image_columns(
     except Refusal as e:
         raise Unreadable("bad_image", e.detail) from None
     numbers = image_statistics(np.stack([p.pixels for p in pictures])).to_dict("records")
-    return [dict(picture=short(p.sha256), **{str(k): v for k, v in m.items()}) for p, m in zip(pictures, numbers)]
+    return [
+        dict(picture=short(p.sha256), lesion=p.lesion, **{str(k): v for k, v in m.items()})
+        for p, m in zip(pictures, numbers)
+    ]
 
 
 def _described(
-    image: dict[str, Any],  # sha256, statistics
+    image: dict[str, Any],  # sha256, statistics; lesion, where several pictures show it
 ) -> dict[str, Any]:
     "A picture as our server described it."
     measured = {n: _number((image.get("statistics") or {}).get(n)) for n in STATISTICS}
-    return dict(picture=short(str(image.get("sha256") or "")), **measured)
+    return dict(picture=short(str(image.get("sha256") or "")), lesion=str(image.get("lesion") or ""), **measured)
+
+# %% ../../nbs/monitor/00_captures.ipynb #332392de
+def _told(
+    entries: list[dict[str, Any]],
+) -> list[dict[str, Any]]:  # one entry a picture, with lesion
+    "What came in, as the answers describe it."
+    found = []
+    for k, e in enumerate(entries):
+        each = e.get("pictures") or [e]
+        found += [dict(_described(p["image"]), lesion=str(k) if len(each) > 1 else "") for p in each]
+    return found
+
+
+def _lesions(
+    kind: str,  # content type of the request
+    body: bytes,
+) -> list[str]:  # one a picture; [] where it cannot be seen without decoding them
+    "Which lesions the pictures of a request show, without looking at the pictures."
+    if b'"lesion"' not in body or kind.partition(";")[0] not in (JSON, "text/json"):
+        return []
+    told = json.loads(body)
+    images = told.get("images") or told["instances"]
+    return [str(i.get("lesion") or "") if isinstance(i, dict) else "" for i in images]
 
 # %% ../../nbs/monitor/00_captures.ipynb #127612f1
+_LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
+
+
+def _seen(
+    line: dict[str, Any],  # a parsed line
+    kind: str,  # content type of the answer
+    entries: list[dict[str, Any]],
+    size: int,  # side of the model's input, pixels
+    measure: bool,  # look at the pictures, too?
+) -> list[dict[str, Any]]:  # one a picture, with lesion
+    "The pictures of a line; without looking at them, no more than which of them have one answer."
+    if "endpointInput" not in line["captureData"] and all("image" in (e.get("pictures") or [e])[0] for e in entries):
+        return _told(entries)
+    if measure:
+        return _image_columns(*payload(line, "endpointInput"), size)
+    shared = "endpointInput" in line["captureData"] and (kind == CSV or any("pictures" in e for e in entries))
+    named = _lesions(*payload(line, "endpointInput")) if shared else []
+    return [dict(lesion=n) for n in named] or [dict(lesion="") for _ in entries]
+
+
+def _rows(
+    answer: dict[str, Any],  # from `_answer_columns`, with the ids
+    entry: dict[str, Any],
+    images: list[tuple[int, dict[str, Any]]],  # its pictures, by number
+) -> list[dict[str, Any]]:  # one a picture
+    "The rows of an answer. Whether it looks like dermoscopy is a matter of the picture."
+    rows = [dict(image=i, first=n == 0, **answer, **seen) for n, (i, seen) in enumerate(images)]
+    each = [(p.get("out_of_distribution") or {}) for p in entry.get("pictures") or []]
+    for row, odd in zip(rows, each if len(each) == len(rows) > 1 else []):
+        row.update(out_of_distribution=bool(odd.get("flag")), oddness=_number(odd.get("score")))
+    return rows
+
+# %% ../../nbs/monitor/00_captures.ipynb #a7991a7a
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
 
 
 def capture_rows(
     line: dict[str, Any],  # a parsed line
     size: int = 224,  # side of the model's input, pixels, where the answer does not say
-    measure: bool = True,  # look at the pictures, too? without, they are not decoded
+    measure: bool = True,  # look at the pictures, too? without, they are not decoded, and each answer is one row
     taxonomy: Taxonomy = HAM10000,  # of the model that answered
 ) -> list[dict[str, Any]]:  # one row a picture; raises `Unreadable`
     "The rows of a captured line."
     event = line["eventMetadata"]
     try:
-        model, entries = _answers(*payload(line, "endpointOutput"), taxonomy)
+        kind, body = payload(line, "endpointOutput")
+        model, entries = _answers(kind, body, taxonomy)
         answers = [_answer_columns(e, taxonomy) for e in entries]
-        side = int(model.get("image_size", size))
-        if not measure:
-            images: list[dict[str, Any]] = [{} for _ in answers]
-        elif "endpointInput" not in line["captureData"] and all("image" in e for e in entries):
-            images = [_described(e["image"]) for e in entries]
-        else:
-            images = _image_columns(*payload(line, "endpointInput"), side)
+        images = _seen(line, kind, entries, int(model.get("image_size", size)), measure)
+        groups = by_lesion([i.pop("lesion") for i in images])
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Unreadable("bad_answer", f"neither picture nor answer can be made out ({type(e).__name__})") from None
-    if not images or len(images) != len(answers):
-        raise Unreadable("mismatch", f"{len(images)} pictures, {len(answers)} answers")
+    if not images or len(groups) != len(answers):
+        raise Unreadable("mismatch", f"{len(images)} pictures of {len(groups)} lesions, {len(answers)} answers")
     lesion = _LESION.search(";".join(map(str, event.get("customAttributes") or [])))
     ids = dict(event_id=str(event.get("eventId", "")), inference_id=str(event.get("inferenceId") or ""))
     ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")))
-    return [dict(ids, image=i, **a, **b) for i, (a, b) in enumerate(zip(images, answers))]
+    rows = []
+    for k, (entry, answer, group) in enumerate(zip(entries, answers, groups)):
+        mine = [(i, images[i]) for i in (group if measure else group[:1])]
+        rows += _rows(dict(ids, answer=k, **answer), entry, mine)
+    return sorted(rows, key=lambda r: r["image"])
+
+# %% ../../nbs/monitor/00_captures.ipynb #be118544
+def one_an_answer(
+    rows: pd.DataFrame,  # of `read_captures`
+) -> pd.DataFrame:
+    "The rows of which each stands for an answer."
+    return rows[rows["first"].astype(bool)] if "first" in rows else rows
 
 # %% ../../nbs/monitor/00_captures.ipynb #8da62440
 @dataclass(frozen=True)
@@ -238,7 +306,7 @@ class Parsed:
 
 
 _QUARANTINE = ("file", "line", "reason", "detail")
-_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "time")
+_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "answer", "first", "time")
 _ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution", "oddness")
 _SET = "prediction_set"  # codes, with spaces between; missing where an answer has none
 
@@ -454,8 +522,9 @@ def lesion_ids(
     found, bare = rows.lesion_id, rows.lesion_id == ""
     if not bare.any():
         return found
-    some = rows[["inference_id", "event_id", "image"]][bare]
-    own = some.inference_id.where(some.inference_id != "", some.event_id).astype(str) + "/" + some.image.astype(str)
+    number = "answer" if "answer" in rows else "image"  # pictures with one answer show one lesion
+    some = rows[["inference_id", "event_id", number]][bare]
+    own = some.inference_id.where(some.inference_id != "", some.event_id).astype(str) + "/" + some[number].astype(str)
     return found.astype(object).where(~bare, own.reindex(rows.index))
 
 # %% ../../nbs/monitor/00_captures.ipynb #a09b2b5b

@@ -13,7 +13,15 @@ from scipy.stats import betabinom, binomtest, chi2_contingency, fisher_exact, ks
 
 from ..core import Files
 from ..data.statistics import STATISTICS, dataset_statistics, sketch_cdf, suggest_constraints
-from .captures import ANSWER_FEATURES, Baseline, Finding, holm_adjusted, lesion_ids, p_text
+from skin_lesion_mlops.monitor.captures import (
+    ANSWER_FEATURES,
+    Baseline,
+    Finding,
+    holm_adjusted,
+    lesion_ids,
+    one_an_answer,
+    p_text,
+)
 
 # %% auto #0
 __all__ = ['ALPHA', 'MIN_IMAGES', 'MAX_OUTSIDE', 'MAX_MORE_ODD', 'MAX_ODD', 'DRIFT_FEATURES', 'STEPS', 'ks_test', 'psi',
@@ -154,9 +162,10 @@ def drift_tests(
     "Every test of a window."
     limits = baseline.constraints.get("monitoring_config", {}).get("distribution_constraints", {})
     found: list[dict[str, Any]] = []
-    independent = lesion_ids(rows).nunique() / max(len(rows), 1)
+    answers, lesions = one_an_answer(rows), lesion_ids(rows).nunique()
     for name in DRIFT_FEATURES:
-        entry, x = baseline.features.get(name), rows[name].dropna()
+        counted = answers if name in ANSWER_FEATURES else rows
+        entry, x, independent = baseline.features.get(name), counted[name].dropna(), lesions / max(len(counted), 1)
         if not entry or not len(x):
             continue
         if "string_statistics" in entry:
@@ -164,7 +173,8 @@ def drift_tests(
         elif "mean" in entry["numerical_statistics"]:
             found += _numeric(x.to_numpy(float), entry, limits.get("comparison_threshold", 0.1), independent)
     if len(rows):
-        found.append(_out_of_distribution(rows.out_of_distribution, odd_at_approval(baseline), independent))
+        approved = odd_at_approval(baseline)
+        found.append(_out_of_distribution(rows.out_of_distribution, approved, lesions / len(rows)))
     columns = ["feature", "test", "then", "now", "distance", "limit", "psi", "p"]
     t = pd.DataFrame(found, columns=columns)
     t["p_adjusted"] = holm_adjusted(t.p)
@@ -179,8 +189,9 @@ def _gaps(
     "What is missing."
     asked = {f["name"]: f.get("completeness", 1.0) for f in baseline.constraints.get("features", [])}
     found = []
-    for name in (n for n in DRIFT_FEATURES if n in baseline.features and len(rows)):
-        complete = float(rows[name].notna().mean())
+    answers = one_an_answer(rows)
+    for name in (n for n in DRIFT_FEATURES if n in baseline.features and len(answers)):
+        complete = float((answers if name in ANSWER_FEATURES else rows)[name].notna().mean())
         kind = "missing_column_check" if complete == 0 else "completeness_check"
         if complete < asked.get(name, 1.0):
             text = f"{rows[name].isna().sum()} of {len(rows)} pictures have no {name}; the baseline is {asked.get(name, 1.0):.1%} complete"
@@ -225,7 +236,8 @@ def check_data(
     conclusion = [_headline(t, len(pictures), min_images)]
     conclusion += [f"{len(gaps)} features or records have gaps."] if gaps else []
     conclusion += [f"{int(again.sum())} pictures were sent more than once and count once."] if again.any() else []
-    now = dataset_statistics(rows[[*DRIFT_FEATURES]].astype(dict.fromkeys(STATISTICS, float)))
+    now = dataset_statistics(rows[[*STATISTICS]].astype(float))
+    now["features"] += dataset_statistics(one_an_answer(rows)[[*ANSWER_FEATURES]])["features"]
     files = {Files.STATISTICS: now, Files.CONSTRAINTS: baseline.constraints or suggest_constraints(now)}
     return Finding("data_quality", conclusion, t, [*drifted, *gaps], metrics, files, enough)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from .captures import lesion_ids
+from .captures import lesion_ids, one_an_answer
 
 # %% auto #0
 __all__ = ['ESTIMATED', 'estimate', 'on_estimate']
@@ -40,6 +40,7 @@ def estimate(
     rows: pd.DataFrame,  # of `read_captures`
 ) -> dict[str, dict[str, float]]:  # keys of `ESTIMATED` -> value, low, high; empty without rows
     "What accuracy and sensitivity would be, if its probabilities are right."
+    rows = one_an_answer(rows)
     if rows.empty:
         return {}
     independent = lesion_ids(rows).nunique() / len(rows)

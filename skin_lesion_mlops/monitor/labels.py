@@ -17,7 +17,7 @@ from ..data.labels import ALIASES, column_of, read_word
 from ..data.labels import read_labels as read_diagnoses
 from ..data.sources import read_sex
 from ..data.tables import HEAD, encoding_of, read_age, read_table
-from .captures import Parsed, Unreadable, json_object
+from .captures import Parsed, Unreadable, json_object, one_an_answer
 from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
@@ -196,10 +196,12 @@ def join_labels(
     pd.DataFrame
 ):  # the rows whose diagnosis is known, with dx, sex, age, localization, arrived, and label, its row in `labels`
     "Answers beside the truth."
+    rows = one_an_answer(rows)
     place = pd.Series(np.arange(len(labels)), dtype=float)
     request = rows.inference_id.where(rows.inference_id != "", rows.event_id)
     by_id = pd.Series(place.to_numpy(), pd.MultiIndex.from_arrays([labels["id"].astype(str), labels.image.astype(int)]))
-    wanted = pd.MultiIndex.from_arrays([request.astype(str), rows.image.astype(int)])
+    number = rows["answer" if "answer" in rows else "image"].astype(int)
+    wanted = pd.MultiIndex.from_arrays([request.astype(str), number])
     first = pd.Series(by_id.reindex(wanted).to_numpy(), rows.index)
     alone = labels.image == 0
     names = labels.lesion.where(labels.lesion != "", labels["id"])[alone].astype(str)

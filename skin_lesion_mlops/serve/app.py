@@ -32,7 +32,7 @@ from .capture import Capture, describe_pictures, record
 from .messages import CSV, JSON, LINES, MAX_IMAGES, READERS, ImagesBody, Refusal
 from .messages import accepted, content_type, read, to_csv, to_json, to_lines
 from .predictor import NOTICE, Picture, Prediction, Predictor
-from .predictor import notice, of_one_lesion, rules_of, told_of
+from .predictor import by_lesion, notice, of_one_lesion, rules_of, told_of
 from .protocol import create_protocol
 from .telemetry import Metrics, log, start_logs
 
@@ -153,12 +153,11 @@ def _by_lesion(
     tuple[str, Prediction]
 ]:  # id and answer; one for each lesion that is named, in the order of its first picture
     "Put the pictures of a lesion together."
+    each = [(name, p) for (name, _), p in zip(named, predictions)]
     if not any(picture.lesion for _, picture in named):
-        return [(name, p) for (name, _), p in zip(named, predictions)]
-    groups: dict[tuple[str, int], list[tuple[str, Prediction]]] = {}
-    for i, ((name, picture), p) in enumerate(zip(named, predictions)):
-        groups.setdefault((picture.lesion, -1) if picture.lesion else (name, i), []).append((name, p))
-    return [(key[0], of_one_lesion(predictor, group)) for key, group in groups.items()]
+        return each
+    groups = by_lesion([picture.lesion for _, picture in named])
+    return [(named[g[0]][1].lesion or each[g[0]][0], of_one_lesion(predictor, [each[i] for i in g])) for g in groups]
 
 # %% ../../nbs/serve/06_app.ipynb #e1d7787b
 def _capture(

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..data.statistics import image_statistics
-from .predictor import Picture, Prediction, Predictor
+from .predictor import Picture, Prediction, Predictor, by_lesion, of_one_lesion
 from .telemetry import log
 
 # %% auto #0
@@ -43,6 +43,20 @@ def describe_pictures(
     return [dict(sha256=p.sha256, width=p.width, height=p.height, statistics=s) for p, s in zip(pictures, stats)]
 
 # %% ../../nbs/serve/03_capture.ipynb #d3c844de
+def _answers(
+    predictor: Predictor,
+    groups: list[list[int]],  # from `by_lesion`
+    predictions: list[Prediction],  # of the pictures
+) -> list[dict[str, Any]]:
+    "The answers as the client got them; where one rests on several pictures, with what was said of each."
+    found = []
+    for g in groups:
+        answer = of_one_lesion(predictor, [(str(i), predictions[i]) for i in g])
+        each = [dict(out_of_distribution=q.to_dict()["out_of_distribution"]) for _, q in answer.pictures]
+        found.append(dict(answer.to_dict(), pictures=each) if each else answer.to_dict())
+    return found
+
+
 def record(
     predictor: Predictor,
     pictures: list[Picture],  # of one request
@@ -58,7 +72,10 @@ def record(
             entry["embedding"] = [float(f"{v:.5g}") for v in answer.embedding]
         if pixels:
             entry["pixels"] = p.pixels.tolist()
-    output = dict(model=predictor.facts, predictions=[p.to_dict() for p in predictions])
+    groups = by_lesion([p.lesion for p in pictures])
+    for number, i in ((n, i) for n, g in enumerate(groups) for i in g if len(g) > 1):
+        entries[i]["lesion"] = str(number)
+    output = dict(model=predictor.facts, predictions=_answers(predictor, groups, predictions))
     event: dict[str, Any] = dict(
         eventId=str(uuid.uuid4()), inferenceTime=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     )

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['NOTICE', 'PAINTED', 'Picture', 'decode', 'from_array', 'Prediction', 'of_hundred', 'headline', 'Explainer',
-           'Predictor', 'notice', 'told_of', 'rules_of', 'of_one_lesion', 'create_predictor', 'heat_png', 'overlay']
+           'Predictor', 'notice', 'told_of', 'rules_of', 'by_lesion', 'of_one_lesion', 'create_predictor', 'heat_png',
+           'overlay']
 
 # %% ../../nbs/serve/01_predictor.ipynb #13ecfabd
 @dataclass(frozen=True)
@@ -486,6 +487,16 @@ def _painted_skin() -> bytes:  # a JPEG file
     return buffer.getvalue()
 
 # %% ../../nbs/serve/01_predictor.ipynb #e894c5c6
+def by_lesion(
+    lesions: Sequence[str],  # of the pictures of a request; "" for one that is named after none
+) -> list[list[int]]:  # numbers of the pictures of each answer, in the order of the first ones
+    "Which pictures get one answer?"
+    groups: dict[Any, list[int]] = {}
+    for i, name in enumerate(lesions):
+        groups.setdefault(name or i, []).append(i)
+    return list(groups.values())
+
+
 def of_one_lesion(
     predictor: Predictor,
     named: list[tuple[str, Prediction]],  # the pictures of one lesion, each with its answer; at least one
