@@ -9,6 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 # An installation that was interrupted is taken up where it was left, also when it had not come to pip.
 MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+READABLE = $(BIN)/python -m tests.notebooks
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
@@ -20,7 +21,8 @@ help:  ## list the targets
 $(VENV)/.demo: setup.py settings.ini constraints.txt
 	@$(MAKE_VENV)
 	@echo "installing into $(VENV), once: 1 to 2 GB on disk (torch, pandas, Jupyter's kernel, ONNX); on Linux PyPI's torch brings CUDA,"
-	@echo "  some GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids. Interrupted, it goes on."
+	@echo "  some GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids."
+	@echo "  Nothing is shown for some minutes; interrupted, it goes on."
 	$(PIP) install --no-compile $(PINS) -e '.[train]'
 	@touch $@
 
@@ -42,7 +44,7 @@ dev: $(VENV)/.dev  ## for work in a team: hooks before a commit and after a merg
 # Each process with one thread; three on two cores, for a test that waits for Terraform or a server leaves its core idle.
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export MLFLOW_TRACKING_URI :=
-NOTEBOOKS = $(BIN)/nbdev_test --n_workers 2
+NOTEBOOKS = $(READABLE) && $(BIN)/nbdev_test --n_workers 2
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10
 
 test: $(VENV)/.dev  ## every notebook and the tests, without the long end-to-end runs
@@ -61,6 +63,7 @@ soak: $(VENV)/.dev  ## fifty thousand mixed requests to the service: none lost, 
 	$(BIN)/python -m pytest tests/test_serve_hostile.py -m slow -s
 
 export: $(VENV)/.dev  ## notebooks -> library, README and clean notebooks
+	@$(READABLE)
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 	$(BIN)/python -m nbconvert --to markdown --output-dir . --output README nbs/index.ipynb

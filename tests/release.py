@@ -44,7 +44,7 @@ def main(wheel: Path) -> None:
         folder, home = Path(made, "environment"), Path(made, "empty")
         venv.create(folder, with_pip=True)
         home.mkdir()
-        pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        pip = [folder / "bin/python", "-m", "pip", "--disable-pip-version-check", "-qq", "install"]
         subprocess.run([*pip, "-c", REPO / "constraints.txt", f"{wheel.resolve()}[train]"], check=True)
         told = subprocess.run(
             [folder / "bin/python", "-c", INSIDE], cwd=home, check=True, capture_output=True, text=True

@@ -94,6 +94,18 @@ def test_the_site_is_built_without_a_warning(docs):
     assert not [u for u in loaded if "skin-lesion-mlops.github.io" not in u], "something is loaded from elsewhere"
 
 
+def test_a_notebook_that_cannot_be_read_is_named(tmp_path):
+    from tests.notebooks import unreadable
+
+    (tmp_path / "wing").mkdir()
+    (tmp_path / "sound.ipynb").write_text('{"cells": []}')
+    (tmp_path / "wing" / "half.ipynb").write_text('{"cells": [')
+    (tmp_path / "wing" / "merged.ipynb").write_text('{\n<<<<<<< HEAD\n "cells": []\n=======\n>>>>>>> theirs\n}')
+    half, merged = unreadable(tmp_path)
+    assert "half.ipynb is no notebook: Expecting value" in half
+    assert "merged.ipynb" in merged and "notebooks_in_a_team" in merged
+
+
 # ---- what is typed
 
 
