@@ -5,6 +5,7 @@
 # %% ../../nbs/model/13_job.ipynb #f57eb53d
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import re
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -34,7 +36,7 @@ from .world import World, join_world, torchrun_arguments
 
 # %% auto #0
 __all__ = ['gather_hyperparameters', 'usage', 'channel_folder', 'only_file', 'save_fitted', 'add_engines', 'add_familiarity',
-           'run_job', 'train_job', 'machines', 'main']
+           'run_job', 'train_job', 'machines', 'cause_of', 'main']
 
 # %% ../../nbs/model/13_job.ipynb #d4d76861
 def gather_hyperparameters(
@@ -202,6 +204,18 @@ def machines() -> tuple[list[str], str]:  # all of this job's, and this one; Sag
         os.environ.setdefault("NCCL_SOCKET_IFNAME", through)
     return found["hosts"], found["current_host"]
 
+# %% ../../nbs/model/13_job.ipynb #22474b8a
+def cause_of(error: BaseException) -> str:  # the cause first: SageMaker shows 1,024 characters
+    "Why a job failed. A full disk comes as whatever error its writer made of it."
+    chain = [error]
+    while more := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(more)
+    if any(isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT) for e in chain):
+        remedy = "make room, or give the job a larger disk; it goes on from its last checkpoint"
+        return str(SkinLesionError("no space is left on the disk of this job", remedy))
+    told = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return str(error) if isinstance(error, SkinLesionError) else f"{type(error).__name__}: {error}\n\n{told}"
+
 # %% ../../nbs/model/13_job.ipynb #d1003d51
 def main(
     argv: Sequence[str] | None = None,  # by default the command line's
@@ -222,11 +236,12 @@ def main(
     except Stopped as e:
         return int(e.code or 0)
     except Exception as e:
-        reason = str(e) if isinstance(e, SkinLesionError) else f"{type(e).__name__}: {e}\n\n{traceback.format_exc()}"
+        reason = cause_of(e)
         print(f"error: {reason}", file=sys.stderr, flush=True)
-        failure = ml_dir("output", "failure")
-        failure.parent.mkdir(parents=True, exist_ok=True)
-        failure.write_text(reason[:1024], encoding="utf-8")  # SageMaker shows this much: the cause comes first
+        with suppress(OSError):  # a full disk has no room for this either
+            failure = ml_dir("output", "failure")
+            failure.parent.mkdir(parents=True, exist_ok=True)
+            failure.write_text(reason[:1024], encoding="utf-8")
         return 1
     finally:
         if dist.is_initialized():
