@@ -1,13 +1,17 @@
 """`make sandbox`: the whole platform on this machine, from `terraform apply` to a model behind an endpoint, and back.
 
 An AWS is started on a loopback port (`tests/standin`). Terraform applies `infra/` to it, twice: `minimal`, in which a
-retraining then runs from `POST /retrain` to the alert that the new model serves, and, meanwhile, `hipaa`. Functions,
-state machine, event rules and the pipeline are the real ones; what takes minutes on AWS takes seconds. What does
-not hold ends the program with an error.
+retraining then runs from `POST /retrain` to the alert that the new model serves, and, meanwhile, `hipaa`. Then the
+loop is closed twice: a clinic sends pictures to the endpoint, a monitor finds what has changed, and its alarm brings a
+version that awaits approval; once its lamp grows weak, once melanomas are missed. Functions, state machine, event
+rules, alarms, monitors and the pipeline are the real ones, but for the last training, which is pretended; what takes
+minutes on AWS takes seconds. What does not hold ends the program with an error.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import subprocess
@@ -16,15 +20,22 @@ import tempfile
 import time
 import urllib.request
 from concurrent.futures import Future, ProcessPoolExecutor
+from datetime import datetime, timedelta, timezone
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from PIL import Image
 
+from skin_lesion_mlops.aws.watch import deployed
+from skin_lesion_mlops.core import Files
 from skin_lesion_mlops.data import synthetic
+from skin_lesion_mlops.taxonomy import HAM10000
 from tests.standin import pipelines, refusals, sagemaker, server, states
 from tests.standin.terraform import Root
 
@@ -158,17 +169,16 @@ def retrain(aws: server.StandIn, root: Root, lesions: Path) -> str:
     user("models", "list", "--region", "us-east-1")
     user("models", "approve", "1", "--by", "ada", "--reason", "read the report", "--region", "us-east-1")
     message = watch.until("deployed")
-    serves(aws, str(root.output("endpoint")))
-    sees_new_images(aws, root, watch, lesions)
+    endpoint = str(root.output("endpoint"))
+    serves(aws, endpoint)
+    clinic = Clinic(aws, endpoint, lesions.parent / "clinic")
+    clinic.sees_through_a_weak_lamp(watch, lesions)
+    clinic.misses_melanomas(watch, lesions)
     return message
 
 
-def sees_new_images(aws: server.StandIn, root: Root, watch: Watch, lesions: Path) -> None:
+def learned_from_what_came_later(aws: server.StandIn) -> None:
     "What is uploaded later is learned from: nothing of the first run is taken for it."
-    user("data", "upload", str(synthetic.create_dataset(lesions, n=LESIONS + 60)))
-    answer = post(aws, str(root.output("retrain_url")), dict(reason="sixty more", requested_by="dermatology"))
-    tell("POST /retrain", answer["executionArn"].split(":")[-1])
-    watch.until("awaiting-approval")
     sm, counts = aws.client("sagemaker"), []
     for version in sm.list_model_packages(ModelPackageGroupName="skin-lesion-models")["ModelPackageSummaryList"]:
         package = sm.describe_model_package(ModelPackageName=version["ModelPackageArn"])
@@ -213,6 +223,135 @@ def serves(aws: server.StandIn, endpoint: str) -> None:
     tell("endpoint", f"{endpoint} is InService with {found['EndpointConfigName']}")
 
 
+# ---- the loop: traffic, capture, monitor, violation, metric, alarm, event, retraining
+
+
+class Clinic:
+    "Sends pictures to the endpoint, which answers with the model that it serves, and hands in diagnoses."
+
+    def __init__(self, aws: server.StandIn, endpoint: str, folder: Path):
+        from skin_lesion_mlops.serve.app import create_service
+        from skin_lesion_mlops.serve.predictor import create_predictor
+
+        self.aws, self.endpoint, self.folder = aws, endpoint, folder
+        folder.mkdir()
+        package = deployed(aws.client("sagemaker"), endpoint)
+        bucket, key = package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"][5:].split("/", 1)
+        aws.client("s3").download_file(bucket, key, str(folder / "model.tar.gz"))
+        self.service = create_service(create_predictor(folder / "model.tar.gz", "1", "torch"))
+        sagemaker.container = self.answer
+        self.table = pd.read_csv(
+            next(synthetic.create_dataset(folder / "raw", n=LESIONS, seed=77).rglob("*metadata.csv"))
+        )
+        self.files = {f.stem: f for f in (folder / "raw").rglob("*.jpg")}
+
+    def answer(self, kind: str, body: bytes) -> tuple[int, bytes]:
+        "What the container of the version that was approved says: status, JSON."
+        from skin_lesion_mlops.serve.app import answer
+        from skin_lesion_mlops.serve.messages import content_type, to_json
+
+        said = to_json(answer(self.service, content_type(kind), body), self.service.predictor.facts, "sandbox")
+        return 200, json.dumps(said).encode()
+
+    def asks(self, pictures: dict[str, bytes]) -> list[str]:
+        "Send pictures, and keep what SageMaker's data capture keeps, which moto has not; those that were not flagged."
+        runtime, now = self.aws.client("sagemaker-runtime"), datetime.now(timezone.utc)
+        lines: list[str] = []
+        harmless = []  # names of those that it did not flag
+        for name, data in pictures.items():
+            sent = dict(EndpointName=self.endpoint, ContentType="image/jpeg", Body=data, InferenceId=name)
+            answered = runtime.invoke_endpoint(**sent)["Body"].read().decode()
+            seen = dict(observedContentType="image/jpeg", mode="INPUT", encoding="BASE64")
+            said = dict(observedContentType="application/json", mode="OUTPUT", encoding="JSON", data=answered)
+            sides = dict(endpointInput=dict(seen, data=base64.b64encode(data).decode()), endpointOutput=said)
+            event = dict(eventId=f"event-{name}", inferenceId=name, inferenceTime=f"{now:%Y-%m-%dT%H:%M:%SZ}")
+            lines.append(json.dumps(dict(captureData=sides, eventMetadata=event, eventVersion="0")))
+            harmless += [name] if json.loads(answered)["predictions"][0]["malignant"] is False else []
+        key = f"capture/{self.endpoint}/AllTraffic/{now:%Y/%m/%d/%H/%M-%S}-{len(lines)}.jsonl"
+        self.put(key, "\n".join(lines))
+        tell("endpoint", f"{len(lines)} pictures answered and captured, {key}")
+        return harmless
+
+    def put(self, key: str, text: str) -> None:
+        "A file in the bucket that the monitors read."
+        self.aws.client("s3").put_object(Bucket=self.job("data-quality")[0], Key=key, Body=text.encode())
+
+    def job(self, kind: str) -> tuple[str, list[str], dict[str, str]]:
+        "A monitor's processing job, as its schedule starts it: bucket, arguments, environment."
+        name = dict(Name=f"skin-lesion-{kind}", GroupName="skin-lesion-monitor")
+        text = self.aws.client("scheduler").get_schedule(**name)["Target"]["Input"]
+        until = datetime.now(timezone.utc) + timedelta(seconds=2)
+        job = json.loads(text.replace("<aws.scheduler.scheduled-time>", f"{until:%Y-%m-%dT%H:%M:%SZ}"))
+        given = job["AppSpecification"]["ContainerArguments"]
+        return given[given.index("--capture") + 1].split("/")[2], given, job["Environment"]
+
+    def monitor(self, kind: str, alarm: str) -> None:
+        "Run a monitor's job here, and see violation, metric and alarm."
+        _, given, known = self.job(kind)
+        out = self.folder / kind
+        given[given.index("--out") + 1] = str(out)
+        command = [sys.executable, "-m", "skin_lesion_mlops.aws.watch", *given]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **known})
+        check(done.returncode == 0, f"the monitor {kind} failed: {done.stdout}{done.stderr}")
+        found = json.loads((out / "monitor" / Files.FINDING).read_text())
+        for sentence in found["conclusion"]:
+            tell("monitor", sentence)
+        check(found["status"] == "CompletedWithViolations", f"{kind} found no violation: {found}")
+        bad = json.loads((out / "monitor" / Files.VIOLATIONS).read_text())["violations"]
+        tell("violations", ", ".join(dict.fromkeys(v.get("feature_name") or v["metric_name"] for v in bad)))
+        tell("metrics", ", ".join(f"{n} {v:.3g}" for n, v in found["metrics"].items()))
+        self.rings(f"skin-lesion-{alarm}")
+
+    def rings(self, name: str) -> None:
+        "The alarm is in ALARM."
+        (alarm,) = self.aws.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]
+        check(alarm["StateValue"] == "ALARM", f"{name} is {alarm['StateValue']}")
+        tell("alarm", f"{name}: {alarm['StateReason']}")
+
+    def awaits(self, watch: Watch, alarm: str, version: int) -> None:
+        "The alarm's event starts a retraining, and its version awaits approval."
+        watch.until("awaiting-approval")
+        sfn = self.aws.client("stepfunctions")
+        started = [
+            sfn.describe_execution(executionArn=x["executionArn"])["input"]
+            for x in sfn.list_executions(stateMachineArn=watch.machine)["executions"]
+        ]
+        check(any(f"skin-lesion-{alarm}" in text for text in started), f"no execution was started by {alarm}")
+        group = dict(ModelPackageGroupName="skin-lesion-models")
+        found = self.aws.client("sagemaker").list_model_packages(**group)["ModelPackageSummaryList"]
+        status = {v["ModelPackageVersion"]: v["ModelApprovalStatus"] for v in found}
+        check(status.get(version) == "PendingManualApproval", f"version {version} does not await approval: {status}")
+        tell("registry", f"version {version} awaits approval; {alarm} asked for it")
+
+    def sees_through_a_weak_lamp(self, watch: Watch, lesions: Path) -> None:
+        "The pictures grow dark: drift. The training that follows is a real one."
+        user("data", "upload", str(synthetic.create_dataset(lesions, n=LESIONS + 60)))
+        dark = {}
+        for name in self.table.image_id[:130]:
+            pixels, file = np.asarray(Image.open(self.files[name]), float) * 0.75, io.BytesIO()
+            Image.fromarray(pixels.astype(np.uint8)).save(file, "JPEG", quality=95)
+            dark[f"dark-{name}"] = file.getvalue()
+        self.asks(dark)
+        self.monitor("data-quality", "data-drift")
+        self.awaits(watch, "data-drift", 2)
+        learned_from_what_came_later(self.aws)
+
+    def misses_melanomas(self, watch: Watch, lesions: Path) -> None:
+        "Harmless, it says, and some turn out to be melanomas: sensitivity falls. The training is pretended."
+        t = self.table[~self.table.dx.isin(HAM10000.malignant)]
+        pictures = {f"benign-{n}": self.files[n].read_bytes() for n in t.image_id}
+        missed = self.asks(pictures)[:25]
+        truth = [f"{n},{'mel' if n in missed else dx}" for n, dx in zip(pictures, t.dx)]
+        self.put("monitor/labels/histology.csv", "\n".join(["inference_id,dx", *truth]))
+        tell("person", f"hands in {len(truth)} diagnoses: {len(missed)} melanomas were not flagged")
+        user("data", "upload", str(synthetic.create_dataset(lesions, n=LESIONS + 120)))
+        tell("sandbox", "the training that follows is pretended")
+        sagemaker.executor = pipelines.pretend
+        pipelines.scores.update(accuracy=0.95, balanced_accuracy=0.95)  # better than any champion
+        self.monitor("model-quality", "sensitivity-drop")
+        self.awaits(watch, "sensitivity-drop", 3)
+
+
 class Watch:
     "Looks at state machine, pipeline and topic, and tells what is new."
 
@@ -253,8 +392,9 @@ class Watch:
             body = json.loads(m["Body"])
             sqs.delete_message(QueueUrl=self.mailbox, ReceiptHandle=m["ReceiptHandle"])
             outcome = body.get("MessageAttributes", {}).get("outcome", {}).get("Value", "")
-            found[outcome] = f"{body['Subject']}\n\n{body['Message']}"
-            tell("SNS", f"{outcome}: {body['Subject']}")
+            tell("SNS", f"{outcome}: {body['Subject']}" if outcome else body["Subject"])
+            if outcome or not body["Subject"].startswith(("ALARM", "OK")):
+                found[outcome] = f"{body['Subject']}\n\n{body['Message']}"
         return found
 
     def until(self, outcome: str, seconds: float = 420) -> str:
