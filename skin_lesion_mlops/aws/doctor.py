@@ -49,15 +49,19 @@ def wanted_instances(
 ]:  # SageMaker's name of a quota -> instances without which nothing runs, instances in use at most
     "What the platform's jobs and its endpoint take."
     d = localised(platform)
-    values, found = {p["Name"]: p.get("DefaultValue") for p in d["Parameters"]}, {}
+    values: dict[str, Any] = {p["Name"]: p.get("DefaultValue") for p in d["Parameters"]}
+    found: dict[str, tuple[int, int]] = {}
     for step in d["Steps"]:
         job = step.get("Arguments", {})
         cluster = job.get("ResourceConfig") or job.get("ProcessingResources", {}).get("ClusterConfig")
         if cluster:
             spot = "spot " if job.get("EnableManagedSpotTraining") else ""
             instance = values[cluster["InstanceType"]["Get"].partition(".")[2]]
-            at_once = 1 if spot else 2  # a monitor may run beside the pipeline
-            found[f"{instance} for {spot}{step['Type'].lower()} job usage"] = (1, at_once)
+            asked = cluster["InstanceCount"]
+            count = int(values[asked["Get"].partition(".")[2]] if isinstance(asked, dict) else asked)
+            name, at_once = f"{instance} for {spot}{step['Type'].lower()} job usage", count + (0 if spot else 1)
+            least, most = found.get(name, (0, 0))  # one more than a job takes: a monitor may run beside the pipeline
+            found[name] = (max(least, count), max(most, at_once))
     fleet = max(2, int((platform.get("scaling") or {}).get("min", 1)))
     found[f"{platform.get('inference_instance_type', 'ml.m5.xlarge')} for endpoint usage"] = (fleet, 2 * fleet)
     return found

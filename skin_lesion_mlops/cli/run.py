@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -44,12 +45,13 @@ from skin_lesion_mlops.core import (
     read_json,
     s3_path,
 )
+from ..data.crew import WORKERS
 from ..model.bundle import ARCHITECTURES
 from ..taxonomy import BUILT_IN, FILE, read_taxonomy
 
 # %% auto #0
-__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'Classes', 'NoCache', 'Definition', 'Jobs', 'Since', 'Only',
-           'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'Tracker',
+__all__ = ['ARCHS', 'DataFolder', 'Arch', 'Epochs', 'Weights', 'Classes', 'NoCache', 'Definition', 'Jobs', 'Workers', 'Since',
+           'Only', 'Shown', 'EXIT', 'RUN', 'DEMO', 'Images', 'DemoEpochs', 'DEMO_EXAMPLE', 'runs', 'RunId', 'Tracker',
            'take_weights', 'take_classes', 'code_version', 'fill', 'show_in_store', 'describe_run', 'read_definition',
            'execute', 'run_verb', 'demo_verb', 'runs_list', 'runs_show', 'runs_compare', 'runs_explain', 'runs_sync']
 
@@ -262,6 +264,10 @@ Definition = Annotated[
 Jobs = Annotated[
     Optional[int], typer.Option("--jobs", metavar="N", min=1, help="steps side by side, at most  [default: processors]")
 ]
+Workers = Annotated[
+    Optional[int],
+    typer.Option("--workers", metavar="N", min=1, help="processes that open and decode images  [default: processors]"),
+]
 Since = Annotated[Optional[str], typer.Option("--from", metavar="STEP", help="this step and those that need it")]
 Only = Annotated[Optional[str], typer.Option("--only", metavar="STEP,...", help="these steps alone")]
 Shown = Annotated[
@@ -334,7 +340,7 @@ def _until_the_end(
 
     return _show
 
-# %% ../../nbs/cli/03_run.ipynb #619671bb
+# %% ../../nbs/cli/03_run.ipynb #5c1f0ae7
 EXIT = """Exit status: 0 succeeded, 1 error, 2 wrong command line, 3 not registered (the gate was not passed),
 130 interrupted. The same command continues an interrupted run, and skips what has not changed since another one."""
 RUN = example(
@@ -343,7 +349,7 @@ RUN = example(
     "skin-lesion run --definition abalone.json --s3 s3://bucket/abalone=data",
 )
 
-
+# %% ../../nbs/cli/03_run.ipynb #619671bb
 def run_verb(
     folder: DataFolder = None,
     arch: Arch = None,
@@ -356,6 +362,7 @@ def run_verb(
     definition: Definition = None,
     shown: Shown = None,  # where a definition finds its data
     jobs: Jobs = None,  # side by side
+    workers: Workers = None,
     since: Since = None,  # the first step
     only: Only = None,  # names, with commas
     home: Home = HOME,  # folder of the local runtime
@@ -379,6 +386,7 @@ def run_verb(
     if definition is None and folder is None and "RawPrefix" not in values:
         raise typer.BadParameter("--data DIR names the images")
     show_in_store(shown or [], home)
+    os.environ.update({WORKERS: str(workers)} if workers else {})
     steps = [n.strip() for n in (only or "").split(",") if n.strip()]
     how = dict(jobs=jobs, since=since, only=steps, **({"name": definition.stem} if definition else {}))
     execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json, **how)

@@ -20,7 +20,8 @@ from .sources import SCHEMA, Survey, survey, told
 from ..taxonomy import HAM10000, Taxonomy, best_fit
 
 # %% auto #0
-__all__ = ['INSPECTED', 'ASIDE', 'inspect_image', 'Checked', 'check', 'examples', 'unread_words', 'remedy']
+__all__ = ['INSPECTED', 'ASIDE', 'inspect_image', 'inspect_images', 'sizes_of', 'hashes_of', 'Checked', 'check', 'examples',
+           'unread_words', 'remedy']
 
 # %% ../../nbs/data/05_check.ipynb #6de7d455
 INSPECTED = ("reason", "detail", "sha256", "phash", "width", "height")
@@ -41,13 +42,21 @@ def inspect_image(
         return "unreadable", f"the system refuses to read it ({e.strerror or type(e).__name__})", "", "", 0, 0
 
 
+def inspect_images(paths: list[str]) -> list[tuple]:
+    "Open some images."
+    return [inspect_image(p) for p in paths]
+
+
 def _inspect(
     paths: list[str],
     workers: int,  # as in `check`
+    crew: Any,  # as in `check`
 ) -> pd.DataFrame:  # `inspect_image` of each
     "Inspect many images, in this process when they are few."
     n = workers or cpus()
-    if n == 1 or len(paths) < 200:
+    if crew:
+        found = list(progress(crew.each(inspect_images, paths), "checking", total=len(paths)))
+    elif n == 1 or len(paths) < 200:
         found = [inspect_image(p) for p in progress(paths, "checking")]
     else:
         with ProcessPoolExecutor(n) as pool:
@@ -112,12 +121,13 @@ def _same(files: list[Any]) -> bool:  # of each sha256 and phash, "" where it ca
 def _settle(
     rows: Any,  # judged and inspected
     workers: int,  # as in `check`
+    crew: Any,  # as in `check`
 ) -> list[tuple]:  # what is left over: path, image_id, reason, detail; each of the rows has one file then
     "Decide between files that one row may mean."
     spare = []
     several = rows.index[(rows["also"].map(len) > 0) & ~rows["again"]]
     paths = sorted({p for i in several for p in rows.at[i, "also"]})
-    seen = {s.path: s for s in _inspect(paths, workers).assign(path=paths).itertuples()}
+    seen = {s.path: s for s in _inspect(paths, workers, crew).assign(path=paths).itertuples()}
     for i in several:
         r, others = rows.loc[i], [seen[p] for p in rows.at[i, "also"]]
         if r.sha256 != r.sha256:  # not opened: what is wrong with the row is wrong with all its files
@@ -140,6 +150,7 @@ def _settle(
 def _twins(
     rows: Any,  # judged and inspected; reasons are written into it
     source: str,
+    crew: Any,  # as in `check`
 ) -> None:
     "Files that are the same to the byte."
     used = rows[rows["reason"] == ""]
@@ -149,9 +160,8 @@ def _twins(
     rows.loc[used.index[differ], ["reason", "detail"]] = ["label_conflict", detail]
     again = used.index[used.duplicated("sha256") & ~differ] if source == "folders" else used.index[:0]
     copies = {i: first[rows.at[i, "sha256"]] for i in again}
-    copies.update(
-        _copies(rows.loc[rows["reason"] == "no_row", "path"], rows.loc[rows["reason"].isin(["", *ASIDE]), "path"])
-    )
+    lost, known = rows.loc[rows["reason"] == "no_row", "path"], rows.loc[rows["reason"].isin(["", *ASIDE]), "path"]
+    copies.update(_copies(lost, known, crew))
     for i, original in copies.items():
         rows.loc[i, ["reason", "detail"]] = ["identical_copy", f"the same file as {os.path.basename(original)}"]
 
@@ -159,17 +169,31 @@ def _twins(
 def _copies(
     lost: Any,  # a series of paths that no row names
     known: Any,  # a series of paths that rows name
+    crew: Any,  # as in `check`
 ) -> dict[int, str]:  # row of a lost one -> the known file that has the same bytes
     "Files that are copies of others, under a name of their own; what differs in size is not read."
+    each = crew.each if crew else lambda work, paths: work(paths)
 
     def readable(paths: Any) -> list[tuple[int, str, int]]:
-        return [(i, p, os.path.getsize(p)) for i, p in paths.items() if p and os.access(p, os.R_OK)]
+        named = [(i, p) for i, p in paths.items() if p]
+        return [(i, p, n) for (i, p), n in zip(named, each(sizes_of, [p for _, p in named])) if n >= 0]
 
     spare = readable(lost)
     sizes = {n for *_, n in spare}
-    found = {hash_file(p): p for _, p, n in readable(known) if n in sizes} if spare else {}
-    hashed = {i: hash_file(p) for i, p, n in spare} if found else {}
-    return {i: found[sha] for i, sha in hashed.items() if sha in found}
+    near = [p for _, p, n in readable(known) if n in sizes] if spare else []
+    found = dict(zip(each(hashes_of, near), near))
+    hashed = zip((i for i, *_ in spare), each(hashes_of, [p for _, p, _ in spare])) if found else ()
+    return {i: found[sha] for i, sha in hashed if sha in found}
+
+
+def sizes_of(paths: list[str]) -> list[int]:  # bytes; -1 for what may not be read
+    "How large some files are."
+    return [os.path.getsize(p) if os.access(p, os.R_OK) else -1 for p in paths]
+
+
+def hashes_of(paths: list[str]) -> list[str]:
+    "The fingerprints of some files."
+    return [hash_file(p) for p in paths]
 
 # %% ../../nbs/data/05_check.ipynb #486360f6
 @dataclass
@@ -200,17 +224,18 @@ def check(
         float | None
     ) = 1.0,  # in [0, 1]: refuse when a larger share is in quarantine; None: also hand back nothing usable
     taxonomy: Taxonomy = HAM10000,
+    crew: Any = None,  # from `create_crew`: who opens the images; None: some processes, or this one
 ) -> Checked:
     "Read a folder, open every image, and say what can be used and what cannot."
-    found = survey(folder, taxonomy)
+    found = survey(folder, taxonomy, crew.listing(folder) if crew else None)
     rows = _judge(found)
     sound = rows.index[rows["reason"] == ""]
-    seen = _inspect(list(rows.loc[sound, "path"]), workers).set_index(sound)
+    seen = _inspect(list(rows.loc[sound, "path"]), workers, crew).set_index(sound)
     for c in INSPECTED[2:]:
         rows[c] = seen[c].reindex(rows.index)
     rows.loc[sound, ["reason", "detail"]] = seen[["reason", "detail"]]
-    spare = _settle(rows, workers)
-    _twins(rows, found.source)
+    spare = _settle(rows, workers, crew)
+    _twins(rows, found.source, crew)
     checked = _parted(rows, spare, found)
     return checked if limit is None else _within(checked, limit, folder)
 

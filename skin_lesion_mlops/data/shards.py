@@ -12,7 +12,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,8 +37,8 @@ from .statistics import STATISTICS, image_statistics
 from ..taxonomy import HAM10000, Taxonomy, describe_taxonomy
 
 # %% auto #0
-__all__ = ['VERSION', 'SHARD_BYTES', 'CHUNK', 'Chunk', 'decode_chunk', 'run_ordered', 'data_hash', 'describe_dataset',
-           'write_shards', 'write_dataset', 'Shards']
+__all__ = ['VERSION', 'SHARD_BYTES', 'CHUNK', 'Chunk', 'decode_pictures', 'decode_chunk', 'run_ordered', 'run_crew', 'data_hash',
+           'describe_dataset', 'write_shards', 'write_dataset', 'Shards']
 
 # %% ../../nbs/data/11_shards.ipynb #4dd774d7
 VERSION = 1  # of the format of a split folder
@@ -55,20 +55,29 @@ class Chunk:
     paths: tuple[str, ...]  # pictures, in order
 
 
+def decode_pictures(
+    paths: Sequence[str],  # of n pictures
+    size: int,  # side of the square, pixels
+) -> tuple[np.ndarray, np.ndarray]:  # (n, size, size, 3) uint8, and (n, 11), their statistics
+    "Decode some pictures."
+    pixels = np.empty((len(paths), size, size, 3), np.uint8)
+    for i, path in enumerate(paths):
+        try:
+            pixels[i] = read_pixels(path, size)
+        except BadImage as e:
+            raise SkinLesionError(f"{path} cannot be read any more ({e})", "run `check` again and drop it") from None
+    return pixels, image_statistics(pixels).to_numpy()
+
+
 def decode_chunk(
     chunk: Chunk,  # what to decode, and where to
 ) -> np.ndarray:  # (n, 11), the statistics of the pictures
     "Decode some pictures into a shard that exists already."
     shard = np.load(chunk.shard, mmap_mode="r+")
-    pixels = np.empty((len(chunk.paths), *shard.shape[1:]), np.uint8)
-    for i, path in enumerate(chunk.paths):
-        try:
-            pixels[i] = read_pixels(path, shard.shape[1])
-        except BadImage as e:
-            raise SkinLesionError(f"{path} cannot be read any more ({e})", "run `check` again and drop it") from None
+    pixels, stats = decode_pictures(chunk.paths, shard.shape[1])
     shard[chunk.start : chunk.start + len(pixels)] = pixels
     shard.flush()
-    return image_statistics(pixels).to_numpy()
+    return stats
 
 # %% ../../nbs/data/11_shards.ipynb #01d04874
 def run_ordered(
@@ -104,6 +113,27 @@ def _pool(
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
+
+# %% ../../nbs/data/11_shards.ipynb #691fdd69
+def run_crew(
+    crew: Any,  # from `create_crew`
+    chunks: Iterable[Chunk],
+    size: int,  # side of the square, pixels
+) -> Iterator[np.ndarray]:  # their statistics, in the order of the chunks
+    "Let machines decode the pictures that they have, and put all of them into shards here."
+    drawn: deque[Chunk] = deque()
+
+    def batches() -> Iterator[tuple[str, ...]]:
+        for chunk in chunks:
+            drawn.append(chunk)
+            yield chunk.paths
+
+    for parts in crew.run(decode_pictures, batches(), size):
+        chunk = drawn.popleft()
+        shard, stats = np.load(chunk.shard, mmap_mode="r+"), np.empty((len(chunk.paths), len(STATISTICS)))
+        for rows, (pixels, found) in parts:
+            shard[chunk.start + np.array(rows)], stats[rows] = pixels, found
+        yield stats
 
 # %% ../../nbs/data/11_shards.ipynb #f11257ce
 _TABLE = "`split`, given rows from `check`,"
@@ -149,17 +179,19 @@ def _write_parts(
     size: int,  # pixels
     classes: list[str],  # in the order of the labels
     pool: Executor | None,  # where to decode; None for here
+    crew: Any,  # as in `write_dataset`
 ) -> list[Path]:  # shards and index, complete, under temporary names
     "Fill the shards; stream the index as results come in."
     per_shard = max(1, SHARD_BYTES // (size * size * 3))
     starts = range(0, len(rows), per_shard)
     shards = [out / f".{Files.SHARD.format(i)}.part" for i in range(len(starts))]
-    errands = [(s, a, b) for s, a in enumerate(starts) for b in range(a, min(a + per_shard, len(rows)), CHUNK)]
+    step = CHUNK * len(crew.hosts) if crew else CHUNK
+    errands = [(s, a, b) for s, a in enumerate(starts) for b in range(a, min(a + per_shard, len(rows)), step)]
 
     def chunks() -> Iterator[Chunk]:
         "Make each shard just before its first errand."
         for s, a, b in errands:
-            end = min(b + CHUNK, a + per_shard, len(rows))
+            end = min(b + step, a + per_shard, len(rows))
             if a == b:
                 open_memmap(shards[s], "w+", np.uint8, (min(per_shard, len(rows) - a), size, size, 3))
             yield Chunk(str(shards[s]), b - a, tuple(map(str, rows.path[b:end])))
@@ -169,7 +201,7 @@ def _write_parts(
     with open(index, "w", newline="", encoding="utf-8") as f:
         head = pd.DataFrame(columns=[*keep, "label", "shard", "row", *STATISTICS])
         head.to_csv(f, index=False)
-        results = run_ordered(pool, chunks())
+        results = run_crew(crew, chunks(), size) if crew else run_ordered(pool, chunks())
         for (s, a, b), stats in zip(progress(errands, f"{out.name}: decoding", unit="chunk"), results):
             part = rows.loc[b : b + len(stats) - 1, keep]
             part = part.assign(label=part.dx.map(classes.index), shard=s, row=range(b - a, b - a + len(stats)))
@@ -185,6 +217,7 @@ def write_shards(
     workers: int = 0,  # processes; 0 for one a core
     contract: Mapping[str, Any] | None = None,  # the content of `dataset.json`; made from `rows` where None
     pool: Executor | None = None,  # processes to use instead of starting some
+    crew: Any = None,  # as in `write_dataset`
 ) -> Path:  # `out`
     "Decode images into memory-mappable shards, with their index and contract."
     require_columns(rows, ("path", "dx", "sha256", "group", "image_id"), _TABLE)
@@ -194,8 +227,8 @@ def write_shards(
         old.unlink(missing_ok=True)
     contract = dict(contract or describe_dataset(rows.assign(split="train"), size), split_size=len(rows))
     try:
-        with nullcontext(pool) if pool else _pool(workers, len(rows)) as pool:
-            parts = _write_parts(rows.reset_index(drop=True), out, size, contract["classes"], pool)
+        with nullcontext(pool) if pool or crew else _pool(workers, len(rows)) as pool:
+            parts = _write_parts(rows.reset_index(drop=True), out, size, contract["classes"], pool, crew)
         for part in parts:
             os.replace(part, out / part.name[1 : -len(".part")])
     finally:
@@ -214,15 +247,16 @@ def write_dataset(
     source: str = "",  # layout that was read, for the record
     quarantined: int = 0,  # images left out, for the record
     taxonomy: Taxonomy = HAM10000,
+    crew: Any = None,  # from `create_crew`: who decodes; None: some processes, or this one
 ) -> dict[str, Any]:
     "Write every split of a data set."
     contract = describe_dataset(rows, size, seed, source, quarantined, taxonomy)
     if empty := empty_splits(rows):
         raise SkinLesionError(empty, "give more images: a few lesions of every class")
-    with _pool(workers, len(rows)) as pool:
+    with nullcontext() if crew else _pool(workers, len(rows)) as pool:
         for name in SPLITS:
             part = rows[rows.split == name].sort_values("image_id")
-            write_shards(part, out[name], size, workers, dict(contract, split=name), pool)
+            write_shards(part, out[name], size, workers, dict(contract, split=name), pool, crew)
     return contract
 
 # %% ../../nbs/data/11_shards.ipynb #78fab315

@@ -315,9 +315,10 @@ class Survey:
 def survey(
     folder: str | Path,  # HAM10000's download, an ISIC Archive export, or a folder per class
     taxonomy: Taxonomy = HAM10000,
+    listing: Listing | None = None,  # what is below the folder, where that is known
 ) -> Survey:  # raises `SkinLesionError` where there are no pictures or no labels
     "Read any of the three layouts into one schema."
-    listing = list_folder(folder)
+    listing = listing or list_folder(folder)
     made = made_of(listing.root, listing.pictures)
     names = Names(listing.root, [p for p in listing.pictures if p not in made])
     seen = [look_at(p, names, taxonomy) for p in listing.tables]

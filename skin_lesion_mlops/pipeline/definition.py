@@ -36,6 +36,7 @@ PARAMETERS: dict[str, tuple[Any, str]] = {
     "TrainingImage": ("skin-lesion-training:latest", "container of the train and evaluate steps"),
     "InferenceImage": ("skin-lesion-inference:latest", "container that will serve the model"),
     "ProcessingInstanceType": ("ml.m5.xlarge", "machine of the preprocess and evaluate steps"),
+    "ProcessingInstanceCount": (1, "machines of the preprocess step; each has its share of the images"),
     "TrainingInstanceType": ("ml.p3.2xlarge", "machine of the train step"),
     "TrainingInstanceCount": (1, "machines of the train step; each takes its part of every batch"),
     "VolumeSizeGB": (200, "disk of each job, GB; a machine with a disk of its own must have as much"),
@@ -101,6 +102,7 @@ ALLOWED = {
 # %% ../../nbs/pipeline/01_definition.ipynb #d7476f87
 RANGES: dict[str, tuple[float, float]] = {  # the lowest and the highest value that can be meant
     "VolumeSizeGB": (1, 16_384),
+    "ProcessingInstanceCount": (1, 64),
     "TrainingInstanceCount": (1, 64),
     "Seed": (0, 2**32 - 1),
     "ImageSize": (8, 2048),
@@ -277,11 +279,13 @@ def _input(
     name: str,
     uri: Any,  # S3 location of a file or of everything below a prefix
     path: str,  # folder in the container
+    shared: bool = False,  # out among the machines of the job? Otherwise each has all of it
 ) -> Any:
     "Something a Processing job reads."
     from sagemaker.core.shapes import ProcessingInput, ProcessingS3Input
 
-    s3 = ProcessingS3Input(s3_uri=uri, local_path=path, s3_data_type="S3Prefix", s3_input_mode="File")
+    more = dict(s3_data_distribution_type="ShardedByS3Key") if shared else {}
+    s3 = ProcessingS3Input(s3_uri=uri, local_path=path, s3_data_type="S3Prefix", s3_input_mode="File", **more)
     return ProcessingInput(input_name=name, s3_input=s3)
 
 
@@ -299,31 +303,21 @@ def _output(
     )
 
 # %% ../../nbs/pipeline/01_definition.ipynb #bb0e20d7
-def _notebook_step(
+def _processor(
     session: Any,  # from `_offline_session`
     p: dict[str, Any],  # from `_parameters`
-    name: str,  # name of the step; in lower case, of its notebook
+    step: str,  # name of a step notebook
     image: Any,
-    inputs: dict[str, Any],  # input name -> S3 location; becomes notebook parameter input_NAME
-    outputs: dict[str, Any],  # output name -> S3 location; becomes notebook parameter output_NAME, but for `report`
-    values: dict[str, Any],  # further notebook parameters
-    **more: Any,  # further arguments of `ProcessingStep`
-) -> Any:  # a `ProcessingStep`
-    "A step notebook as a Processing job."
+    count: Any,  # a number of machines
+) -> Any:
+    "What runs a step notebook."
     from sagemaker.core.processing import Processor
-    from sagemaker.mlops.workflow.steps import ProcessingStep
 
-    root = "/opt/ml/processing"
-    values = {
-        **{f"input_{i}": f"{root}/input/{i}" for i in inputs},
-        **{f"output_{o}": f"{root}/{o}" for o in outputs if o != "report"},
-        **{n: v if isinstance(v, str) else _text(v) for n, v in values.items()},
-    }
-    processor = Processor(
+    return Processor(
         role=p["RoleArn"],
         image_uri=image,
-        entrypoint=["python3", "-m", "skin_lesion_mlops.pipeline.launch", name.lower()],
-        instance_count=1,
+        entrypoint=["python3", "-m", "skin_lesion_mlops.pipeline.launch", step],
+        instance_count=count,
         instance_type=p["ProcessingInstanceType"],
         volume_size_in_gb=p["VolumeSizeGB"],
         volume_kms_key=p["KmsKeyId"],
@@ -333,10 +327,33 @@ def _notebook_step(
         tags=[{"Key": k, "Value": v} for k, v in _tags(p).items()],
         sagemaker_session=session,
     )
-    args = processor.run(
-        inputs=[_input(n, uri, f"{root}/input/{n}") for n, uri in inputs.items()],
+
+# %% ../../nbs/pipeline/01_definition.ipynb #8e1b0a55
+def _notebook_step(
+    session: Any,  # from `_offline_session`
+    p: dict[str, Any],  # from `_parameters`
+    name: str,  # name of the step; in lower case, of its notebook
+    image: Any,
+    inputs: dict[str, Any],  # input name -> S3 location; becomes notebook parameter input_NAME
+    outputs: dict[str, Any],  # output name -> S3 location; becomes notebook parameter output_NAME, but for `report`
+    values: dict[str, Any],  # further notebook parameters
+    shared: str = "",  # the input that several machines share out among them; empty: one machine runs the step
+    **more: Any,  # further arguments of `ProcessingStep`
+) -> Any:  # a `ProcessingStep`
+    "A step notebook as a Processing job."
+    from sagemaker.mlops.workflow.steps import ProcessingStep
+
+    root = "/opt/ml/processing"
+    values = {
+        **{f"input_{i}": f"{root}/input/{i}" for i in inputs},
+        **{f"output_{o}": f"{root}/{o}" for o in outputs if o != "report"},
+        **{n: v if isinstance(v, str) else _text(v) for n, v in values.items()},
+    }
+    words, count = (["--together"], p["ProcessingInstanceCount"]) if shared else ([], 1)
+    args = _processor(session, p, name.lower(), image, count).run(
+        inputs=[_input(n, uri, f"{root}/input/{n}", n == shared) for n, uri in inputs.items()],
         outputs=[_output(n, uri, f"{root}/{n}") for n, uri in outputs.items()],
-        arguments=["--out", f"{root}/report", *(a for n, v in values.items() for a in ("-p", n, v))],
+        arguments=["--out", f"{root}/report", *words, *(a for n, v in values.items() for a in ("-p", n, v))],
     )
     return ProcessingStep(name=name, step_args=args, **_robust(), **more)
 
@@ -370,6 +387,7 @@ def _preprocess(
             seed=p["Seed"],
             max_quarantine_share=p["MaxQuarantineShare"],
         ),
+        shared="raw",
         description="Check, split and resize the images",
     )
 
