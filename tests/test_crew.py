@@ -263,7 +263,7 @@ def test_the_step_of_the_pipeline_runs_on_two_machines(raw, tmp_path, monkeypatc
         run = run_pipeline(whole, given, home, on_event=lambda e, r: None)
         log = (run.folder / "Preprocess" / "log.txt").read_text()
         assert run.status == "Succeeded", log
-        assert ("dask hands out the work: 2 machines" in log) is (count == 2)
+        assert ("2 machines work together, with 1 processes each" in log) is (count == 2)
         outputs = run.step("Preprocess").outputs
         found[count] = {n: contents(s3_path(home, u)) for n, u in outputs.items() if n != "report"}
         report = s3_path(home, outputs["report"])
@@ -271,3 +271,13 @@ def test_the_step_of_the_pipeline_runs_on_two_machines(raw, tmp_path, monkeypatc
         assert read_json(report / Files.RECEIPT)["status"] == "Succeeded"
     found[1]["csv"].pop(Files.QUARANTINE), found[2]["csv"].pop(Files.QUARANTINE)
     assert found[1] == found[2]
+
+
+def test_who_asks_for_workers_hears_whose_they_are(monkeypatch, capsys):
+    from skin_lesion_mlops.cli import run as verb
+
+    monkeypatch.setenv(crew_module.WORKERS, "1")
+    for found, said in ((True, "3 processes, by dask"), (None, "3 processes, as a pool, for dask is not installed")):
+        monkeypatch.setattr(verb, "find_spec", lambda name, found=found: found)
+        verb._ask_for(3)
+        assert said in capsys.readouterr().err and crew_module.asked_workers() == 3

@@ -350,6 +350,17 @@ RUN = example(
 )
 
 # %% ../../nbs/cli/03_run.ipynb #619671bb
+def _ask_for(
+    workers: int | None,  # None: nobody asks
+) -> None:
+    "Let preprocessing have some processes, and say whose they are."
+    if workers is None:
+        return
+    os.environ[WORKERS] = str(workers)
+    how = "by dask" if find_spec("distributed") else "as a pool, for dask is not installed: pip install '.[cluster]'"
+    typer.echo(f"preprocessing: {workers} processes, {how}", err=True)
+
+
 def run_verb(
     folder: DataFolder = None,
     arch: Arch = None,
@@ -386,7 +397,7 @@ def run_verb(
     if definition is None and folder is None and "RawPrefix" not in values:
         raise typer.BadParameter("--data DIR names the images")
     show_in_store(shown or [], home)
-    os.environ.update({WORKERS: str(workers)} if workers else {})
+    _ask_for(workers)
     steps = [n.strip() for n in (only or "").split(",") if n.strip()]
     how = dict(jobs=jobs, since=since, only=steps, **({"name": definition.stem} if definition else {}))
     execute(what, fill(what, home, folder, weights, values), home, not no_cache, as_json, **how)

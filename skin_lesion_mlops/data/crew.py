@@ -215,7 +215,7 @@ def create_crew(
             **each, processes=True, dashboard_address="127.0.0.1:0", local_directory=tempfile.mkdtemp()
         )
         crew = Crew(Client(cluster, direct_to_workers=True), ["here"], 2 * workers, cluster)
-    print(f"dask hands out the work: {len(crew.hosts)} machines with {met.get('workers', workers)} processes each")
+    print(f"dask hands out the work, to {len(crew.hosts) * met.get('workers', workers)} processes")
     return crew
 
 # %% ../../nbs/data/12_crew.ipynb #2e60413a
@@ -431,6 +431,7 @@ def lead(
         workers = _start("work", address, hosts[0], str(count))
         stack.callback(_end, workers)
         lines = _gather(door, hosts[1:], address)
+        print(f"{len(hosts)} machines work together, with {count} processes each", flush=True)
         met = json.dumps(dict(address=address, hosts=list(hosts), workers=count))
         run = subprocess.Popen([sys.executable, *command], env={**os.environ, MEETING: met})
         stack.callback(_end, run)
