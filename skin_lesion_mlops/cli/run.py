@@ -360,7 +360,7 @@ def _ask_for(
     how = "by dask" if find_spec("distributed") else "as a pool, for dask is not installed: pip install '.[cluster]'"
     typer.echo(f"preprocessing: {workers} processes, {how}", err=True)
 
-
+# %% ../../nbs/cli/03_run.ipynb #13f45c0d
 def run_verb(
     folder: DataFolder = None,
     arch: Arch = None,
