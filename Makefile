@@ -23,15 +23,15 @@ help:  ## list the targets
 
 $(VENV)/.demo: setup.py settings.ini constraints.txt
 	@$(MAKE_VENV)
-	@echo "installing into $(VENV), once: 1 to 2 GB on disk (torch, pandas, Jupyter's kernel, ONNX); on Linux PyPI's torch brings CUDA,"
-	@echo "  some GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids."
+	@echo "installing into $(VENV), once: 1 to 2 GB on disk (torch, pandas, Jupyter's kernel, ONNX); on Linux PyPI's torch brings CUDA, 4 to"
+	@echo "  5 GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids."
 	@echo "  Nothing is shown for some minutes; interrupted, it goes on."
 	@$(PIP) install --no-compile $(PINS) -e '.[train]' || $(STOPPED)
 	@touch $@
 
 $(VENV)/.dev: setup.py settings.ini constraints.txt
 	@$(MAKE_VENV)
-	@echo "installing into $(VENV) with everything the tests need, once: 3 GB on disk, on Linux some more for CUDA"
+	@echo "installing into $(VENV) with everything the tests need, once: 3 GB on disk, on Linux 4 to 5 GB more for CUDA"
 	@$(PIP) install --no-compile $(PINS) -e '.[dev]' || $(STOPPED)
 	@touch $@ $(VENV)/.demo
 
