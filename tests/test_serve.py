@@ -448,6 +448,30 @@ def test_a_full_queue_says_when_to_come_back(folder, jpeg):
         assert post(client, jpeg).status_code == 200 and admission.busy == admission.held == 0
 
 
+def test_who_would_be_answered_too_late_is_told_at_once(folder, jpeg):
+    predictor = create_predictor(folder / "bundle")
+    with TestClient(create_app(predictor, Limits(workers=1, latency=0.2))) as client:
+        entered, go, engine = threading.Event(), threading.Event(), predictor.engine
+        admission = client.app.state.service.admission
+
+        def slow(*inputs):
+            entered.set()
+            assert go.wait(60)
+            return engine(*inputs)
+
+        predictor.engine = slow
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(post, client, jpeg)
+            assert entered.wait(60)
+            admission.pace.seconds = 0.11  # two take 0.22 s
+            second = post(client, jpeg)  # is answered while the first is still being worked on
+            assert not first.done() and second.status_code == 429 and second.json()["error"]["reason"] == "busy"
+            go.set()
+            assert first.result().status_code == 200
+        admission.pace.seconds = 60.0
+        assert post(client, jpeg).status_code == 200  # nothing is refused while a thread is free
+
+
 def test_metrics(client, jpeg):
     for _ in range(3):
         post(client, jpeg)

@@ -324,7 +324,7 @@ def mixed(jpegs, n=1000, bad=0.05):
 def test_soak(folder, jpegs, capsys):
     "Fifty thousand mixed requests: none lost, no 5xx, flat memory."
     requests, share = mixed(jpegs)
-    with running(folder, jpegs[0], "Limits()") as server:
+    with running(folder, jpegs[0], "Limits(latency=0)") as server:
         hammer(server.port, requests, 8, 600, total=2000)  # everything has been allocated that ever will be
         samples, done = [server.memory()], threading.Event()
 

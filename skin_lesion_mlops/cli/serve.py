@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'Site', 'Prevalence',
-           'Cautious', 'PerClient', 'Proxies', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv', 'PREDICT',
-           'find_model', 'find_profile', 'check_address', 'check_tls', 'warn', 'serve_verb', 'find_pictures',
+           'Cautious', 'PerClient', 'Proxies', 'Latency', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv',
+           'PREDICT', 'find_model', 'find_profile', 'check_address', 'check_tls', 'warn', 'serve_verb', 'find_pictures',
            'predict_files', 'predict_verb']
 
 # %% ../../nbs/cli/05_serve.ipynb #ab2eb323
@@ -171,6 +171,16 @@ PerClient = Annotated[
 Proxies = Annotated[
     int, typer.Option("--proxies", metavar="N", min=0, help="in front: so much of X-Forwarded-For is believed")
 ]
+Latency = Annotated[
+    int,
+    typer.Option(
+        "--latency",
+        metavar="MS",
+        min=0,
+        envvar="SKIN_LESION_LATENCY",
+        help="answer 429 where a request would have to wait and be expected to take longer; 0 for never",
+    ),
+]
 
 
 def check_tls(
@@ -222,6 +232,7 @@ def serve_verb(
     cautious: Cautious = False,
     per_client: PerClient = 0,
     proxies: Proxies = 0,
+    latency: Latency = 150,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
 ) -> None:
@@ -241,7 +252,7 @@ def serve_verb(
     what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
     print(f"model {predictor.version} ({what}): {scheme}://{host}:{port}", file=sys.stderr)
     warn(predictor)
-    limits = Limits(per_client=per_client, proxies=proxies)
+    limits = Limits(per_client=per_client, proxies=proxies, latency=latency / 1000)
     kept = Capture(capture, share) if capture else None
     run_server(predictor, host, port, limits, token or "", files, kept, describe)
 

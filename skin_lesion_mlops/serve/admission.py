@@ -11,17 +11,18 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, AsyncIterator, Callable, Iterator
 
 from fastapi import Request
-from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from starlette.requests import ClientDisconnect
 
 from ..core import cpus
 from .messages import Refusal
 
 # %% auto #0
-__all__ = ['Limits', 'Admission', 'client_of', 'place', 'receive']
+__all__ = ['Limits', 'Pace', 'Admission', 'client_of', 'place', 'receive']
 
 # %% ../../nbs/serve/04_admission.ipynb #c5eb75b1
 class Limits(BaseModel, frozen=True, extra="forbid"):
@@ -34,8 +35,30 @@ class Limits(BaseModel, frozen=True, extra="forbid"):
     head: PositiveInt = 64 << 10  # bytes of the headers
     workers: NonNegativeInt = 0  # requests worked on at a time; 0 for one a core
     waiting: NonNegativeInt = 32  # requests that may wait for a worker
+    latency: NonNegativeFloat = 0.15  # seconds that one which must wait may be expected to take, in all; 0: any
     per_client: NonNegativeInt = 0  # requests of one client at a time; 0 for no such limit
     proxies: NonNegativeInt = 0  # in front of the service; so many entries of X-Forwarded-For are believed
+
+# %% ../../nbs/serve/04_admission.ipynb #f150c95c
+@dataclass
+class Pace:
+    "How long a thread takes for a request."
+
+    seconds: float = 0.0  # smoothed; 0 before the first one
+
+    def learn(
+        self,
+        taken: float,  # seconds
+    ) -> None:
+        "Follow; a single request, however long, makes it a tenth slower at most."
+        self.seconds = 0.9 * self.seconds + 0.1 * min(taken, 2 * self.seconds) if self.seconds else taken
+
+    def time(self, work: Callable[..., Any], *args: Any) -> Any:
+        "Do some work, and learn how long it took; what fails says nothing about that."
+        start = time.monotonic()
+        result = work(*args)
+        self.learn(time.monotonic() - start)
+        return result
 
 # %% ../../nbs/serve/04_admission.ipynb #dbe946e8
 class Admission:
@@ -44,7 +67,8 @@ class Admission:
     def __init__(self, limits: Limits):
         self.limits, self.workers = limits, limits.workers or cpus()
         self.pool = ThreadPoolExecutor(self.workers, "predict")
-        self.busy, self.held, self.pace = 0, 0, 0.1  # requests inside; bytes held; seconds that one takes, smoothed
+        self.busy, self.held = 0, 0  # requests inside; bytes held
+        self.pace = Pace()
         self.clients: Counter[str] = Counter()  # address -> requests inside, where they are limited
 
     def reserve(
@@ -56,26 +80,29 @@ class Admission:
             raise self.refusal()
         self.held += n
 
+    def is_full(self) -> bool:
+        "Would one more request be one too many, or be answered too late? One for which a thread is free never is."
+        late = (self.busy + 1) * self.pace.seconds / self.workers > self.limits.latency > 0
+        return self.busy >= self.workers and (late or self.busy >= self.workers + self.limits.waiting)
+
     def refusal(self) -> Refusal:
         "There is no room: say when there may be."
-        wait = math.ceil(self.busy * self.pace / self.workers) or 1
+        wait = math.ceil(self.busy * self.pace.seconds / self.workers) or 1
         return Refusal(429, "busy", f"too many requests at once; try again in {wait} s", Retry_After=str(min(wait, 60)))
 
     async def run(self, work: Callable[..., Any], *args: Any) -> Any:  # raises `Refusal` when there are too many
         "Wait for a thread, do the work in it, and return what it returns."
-        if self.busy >= self.workers + self.limits.waiting:
+        if self.is_full():
             raise self.refusal()
         self.busy += 1
-        start = time.monotonic()
-        future = asyncio.get_running_loop().run_in_executor(self.pool, work, *args)
-        future.add_done_callback(lambda f: self._done(start, f))  # also when the client has gone
+        future = asyncio.get_running_loop().run_in_executor(self.pool, self.pace.time, work, *args)
+        future.add_done_callback(self._done)  # also when the client has gone
         return await asyncio.shield(future)
 
-    def _done(self, start: float, future: Any) -> None:
+    def _done(self, future: Any) -> None:
         "One request less."
         future.cancelled() or future.exception()  # somebody has looked at it
-        taken = (time.monotonic() - start) * self.workers / max(self.busy, self.workers)
-        self.pace, self.busy = 0.9 * self.pace + 0.1 * taken, self.busy - 1
+        self.busy -= 1
 
 # %% ../../nbs/serve/04_admission.ipynb #59474226
 def client_of(
