@@ -124,6 +124,13 @@ def test_a_thousand_lesions_counted_one_by_one():
     assert row["in_vain"] == pytest.approx((~ill & hit).sum() / 1000, abs=1.5)
 
 
+def test_no_row_of_the_workload_is_there_twice():
+    "A test set with 20 % malignant lesions, or nearly so, is one of the listed mixtures already."
+    table = measure(simulate(500, seed=5), 30)
+    for own, shares in ((0.2, [0.2, 0.01, 0.05, 0.1]), (0.2004, [0.2004, 0.01, 0.05, 0.1]), (0.3, [0.3, *clinic.SHARES])):
+        assert clinic.workload(table, [own, *clinic.SHARES]).share.tolist() == shares
+
+
 def test_a_site_is_fitted_and_served_on_one_scale():
     "A network that is too sure of itself, from a world with another mixture: the profile puts both right."
     rng = np.random.default_rng(1)

@@ -109,10 +109,13 @@ def workload(
     shares: Iterable[float] = SHARES,  # of malignant lesions
 ) -> pd.DataFrame:  # per 1,000 lesions: malignant, flagged, found, in_vain, missed, each with low and high; per_found
     "What the malignant rule means in numbers of patients."
-    rows = []
+    rows: list[dict[str, float]] = []
+    shown: dict[str, float] = {}  # what a row is headed by -> share; no two rows are headed alike
+    for share in shares:
+        shown.setdefault(f"{PER * share:.0f}", share)
     sensitivity: Any = figures.loc["malignant_sensitivity"]
     specificity: Any = figures.loc["malignant_specificity"]
-    for share in shares:
+    for share in shown.values():
         row = dict(share=share, malignant=PER * share)
         for end, other in (("value", "value"), ("low", "high"), ("high", "low")):
             at = "" if end == "value" else f"_{end}"
