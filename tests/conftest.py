@@ -122,3 +122,16 @@ def plans(tmp_path_factory, worker_id):
                 made = {e: pool.submit(make_plan, e, str(tmp_path_factory.mktemp(e))) for e in EXAMPLES}
                 (shared / "plans.json").write_text(json.dumps({e: m.result() for e, m in made.items()}))
     return json.loads((shared / "plans.json").read_text())
+
+
+@pytest.fixture
+def browser():
+    "Chromium, driven by Playwright. For one test: its event loop would be in the way of others."
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("there is no chromium on this machine")
+    with sync_api.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -127,7 +127,11 @@ def test_a_thousand_lesions_counted_one_by_one():
 def test_no_row_of_the_workload_is_there_twice():
     "A test set with 20 % malignant lesions, or nearly so, is one of the listed mixtures already."
     table = measure(simulate(500, seed=5), 30)
-    for own, shares in ((0.2, [0.2, 0.01, 0.05, 0.1]), (0.2004, [0.2004, 0.01, 0.05, 0.1]), (0.3, [0.3, *clinic.SHARES])):
+    for own, shares in (
+        (0.2, [0.2, 0.01, 0.05, 0.1]),
+        (0.2004, [0.2004, 0.01, 0.05, 0.1]),
+        (0.3, [0.3, *clinic.SHARES]),
+    ):
         assert clinic.workload(table, [own, *clinic.SHARES]).share.tolist() == shares
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -487,15 +488,16 @@ def test_metrics(client, jpeg):
 # As a process
 
 
-@pytest.fixture
-def server(folder, tmp_path):
+@contextmanager
+def serving(folder, tmp_path, more=""):
+    "The service in a process of its own; more: further arguments of `run_server`."
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     code = (
         "from skin_lesion_mlops.serve.predictor import create_predictor\n"
         "from skin_lesion_mlops.serve.app import Limits, run_server\n"
-        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=5))"
+        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=5){more})"
     )
     log = open(tmp_path / "log", "w")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -506,8 +508,16 @@ def server(folder, tmp_path):
         except (urllib.error.URLError, ConnectionError):
             assert process.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
-    yield process, port, tmp_path / "log"
-    process.kill()
+    try:
+        yield process, port, tmp_path / "log"
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def server(folder, tmp_path):
+    with serving(folder, tmp_path) as running:
+        yield running
 
 
 def listens(port):
@@ -586,71 +596,82 @@ def test_too_many(client, jpeg):
 # The page, as people see it
 
 
-def test_the_page_in_a_browser(server, files, jpeg, tmp_path):
-    import shutil
-
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if not chromium:
-        pytest.skip("there is no chromium on this machine")
+def test_the_page_in_a_browser(server, browser, jpeg, tmp_path):
     _, port, _ = server
     (tmp_path / "lesion.jpg").write_bytes(jpeg)
     (tmp_path / "half.jpg").write_bytes(jpeg[:3000])
     PHOTO.save(tmp_path / "noise.png")
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport=dict(width=390, height=800), bypass_csp=True)
-        asked, broken = [], []
-        page.on("request", lambda r: asked.append(r.url))
-        page.on("pageerror", lambda e: broken.append(str(e)))
+    page = browser.new_page(viewport=dict(width=390, height=800), bypass_csp=True)
+    asked, broken = [], []
+    page.on("request", lambda r: asked.append(r.url))
+    page.on("pageerror", lambda e: broken.append(str(e)))
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.locator("footer dd").first.wait_for()
+    assert "not a diagnosis" in page.locator("#notice").inner_text()
+    page.keyboard.press("Tab")  # to the link that skips
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "files"
+    (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.7 a letter")
+    page.set_input_files("#files", [tmp_path / n for n in ("lesion.jpg", "half.jpg", "noise.png", "letter.pdf")])
+    page.get_by_text("4 of 4 analysed").wait_for(timeout=60_000)
+    good, half, noise, letter = page.locator("article").all()
+    flag = good.locator("h2").inner_text()
+    assert "lagged as " in flag and "malignant" in flag
+    assert "1 without an answer, 2 not usable" in page.locator("#summary").inner_text()
+    assert not letter.locator("img").first.is_visible() and "This is not a picture" in letter.inner_text()
+    assert "OSError" not in page.inner_text("main") and "Learned from unknown" in page.inner_text("footer").replace(
+        "\n", " "
+    )
+    page.select_option("#order", "risk")
+    first = page.locator("article h2").first.inner_text()
+    assert first == flag or flag.startswith("Not flagged") and first.startswith("No answer")
+    page.select_option("#order", "arrival")
+    page.fill("#reader", "Dr. Ada")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert "read by Dr. Ada; Model version" in page.locator("#letterhead").text_content()
+    good.locator(".look").click()
+    assert page.locator("#zoom img").is_visible()
+    page.keyboard.press("Escape")
+    assert good.locator("tbody tr").count() == 7 and "operating point of 40.0" in good.inner_text()
+    assert good.locator(".rules dt").count() == 3 and not noise.locator(".rules dt").count()
+    assert "What does the picture alone speak for?" in good.inner_text()
+    assert good.locator("img.heat").is_visible() and not noise.locator("tbody tr").count()
+    assert "incomplete or damaged" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
+    local = ("http://127.0.0.1", "blob:", "data:")
+    assert not broken and all(u.startswith(local) for u in asked)  # nothing is fetched from elsewhere
+    page.check("#together")
+    page.set_input_files("#files", [tmp_path / "lesion.jpg"] * 1 + [tmp_path / "noise.png"])
+    page.get_by_text("5 of 5 analysed").wait_for(timeout=60_000)
+    assert "left out, for not looking like dermoscopy" in page.inner_text("main")
+    page.uncheck("#together")
+    page.set_input_files("#files", [tmp_path / "lesion.jpg"])
+    page.get_by_role("button", name="Clear").click()  # while it works
+    assert not page.locator("article").count()
+    page.set_input_files("#files", [tmp_path / "lesion.jpg"])
+    page.get_by_text("1 of 1 analysed").wait_for(timeout=60_000)
+    page.goto(f"http://127.0.0.1:{port}/docs")
+    page.get_by_text("POST /invocations").wait_for()
+
+
+def test_the_page_tells_a_wrong_token_from_none(folder, browser, jpeg, tmp_path):
+    (tmp_path / "lesion.jpg").write_bytes(jpeg)
+    with serving(folder, tmp_path, ", token='s3cret'") as (_, port, _):
+        page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/")
-        page.locator("footer dd").first.wait_for()
-        assert "not a diagnosis" in page.locator("#notice").inner_text()
-        page.keyboard.press("Tab")  # to the link that skips
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.id") == "files"
-        (tmp_path / "letter.pdf").write_bytes(b"%PDF-1.7 a letter")
-        page.set_input_files("#files", [tmp_path / n for n in ("lesion.jpg", "half.jpg", "noise.png", "letter.pdf")])
-        page.get_by_text("4 of 4 analysed").wait_for(timeout=60_000)
-        good, half, noise, letter = page.locator("article").all()
-        flag = good.locator("h2").inner_text()
-        assert "lagged as " in flag and "malignant" in flag
-        assert "1 without an answer, 2 not usable" in page.locator("#summary").inner_text()
-        assert not letter.locator("img").first.is_visible() and "This is not a picture" in letter.inner_text()
-        assert "OSError" not in page.inner_text("main") and "Learned from unknown" in page.inner_text("footer").replace(
-            "\n", " "
-        )
-        page.select_option("#order", "risk")
-        first = page.locator("article h2").first.inner_text()
-        assert first == flag or flag.startswith("Not flagged") and first.startswith("No answer")
-        page.select_option("#order", "arrival")
-        page.fill("#reader", "Dr. Ada")
-        page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-        assert "read by Dr. Ada; Model version" in page.locator("#letterhead").text_content()
-        good.locator(".look").click()
-        assert page.locator("#zoom img").is_visible()
-        page.keyboard.press("Escape")
-        assert good.locator("tbody tr").count() == 7 and "operating point of 40.0" in good.inner_text()
-        assert good.locator(".rules dt").count() == 3 and not noise.locator(".rules dt").count()
-        assert "What does the picture alone speak for?" in good.inner_text()
-        assert good.locator("img.heat").is_visible() and not noise.locator("tbody tr").count()
-        assert "incomplete or damaged" in half.inner_text() and "does not look like dermoscopy" in noise.inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out of a phone
-        local = ("http://127.0.0.1", "blob:", "data:")
-        assert not broken and all(u.startswith(local) for u in asked)  # nothing is fetched from elsewhere
-        page.check("#together")
-        page.set_input_files("#files", [tmp_path / "lesion.jpg"] * 1 + [tmp_path / "noise.png"])
-        page.get_by_text("5 of 5 analysed").wait_for(timeout=60_000)
-        assert "left out, for not looking like dermoscopy" in page.inner_text("main")
-        page.uncheck("#together")
+        page.locator("#access").wait_for()  # it is asked for at once
         page.set_input_files("#files", [tmp_path / "lesion.jpg"])
-        page.get_by_role("button", name="Clear").click()  # while it works
-        assert not page.locator("article").count()
-        page.set_input_files("#files", [tmp_path / "lesion.jpg"])
+        page.get_by_text("Enter the token to go on.").wait_for(timeout=60_000)
+        page.fill("#token", "s3cre")
+        page.keyboard.press("Enter")
+        page.get_by_text("This token is not the service's.").wait_for(timeout=60_000)
+        assert page.evaluate("document.activeElement.id") == "token"  # ready to be entered again
+        assert "Waiting" in page.locator("article").inner_text()  # the picture is still there
+        page.fill("#token", "s3cret")
+        page.keyboard.press("Enter")
         page.get_by_text("1 of 1 analysed").wait_for(timeout=60_000)
-        page.goto(f"http://127.0.0.1:{port}/docs")
-        page.get_by_text("POST /invocations").wait_for()
-        browser.close()
+        assert page.locator("article tbody tr").count() == 7 and not page.locator("#access").is_visible()
+        page.close()
 
 
 @pytest.mark.parametrize("age", [200, -1, "old", [70]])
