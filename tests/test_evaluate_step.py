@@ -86,6 +86,10 @@ def test_it_is_gated_as_asked(ran):
     assert "no clinical value" in found["model_card_content"]  # it has seen that the images are generated
 
 
+def test_the_page_on_a_phone_and_in_the_dark(ran, look_at):
+    look_at(ran[1] / "report" / "evaluate.html")
+
+
 def test_the_page_is_a_report(ran):
     page = (ran[1] / "report" / "evaluate.html").read_text()
     for said in ("Not passed: will not be registered", "Does it work for everybody?", "withheld", "Surest and"):

@@ -1010,6 +1010,11 @@ def test_what_the_server_captured_is_found_to_have_drifted(stage):
     assert len([o for o in shown if "image/png" in o["data"]]) == 2
 
 
+def test_the_page_on_a_phone_and_in_the_dark(stage, look_at):
+    page = stage / "drift" / "monitor.html"
+    look_at(page if page.exists() else report(stage, "drift")[1] / "monitor.html")
+
+
 @pytest.mark.parametrize("kind, file", [("model_quality", Files.STATISTICS), ("bias", Files.ANALYSIS)])
 def test_the_other_reports(stage, kind, file):
     _, out = report(stage, kind, kind=kind, input_labels=str(stage / "labels"), min_images="80")

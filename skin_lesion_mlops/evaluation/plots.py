@@ -26,13 +26,14 @@ from skin_lesion_mlops.evaluation.metrics import (
 from .predictions import Predictions
 
 # %% auto #0
-__all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'STYLE', 'F', 'in_style', 'create_figure', 'banner', 'verdict', 'tiles',
-           'styled', 'gate_table', 'class_table', 'points_table', 'refusal_table', 'triage_table', 'subgroup_table',
-           'plot_confusion', 'plot_classes', 'plot_roc', 'plot_reliability', 'plot_benefit', 'workload_table',
-           'plot_subgroups']
+__all__ = ['INK', 'BLUE', 'RED', 'GREEN', 'GREY', 'PALE', 'SOFT', 'LINE', 'RULE', 'PAPER', 'STYLE', 'F', 'in_style', 'shade',
+           'create_figure', 'banner', 'verdict', 'tiles', 'styled', 'gate_table', 'class_table', 'points_table',
+           'refusal_table', 'triage_table', 'subgroup_table', 'plot_confusion', 'plot_classes', 'plot_roc',
+           'plot_reliability', 'plot_benefit', 'workload_table', 'plot_subgroups']
 
 # %% ../../nbs/evaluation/07_plots.ipynb #f118ce7f
 INK, BLUE, RED, GREEN, GREY, PALE = "#1c2733", "#1f5f8b", "#b3261e", "#2e6b34", "#8a949e", "#eef2f5"
+SOFT, LINE, RULE, PAPER = "#5c6873", "#e3e8ec", "#c3cad1", "#ffffff"
 STYLE: dict[Any, Any] = {
     "figure.dpi": 78,
     "font.size": 10.5,
@@ -69,6 +70,13 @@ def in_style(
     return cast(F, _drawn)
 
 
+def shade(
+    colour: str,  # six hexadecimal digits after a #
+) -> str:  # for CSS
+    "A colour that a page may replace, as `page/report.css` does in the dark."
+    return f"var(--of-{colour[1:]},{colour})"
+
+
 def create_figure(
     width: float,
     height: float,
@@ -90,11 +98,11 @@ def banner(
     about: str = "",  # one line: what was looked at
 ) -> str:  # HTML
     "The head of a report."
-    box = f"border-left:8px solid {colour};background:{PALE};padding:14px 22px;margin:6px 0 12px;color:{INK}"
+    box = f"border-left:8px solid {shade(colour)};background:{shade(PALE)};padding:14px 22px;margin:6px 0 12px;color:{shade(INK)}"
     items = "".join(f"<li style='margin:3px 0'>{escape(s)}</li>" for s in said)
     return (
-        f"<div style='{box}'><div style='font-size:23px;font-weight:600;color:{colour}'>{title}</div>"
-        f"<div style='color:#5c6873;margin:2px 0 8px'>{escape(about)}</div>"
+        f"<div style='{box}'><div style='font-size:23px;font-weight:600;color:{shade(colour)}'>{title}</div>"
+        f"<div style='color:{shade(SOFT)};margin:2px 0 8px'>{escape(about)}</div>"
         f"<ul style='margin:0;padding-left:18px;line-height:1.45'>{items}</ul></div>"
     )
 
@@ -112,15 +120,15 @@ def tiles(
     e: Evaluation,
 ) -> str:  # HTML
     "The headline figures, large, with their 95 % intervals."
-    cell = "border:1px solid #dbe1e6;border-radius:6px;padding:10px 14px"
+    cell = f"border:1px solid {shade(LINE)};border-radius:6px;padding:10px 14px"
     made = []
     told = [f for f in HEADLINE if e.predictions.taxonomy.tells_malignancy or "malignant" not in f.name]
     for name, label in ((f.name, f.label) for f in told):
         value, span = number(e.figures.value[name]), interval(e.figures.low[name], e.figures.high[name])
         made.append(
-            f"<div style='{cell}'><div style='color:#5c6873;font-size:12px'>{label}</div>"
-            f"<div style='font-size:24px;font-weight:600;color:{INK};line-height:1.3'>{value}</div>"
-            f"<div style='color:#5c6873;font-size:12px'>{span}</div></div>"
+            f"<div style='{cell}'><div style='color:{shade(SOFT)};font-size:12px'>{label}</div>"
+            f"<div style='font-size:24px;font-weight:600;color:{shade(INK)};line-height:1.3'>{value}</div>"
+            f"<div style='color:{shade(SOFT)};font-size:12px'>{span}</div></div>"
         )
     return f"<div style='display:grid;grid-template-columns:repeat(auto-fill,minmax(130px,1fr));gap:10px;margin:4px 0 10px'>{''.join(made)}</div>"
 
@@ -131,12 +139,12 @@ def styled(
     bold: Sequence[str] = (),  # columns to stress
 ) -> Any:  # a pandas Styler
     "A table in the report's style."
-    cells = "padding:4px 12px;border-bottom:1px solid #e3e8ec;background:#fff;"
+    cells = f"padding:4px 12px;border-bottom:1px solid {shade(LINE)};background:{shade(PAPER)};"
     rules: Any = [
-        dict(selector="", props=f"border-collapse:collapse;font-size:13px;color:{INK};margin:4px 0 8px"),
+        dict(selector="", props=f"border-collapse:collapse;font-size:13px;color:{shade(INK)};margin:4px 0 8px"),
         dict(selector="th", props=cells + "text-align:left;font-weight:600"),
         dict(selector="td", props=cells),
-        dict(selector="thead th", props="border-bottom:2px solid #c3cad1;vertical-align:bottom"),
+        dict(selector="thead th", props=f"border-bottom:2px solid {shade(RULE)};vertical-align:bottom"),
     ]
     numeric = [i for i, c in enumerate(table.columns) if c not in text]
     rules += [dict(selector=f"th.col{i}", props="text-align:right") for i in numeric]
@@ -144,7 +152,7 @@ def styled(
     right: Any = {"text-align": "right"}
     look = table.style.hide(axis="index").set_table_styles(rules).set_properties(**right)
     look = look.set_properties(subset=list(text), **{"text-align": "left"})
-    look = look.set_properties(subset=spans, **{"color": "#5c6873"})
+    look = look.set_properties(subset=spans, **{"color": shade(SOFT)})
     return look.set_properties(subset=list(bold), **{"font-weight": "600"})
 
 # %% ../../nbs/evaluation/07_plots.ipynb #45661b89
@@ -164,9 +172,9 @@ def gate_table(
         }
         made.append({**row, "required": asked if g["blocks"] else "off", "outcome": outcome, "note": g["note"]})
     t = pd.DataFrame(made + _refused(e))
-    color = {"passed": GREEN, "FAILED": RED, "reported only": GREY}
+    color = {"passed": GREEN, "FAILED": RED, "reported only": SOFT}
     look = styled(t, text=["guard", "required", "outcome", "note"], bold=["value", "outcome"])
-    return look.apply(lambda s: [f"color:{color[v]}" for v in s], subset=["outcome"])
+    return look.apply(lambda s: [f"color:{shade(color[v])}" for v in s], subset=["outcome"])
 
 
 def _refused(
@@ -210,7 +218,7 @@ def class_table(
         made.append({**row, "F1": number(t.value[f"f1.{c}"])})
     look = styled(pd.DataFrame(made), text=["diagnosis"], bold=list(known))
     malignant = [d.malignant for d in p.taxonomy.classes]
-    return look.apply(lambda s: [f"color:{RED}" if m else "" for m in malignant], subset=["diagnosis"])
+    return look.apply(lambda s: [f"color:{shade(RED)}" if m else "" for m in malignant], subset=["diagnosis"])
 
 # %% ../../nbs/evaluation/07_plots.ipynb #a6f81689
 def points_table(
@@ -277,7 +285,9 @@ def subgroup_table(
     t["by"] = t["by"].where(~t["by"].duplicated(), "")
     shown = ["accuracy", "balanced", "sensitivity", "specificity"]
     look = styled(t, text=["by", "group"], bold=["by"])
-    return look.apply(lambda s: [f"color:{GREY}" if v == "withheld" else "font-weight:600" for v in s], subset=shown)
+    return look.apply(
+        lambda s: [f"color:{shade(SOFT)}" if v == "withheld" else "font-weight:600" for v in s], subset=shown
+    )
 
 # %% ../../nbs/evaluation/07_plots.ipynb #4b5d94cc
 def _dots(

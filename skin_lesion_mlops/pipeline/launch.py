@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, Sequence
@@ -140,6 +141,8 @@ def as_page(
         setattr(exporter, f"{url}_url", "")
     exporter.embed_images = True
     html, _ = exporter.from_filename(str(executed))
+    style = (resources.files("skin_lesion_mlops") / "page" / "report.css").read_text(encoding="utf-8")
+    html = html.replace("</head>", f"<style>\n{style}</style>\n</head>", 1)
     page = Path(executed).with_suffix(".html")
     page.write_text(html, encoding="utf-8")
     return page
