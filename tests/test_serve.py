@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from PIL import Image
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.taxonomy import HAM10000
-from skin_lesion_mlops.data.pictures import open_image, read_pixels
+from skin_lesion_mlops.data.pictures import encode_jpeg, open_image, read_pixels
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.model.familiarity import load_familiarity
@@ -586,6 +587,65 @@ def test_real_dermoscopy_is_familiar(ham10000_600x450):
     files = sorted(ham10000_600x450.rglob("*.jpg"))
     verdicts = load_familiarity().judge(np.stack([decode(f.read_bytes(), 128).thumb for f in files]))
     assert np.mean([v.unfamiliar for v in verdicts]) < 0.05
+
+
+def behind(image, radius, colour):
+    "A round field of view."
+    y, x = np.mgrid[: image.height, : image.width]
+    away = np.hypot(x - image.width / 2, y - image.height / 2)
+    return Image.fromarray(np.where(away[..., None] > radius * image.height / 2, np.uint8(colour), np.asarray(image)))
+
+
+def ruled(image):
+    "With a paper ruler along the left edge."
+    pixels = np.asarray(image).copy()
+    pixels[:, :24] = 235
+    pixels[::9, 6:24] = 40
+    return Image.fromarray(pixels)
+
+
+def judged(images, size=128):
+    "What the packaged description says of pictures that are sent as files."
+    known = load_familiarity()
+    read = [decode(encode_jpeg(im), size) for im in images]
+    return known.judge(np.stack([p.thumb for p in read]), None, [p.masked for p in read], [p.grid for p in read])
+
+
+@pytest.mark.parametrize(
+    "around", [lambda im: behind(im, 0.95, 2), lambda im: behind(im, 1.2, 2), lambda im: behind(im, 0.95, 253), ruled]
+)
+def test_masks_and_rulers_are_no_reason_to_refuse(files, around):
+    images = [open_image(f) for f in files]
+    good = [im for im, v in zip(images, judged(images)) if v.score < 0.8 and not v.unfamiliar]
+    assert len(good) > 10 and np.mean([v.unfamiliar for v in judged([around(im) for im in good])]) < 0.2
+
+
+def test_a_mask_lets_no_stranger_in():
+    y, x = np.mgrid[:300, :400]
+    meadow = np.stack([60 + x % 90, 140 + y % 90, 40 + (x + y) % 30], 2).astype(np.uint8)
+    assert all(v.unfamiliar for v in judged([behind(Image.fromarray(meadow), 0.95, 2), ruled(Image.fromarray(meadow))]))
+
+
+def test_a_photograph_of_a_screen_is_refused_for_its_grid(client, jpeg):
+    image = Image.open(io.BytesIO(jpeg)).resize((600, 450))
+    y, x = np.mgrid[:450, :600]
+    grid = 1 + 0.07 * np.cos(2.2 * (x + 0.06 * y)) + 0.07 * np.cos(2.2 * (y - 0.06 * x))
+    screen = Image.fromarray((np.asarray(image) * grid[..., None]).clip(0, 255).astype(np.uint8))
+    (before,), (now,) = (post(client, encode_jpeg(im, 95)).json()["predictions"] for im in (image, screen))
+    assert not before["out_of_distribution"]["flag"]
+    assert now["out_of_distribution"]["flag"] and now["out_of_distribution"]["reasons"][0] == "grid"
+    assert "screen" in client.get("/about").json()["features"]["grid"]
+
+
+def test_a_description_made_before_there_were_masks_opens(tmp_path):
+    older = load_familiarity()
+    facts = {k: v for k, v in asdict(older).items() if k not in ("axes", "masked_limit")}
+    write_json(tmp_path / Files.FAMILIARITY, facts)
+    assert load_familiarity(tmp_path).limit == older.limit
+    seen = replace(older, axes=np.eye(9, 8, dtype=np.float32), embedding_limit=0.1)
+    thumbs, far = np.full((2, 64, 64, 3), 180, np.uint8), np.ones((2, 8))
+    plain, masked = seen.judge(thumbs, far, [False, True])
+    assert "network" in plain.odd and "network" not in masked.odd  # it was never asked about masks
 
 
 def test_too_many(client, jpeg):

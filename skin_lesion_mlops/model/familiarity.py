@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from PIL import Image
@@ -16,9 +17,10 @@ from ..core import Files, SkinLesionError, read_json, write_json
 from .engines import Engine, evenly_spaced
 
 # %% auto #0
-__all__ = ['SIDE', 'FEATURES', 'NETWORK', 'REASONS', 'AXES', 'FITTED_ON', 'EMBEDDED', 'thumbnail', 'features', 'Verdict',
-           'whitened', 'Familiarity', 'fit_familiarity', 'with_embeddings', 'save_familiarity', 'load_familiarity',
-           'learn_familiarity']
+__all__ = ['SIDE', 'FEATURES', 'GRID', 'GRID_LIMIT', 'NETWORK', 'REASONS', 'AXES', 'ROOM', 'SLACK', 'FITTED_ON', 'EMBEDDED',
+           'field_of_view', 'thumbnail', 'look', 'features', 'grid_of', 'Verdict', 'whitened', 'Familiarity',
+           'fit_familiarity', 'with_embeddings', 'save_familiarity', 'load_familiarity', 'learn_familiarity',
+           'behind_masks']
 
 # %% ../../nbs/model/10_familiarity.ipynb #83f458d3
 SIDE = 64  # pixels of the thumbnail
@@ -54,6 +56,88 @@ FEATURES = {
     "skin": "share of pixels with a hue of skin",
 }
 
+# %% ../../nbs/model/10_familiarity.ipynb #6e62004d
+_BLACK, _WHITE = 40, 232  # of 255: a mask's colours are beyond
+_AGREE = 0.97  # share of the pixels about which an ellipse and the field of view must agree
+
+
+def _ellipse(
+    field: np.ndarray,  # (h, w), bool: not mask
+) -> (
+    tuple[float, float, float, float] | None
+):  # its middle (x, y) and half axes, in halves of the picture; None: it is none
+    "The ellipse that a field of view is."
+    h, w = field.shape
+    edges = []
+    for lines, n in ((field, w), (field.T, h)):
+        at = np.flatnonzero(lines.any(1))
+        for ends in (lines[at].argmax(1), n - lines[at][:, ::-1].argmax(1)):
+            inner = (ends > 0) & (ends < n)
+            pair = [2 * ends[inner] / n - 1, 2 * (at[inner] + 0.5) / len(lines) - 1]
+            edges.append(np.stack(pair if lines is field else pair[::-1], 1))
+    p = np.concatenate(edges)
+    if len(p) < 24:
+        return None
+    a, b, c, d = np.linalg.lstsq(np.hstack([p**2, p]), np.ones(len(p)), rcond=None)[0]
+    if min(a, b) <= 0:
+        return None
+    x, y, k = -c / 2 / a, -d / 2 / b, 1 + c**2 / 4 / a + d**2 / 4 / b
+    half = float(np.sqrt(k / a)), float(np.sqrt(k / b))
+    across, down = (2 * np.arange(w) + 1) / w - 1, (2 * np.arange(h) + 1) / h - 1
+    within = ((across - x) / half[0]) ** 2 + ((down[:, None] - y) / half[1]) ** 2 <= 1
+    return (x, y, *half) if (within == field).mean() >= _AGREE and 0.5 < half[0] / half[1] < 2 else None
+
+# %% ../../nbs/model/10_familiarity.ipynb #1f237321
+_STRIP = 0.2  # of the picture, at most, is a ruler
+
+
+def _paper(
+    small: np.ndarray,  # (h, w, 3), uint8
+) -> tuple[int, int, int, int] | None:  # left, top, right, bottom of what is left; None: there is no strip
+    "The picture without a strip of paper along one edge."
+    h, w, _ = small.shape
+    high, low = small.max(2), small.min(2)
+    paper = (low > 170) & (high - low < 0.14 * high)
+    rows, columns = paper.mean(1) >= 0.5, paper.mean(0) >= 0.5
+    deep = []
+    for lines in (columns, rows, columns[::-1], rows[::-1]):
+        within = np.flatnonzero(lines[: int(_STRIP * len(lines))])
+        deep.append(int(within[-1]) + 2 if len(within) and within[0] < 2 else 0)  # ticks may fill the outermost line
+    if not max(deep):
+        return None
+    left, top, right, bottom = (n if n == max(deep) else 0 for n in deep)
+    return left, top, w - right, h - bottom
+
+
+def field_of_view(
+    pixels: np.ndarray,  # (h, w, 3), uint8
+) -> tuple[tuple[int, int, int, int] | None, bool]:  # the box to judge, None for all of it; is there a round mask?
+    "What a picture shows of the skin."
+    h, w, _ = pixels.shape
+    step = max(1, min(h, w) // SIDE)
+    small = pixels[::step, ::step]
+    corners = small[:: len(small) - 1, :: small.shape[1] - 1].reshape(4, 3)
+    for mask in (lambda x: x.max(-1) < _BLACK, lambda x: x.min(-1) > _WHITE):
+        if mask(corners).all():
+            field = ~mask(small)
+            field = np.logical_or.accumulate(field, 1) & np.logical_or.accumulate(field[:, ::-1], 1)[:, ::-1]
+            if found := _ellipse(field):
+                return _within(found, w, h), True
+    strip = _paper(small)
+    return strip and (step * strip[0], step * strip[1], min(step * strip[2], w), min(step * strip[3], h)), False
+
+
+def _within(
+    ellipse: tuple[float, float, float, float],
+    w: int,  # of the picture, pixels
+    h: int,
+) -> tuple[int, int, int, int]:  # left, top, right, bottom
+    "The largest rectangle in an ellipse, and in the picture."
+    x, y, a, b = ellipse
+    left, right = (np.clip((x - 0.7 * a, x + 0.7 * a), -1, 1) + 1) * w / 2
+    top, bottom = (np.clip((y - 0.7 * b, y + 0.7 * b), -1, 1) + 1) * h / 2
+    return int(np.ceil(left)), int(np.ceil(top)), int(right), int(bottom)
+
 # %% ../../nbs/model/10_familiarity.ipynb #8171a748
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
 
@@ -61,9 +145,18 @@ _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
 def thumbnail(
     image: Image.Image | np.ndarray,  # RGB; any size, or a model's input
 ) -> np.ndarray:  # (SIDE, SIDE, 3), uint8
-    "The picture in small, every pixel the mean of those it stands for."
-    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+    "The picture in small, every pixel the mean of those it stands for, without mask or ruler."
+    return look(image)[0]
+
+
+def look(
+    image: Image.Image | np.ndarray,  # RGB; any size, or a model's input
+) -> tuple[np.ndarray, bool]:  # its thumbnail, and whether there was a round mask
+    "The picture in small, and what was around it."
+    pixels = np.asarray(image)
+    image = Image.fromarray(pixels) if isinstance(image, np.ndarray) else image
+    box, masked = field_of_view(pixels)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX, box)), masked
 
 
 def features(
@@ -136,10 +229,40 @@ def _texture(
     mirrored = [np.log(np.abs(luma - m).mean((1, 2)) + 0.01) for m in (luma[:, :, ::-1], luma[:, ::-1])]
     return np.stack([*slopes, *mirrored, *(detail(a, b) for a, b in ((64, 32), (32, 16), (16, 8), (8, 1)))], 1)
 
+# %% ../../nbs/model/10_familiarity.ipynb #cd67e465
+GRID = "grid"  # a reason, as `NETWORK` is
+GRID_LIMIT = 6.5  # of `grid_of`: HAM10000 has none above, see benchmarks/familiarity
+_WINDOW = 128  # pixels of the middle that are looked at
+
+
+@lru_cache(4)
+def _spectrum(n: int) -> tuple[np.ndarray, ...]:
+    "A window, the frequencies that are looked at, and the ring that each belongs to."
+    hann = np.hanning(n).astype(np.float32)
+    up, along = np.abs(np.fft.fftfreq(n))[:, None], np.fft.rfftfreq(n)
+    radius = np.hypot(up, along)
+    used = np.flatnonzero((radius > 0.06) & (radius < 0.5) & (up > 2.5 / n) & (along > 2.5 / n))
+    ring = (96 * radius.ravel()[used]).astype(np.intp)
+    return hann[:, None] * hann, used, ring, np.maximum(np.bincount(ring), 1)
+
+
+def grid_of(
+    image: Image.Image,  # RGB, as it was decoded: not yet in the model's size
+) -> float:  # logarithm of the power of the highest peak, as a multiple of the geometric mean at its frequency
+    "How regular is the finest detail?"
+    n = min(_WINDOW, 1 << (min(image.size).bit_length() - 1))
+    x, y = (image.width - n) // 2, (image.height - n) // 2
+    grey = np.asarray(image.crop((x, y, x + n, y + n)).convert("L"), np.float32)
+    window, used, ring, members = _spectrum(n)
+    waves = np.fft.rfft2((grey - grey.mean()) * window).ravel()[used]
+    power = np.log(waves.real**2 + waves.imag**2 + 1e-3 * n * n)
+    return round(float((power - (np.bincount(ring, power) / members)[ring]).max()), 3)
+
 # %% ../../nbs/model/10_familiarity.ipynb #756ca1fc
 NETWORK = "network"  # the reason that is not one of `FEATURES`
-REASONS = {**FEATURES, NETWORK: "what the network makes of it"}
+REASONS = {**FEATURES, NETWORK: "what the network makes of it", GRID: "a fine regular grid, as of a screen"}
 AXES = 128  # at most, of the space of embeddings
+ROOM, SLACK = 1.2, 0.1  # more of the limit of distance, and of each range, for pictures behind a round mask
 
 
 @dataclass(frozen=True)
@@ -173,6 +296,7 @@ class Familiarity:
     limit: float  # largest distance that is familiar
     names: list[str]  # of the features, in order
     embedding_limit: float = 0.0  # largest distance of an embedding that is familiar; 0: embeddings are not asked
+    masked_limit: float = 0.0  # the same for pictures behind a round mask; 0: their embeddings are not asked
     axes: np.ndarray | None = None  # (1 + axes, d), float32: the embeddings' mean, and the rows that whiten them
 
     def distances(
@@ -185,22 +309,35 @@ class Familiarity:
 
     def judge(
         self,
-        thumbnails: np.ndarray,  # (n, SIDE, SIDE, 3), uint8
+        thumbnails: np.ndarray,  # (n, SIDE, SIDE, 3), uint8, from `look`
         embeddings: np.ndarray | None = None,  # (n, d), of the same pictures
+        masked: Sequence[bool] = (),  # n, from `look`; none: nobody looked
+        grids: Sequence[float] = (),  # n, from `grid_of`; none: nobody looked
     ) -> list[Verdict]:
         "Decide which pictures are familiar, and say why others are not."
-        described = features(thumbnails)
+        described, n = features(thumbnails), len(thumbnails)
+        behind = np.asarray(masked or [False] * n)
         low, high = np.array(self.low), np.array(self.high)
-        beyond = np.maximum(low - described, described - high) / (high - low)
-        seen = np.zeros(len(described))
-        if self.axes is not None and embeddings is not None:
-            seen = whitened(embeddings, self.axes) / self.embedding_limit
+        beyond = np.maximum(low - described, described - high) / (high - low) - np.where(behind, SLACK, 0)[:, None]
+        away = self.distances(described) / self.limit / np.where(behind, ROOM, 1)
+        seen = self._seen(embeddings, behind)
         verdicts = []
-        for d, row, s in zip(self.distances(described) / self.limit, beyond, seen):
+        for d, row, s, g in zip(away, beyond, seen, grids or [0.0] * n):
             odd = [self.names[i] for i in np.argsort(-row)[:3] if row[i] > 0]
-            odd = [NETWORK, *odd[:2]] if s > 1 else odd
-            verdicts.append(Verdict(bool(odd or d > 1), round(float(max(d, s)), 3), odd))
+            odd = ([GRID] if g > GRID_LIMIT else []) + ([NETWORK] if s > 1 else []) + odd
+            verdicts.append(Verdict(bool(odd or d > 1), round(float(max(d, s, g / GRID_LIMIT)), 3), odd[:3]))
         return verdicts
+
+    def _seen(
+        self,
+        embeddings: np.ndarray | None,  # (n, d)
+        behind: np.ndarray,  # (n,), bool: behind a mask
+    ) -> np.ndarray:  # (n,), distance as a multiple of the limit; 0 where nobody is asked
+        "What the network makes of pictures."
+        if self.axes is None or embeddings is None:
+            return np.zeros(len(behind))
+        limits = np.where(behind, self.masked_limit or np.inf, self.embedding_limit)
+        return whitened(embeddings, self.axes) / limits
 
 # %% ../../nbs/model/10_familiarity.ipynb #08d1cfa7
 def fit_familiarity(
@@ -227,6 +364,7 @@ def with_embeddings(
     training: np.ndarray,  # (n, d), embeddings of training images
     validation: np.ndarray,  # (m, d), embeddings of validation images
     share: float = 0.99,  # part of the validation images that shall be within the limit
+    masked: np.ndarray | None = None,  # (k, d), embeddings of validation images behind a mask, for their own limit
 ) -> Familiarity:  # that judges embeddings too
     "Describe which embeddings are normal."
     x = training / np.maximum(np.linalg.norm(training, axis=1, keepdims=True), 1e-12)
@@ -235,7 +373,8 @@ def with_embeddings(
     values, vectors = values[::-1][:n], vectors[:, ::-1][:, :n]
     rows = vectors.T / np.sqrt(np.maximum(values, values[0] * 1e-9))[:, None]
     axes = np.vstack([x.mean(0), rows]).astype(np.float32)
-    return replace(known, axes=axes, embedding_limit=float(np.quantile(whitened(validation, axes), share)))
+    limits = [0.0 if v is None else float(np.quantile(whitened(v, axes), share)) for v in (validation, masked)]
+    return replace(known, axes=axes, embedding_limit=limits[0], masked_limit=limits[1])
 
 # %% ../../nbs/model/10_familiarity.ipynb #b6201d41
 FITTED_ON, EMBEDDED = 16384, 2048  # training images at most, for the numbers and for the embeddings
@@ -274,6 +413,18 @@ def learn_familiarity(
 ) -> Familiarity:  # raises `SkinLesionError` for too few pictures
     "Describe the pictures that a model was trained on."
     known = fit_familiarity(np.stack([thumbnail(x) for x in evenly_spaced(training, FITTED_ON)]), source)
-    return with_embeddings(
-        known, run(evenly_spaced(training, EMBEDDED))[1], run(evenly_spaced(validation, EMBEDDED))[1]
-    )
+    checked = evenly_spaced(validation, EMBEDDED)
+    sides = run(evenly_spaced(training, EMBEDDED))[1], run(checked)[1]
+    return with_embeddings(known, *sides, masked=run(behind_masks(checked))[1])
+
+
+def behind_masks(
+    pixels: np.ndarray,  # (n, size, size, 3), uint8
+) -> np.ndarray:  # the same shape
+    "Pictures as round fields of view, from the whole circle to cut corners, three of four in black."
+    n, size = len(pixels), pixels.shape[1]
+    radius = np.resize(np.linspace(0.9, 1.25, 8), n)[:, None, None]
+    at = (2 * np.arange(size) + 1) / size - 1
+    away = np.hypot(at * 4 / 3, at[:, None])  # models see a 4:3 picture squeezed to a square
+    colour = np.resize(np.uint8((2, 2, 253, 2)), n)[:, None, None, None]
+    return np.where((away > radius)[..., None], colour, np.asarray(pixels))

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import Files, SkinLesionError, read_json
-from ..data.pictures import BadImage, read_pixels, resize
+from ..data.pictures import SHRINK, BadImage, decode_image, resize
 from skin_lesion_mlops.evaluation.decisions import (
     RULES,
     at_prevalence,
@@ -32,7 +32,7 @@ from skin_lesion_mlops.evaluation.decisions import (
 )
 from ..model.bundle import calibrated, open_bundle, read_contract, with_profile, without_patient
 from ..model.engines import AUTO, Engine, check_engine, choose_engine, torch_engine
-from ..model.familiarity import Familiarity, load_familiarity, thumbnail
+from ..model.familiarity import Familiarity, grid_of, load_familiarity, look
 from ..model.metadata import AGES, SEXES, read_patient
 from .telemetry import log
 from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
@@ -57,15 +57,19 @@ class Picture:
     height: int  # pixels, as the file has them
     patient: dict[str, Any] = field(default_factory=dict)  # age (years), sex, site; what was told, and is not kept
     lesion: str = ""  # pictures of a request with one name show one lesion, and get one answer
+    masked: bool = False  # behind a round mask
+    grid: float = 0.0  # how regular its finest detail is, see `grid_of`
 
 
 def _picture(
     pixels: np.ndarray,  # (size, size, 3), uint8: the model's input
     data: bytes,
     extent: tuple[int, int],  # width and height of the picture, pixels
+    grid: float,  # of `grid_of`
 ) -> Picture:
     "What is kept, and what is computed from it."
-    return Picture(pixels, thumbnail(pixels), hashlib.sha256(data).hexdigest(), *extent)
+    thumb, masked = look(pixels)
+    return Picture(pixels, thumb, hashlib.sha256(data).hexdigest(), *extent, masked=masked, grid=grid)
 
 # %% ../../nbs/serve/01_predictor.ipynb #bfc91c91
 def decode(
@@ -75,9 +79,9 @@ def decode(
     "Open a picture by the route of training."
     if not data:
         raise BadImage("empty", "there are no bytes")
-    pixels = read_pixels(io.BytesIO(data), size)
+    image = decode_image(io.BytesIO(data), side=SHRINK * size)
     with Image.open(io.BytesIO(data)) as head:
-        return _picture(pixels, data, head.size)
+        return _picture(resize(image, size), data, head.size, grid_of(image))
 
 
 def from_array(
@@ -86,7 +90,8 @@ def from_array(
 ) -> Picture:
     "Take a picture that somebody has decoded already."
     height, width, _ = pixels.shape
-    return _picture(resize(Image.fromarray(pixels), size), pixels.tobytes(), (width, height))
+    image = Image.fromarray(pixels)
+    return _picture(resize(image, size), pixels.tobytes(), (width, height), grid_of(image))
 
 # %% ../../nbs/serve/01_predictor.ipynb #c6e73bb9
 NOTICE = "Decision support for research, not a diagnosis."
@@ -454,7 +459,8 @@ def _answers(
     if explain:
         shown = np.array([contract["classes"].index(p.likeliest) for p in found])
         heat, missing = _heat(predictor.explainer, pixels, shown)
-    verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors)
+    masked, grids = [p.masked for p in pictures], [p.grid for p in pictures]
+    verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors, masked, grids)
     return [
         replace(
             p, familiar=not v.unfamiliar, unfamiliarity=v.score, odd=v.odd, heat=h, embedding=x, notes=said + missing
