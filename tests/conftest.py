@@ -140,30 +140,40 @@ def browser():
 
 CONTRAST = """() => {
   const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
-  const light = (c) => rgb(c).slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const under = (e) => { for (; e; e = e.parentElement) { const b = getComputedStyle(e).backgroundColor; if ((rgb(b)[3] ?? 1) > 0) return b; } return "rgb(255,255,255)"; };
-  const told = [...document.body.querySelectorAll("*")].filter((e) => e.checkVisibility() && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
-  return told.map((e) => {
+  const linear = (v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = (c) => rgb(c).slice(0, 3).reduce((sum, v, i) => sum + linear(v / 255) * [0.2126, 0.7152, 0.0722][i], 0);
+  const under = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = getComputedStyle(e).backgroundColor;
+      if ((rgb(colour)[3] ?? 1) > 0) return colour;
+    }
+    return "rgb(255,255,255)";
+  };
+  const speaks = (e) => e.checkVisibility() && [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  return [...document.body.querySelectorAll("*")].filter(speaks).map((e) => {
     const [a, b] = [light(getComputedStyle(e).color), light(under(e))].sort((x, y) => y - x);
     return [(a + 0.05) / (b + 0.05), e.textContent.trim().slice(0, 40)];
   }).sort((x, y) => x[0] - y[0]);
 }"""
 
 
+SCROLLED = """() => {
+  const around = [...document.querySelectorAll("table")].map((t) => t.closest(".jp-OutputArea-output") || t);
+  const wide = around.filter((p) => p.scrollWidth > p.clientWidth);
+  return wide.length && wide.every((p) => { p.scrollLeft = 9; return p.scrollLeft > 0; });
+}"""
+
+
 @pytest.fixture
 def look_at(browser):
-    "Open a report's page on a phone and in the dark: it fits, what is wide scrolls by itself, and all of it can be read."
+    "Open a report's page on a phone, light and dark: it fits, what is wide scrolls by itself, all can be read."
 
     def look(page_file):
         for scheme in ("light", "dark"):
             page = browser.new_page(viewport=dict(width=360, height=740), color_scheme=scheme)
             page.goto(page_file.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= 360
-            wide = "[...document.querySelectorAll('table')].map((t) => t.closest('.jp-OutputArea-output') || t).filter((p) => p.scrollWidth > p.clientWidth)"
-            assert page.evaluate(
-                f"{wide}.every((p) => {{ p.scrollLeft = 9; return p.scrollLeft > 0; }}) && {wide}.length"
-            )
+            assert page.evaluate(SCROLLED)
             paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
             assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 150) == (scheme == "dark"), paper
             least = page.evaluate(CONTRAST)[0]

@@ -231,7 +231,7 @@ def _texture(
 
 # %% ../../nbs/model/10_familiarity.ipynb #cd67e465
 GRID = "grid"  # a reason, as `NETWORK` is
-GRID_LIMIT = 6.5  # of `grid_of`: HAM10000 has none above, see benchmarks/familiarity
+GRID_LIMIT = 6.5  # of `grid_of`; one of 5,656 pictures of HAM10000 is above, see benchmarks/familiarity
 _WINDOW = 128  # pixels of the middle that are looked at
 
 
@@ -426,5 +426,5 @@ def behind_masks(
     radius = np.resize(np.linspace(0.9, 1.25, 8), n)[:, None, None]
     at = (2 * np.arange(size) + 1) / size - 1
     away = np.hypot(at * 4 / 3, at[:, None])  # models see a 4:3 picture squeezed to a square
-    colour = np.resize(np.uint8((2, 2, 253, 2)), n)[:, None, None, None]
+    colour = np.resize(np.array((2, 2, 253, 2), np.uint8), n)[:, None, None, None]
     return np.where((away > radius)[..., None], colour, np.asarray(pixels))
