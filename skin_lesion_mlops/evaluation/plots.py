@@ -72,7 +72,7 @@ def in_style(
 
 def shade(
     colour: str,  # six hexadecimal digits after a #
-) -> str:  # for CSS
+) -> str:  # a value of CSS, with the colour as its default
     "A colour that a page may replace, as `page/report.css` does in the dark."
     return f"var(--of-{colour[1:]},{colour})"
 

@@ -19,8 +19,8 @@ from .engines import Engine, evenly_spaced
 # %% auto #0
 __all__ = ['SIDE', 'FEATURES', 'GRID', 'GRID_LIMIT', 'NETWORK', 'REASONS', 'AXES', 'ROOM', 'SLACK', 'FITTED_ON', 'EMBEDDED',
            'field_of_view', 'thumbnail', 'look', 'features', 'grid_of', 'Verdict', 'whitened', 'Familiarity',
-           'fit_familiarity', 'with_embeddings', 'save_familiarity', 'load_familiarity', 'learn_familiarity',
-           'behind_masks']
+           'fit_familiarity', 'with_embeddings', 'save_familiarity', 'load_familiarity', 'behind_masks',
+           'learn_familiarity']
 
 # %% ../../nbs/model/10_familiarity.ipynb #83f458d3
 SIDE = 64  # pixels of the thumbnail
@@ -87,7 +87,7 @@ def _ellipse(
     within = ((across - x) / half[0]) ** 2 + ((down[:, None] - y) / half[1]) ** 2 <= 1
     return (x, y, *half) if (within == field).mean() >= _AGREE and 0.5 < half[0] / half[1] < 2 else None
 
-# %% ../../nbs/model/10_familiarity.ipynb #1f237321
+# %% ../../nbs/model/10_familiarity.ipynb #fb092af9
 _STRIP = 0.2  # of the picture, at most, is a ruler
 
 
@@ -108,7 +108,7 @@ def _paper(
     left, top, right, bottom = (n if n == max(deep) else 0 for n in deep)
     return left, top, w - right, h - bottom
 
-
+# %% ../../nbs/model/10_familiarity.ipynb #f9f3d29f
 def field_of_view(
     pixels: np.ndarray,  # (h, w, 3), uint8
 ) -> tuple[tuple[int, int, int, int] | None, bool]:  # the box to judge, None for all of it; is there a round mask?
@@ -282,7 +282,7 @@ def whitened(
     x = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     return np.linalg.norm((x - axes[0]) @ axes[1:].T, axis=1)
 
-# %% ../../nbs/model/10_familiarity.ipynb #2f8c037f
+# %% ../../nbs/model/10_familiarity.ipynb #cacefba2
 @dataclass(frozen=True)
 class Familiarity:
     "What dermoscopy looks like, in numbers."
@@ -320,7 +320,7 @@ class Familiarity:
         low, high = np.array(self.low), np.array(self.high)
         beyond = np.maximum(low - described, described - high) / (high - low) - np.where(behind, SLACK, 0)[:, None]
         away = self.distances(described) / self.limit / np.where(behind, ROOM, 1)
-        seen = self._seen(embeddings, behind)
+        seen = _seen(self, embeddings, behind)
         verdicts = []
         for d, row, s, g in zip(away, beyond, seen, grids or [0.0] * n):
             odd = [self.names[i] for i in np.argsort(-row)[:3] if row[i] > 0]
@@ -328,16 +328,17 @@ class Familiarity:
             verdicts.append(Verdict(bool(odd or d > 1), round(float(max(d, s, g / GRID_LIMIT)), 3), odd[:3]))
         return verdicts
 
-    def _seen(
-        self,
-        embeddings: np.ndarray | None,  # (n, d)
-        behind: np.ndarray,  # (n,), bool: behind a mask
-    ) -> np.ndarray:  # (n,), distance as a multiple of the limit; 0 where nobody is asked
-        "What the network makes of pictures."
-        if self.axes is None or embeddings is None:
-            return np.zeros(len(behind))
-        limits = np.where(behind, self.masked_limit or np.inf, self.embedding_limit)
-        return whitened(embeddings, self.axes) / limits
+# %% ../../nbs/model/10_familiarity.ipynb #8a4a3a85
+def _seen(
+    known: Familiarity,
+    embeddings: np.ndarray | None,  # (n, d)
+    behind: np.ndarray,  # (n,), bool: behind a mask
+) -> np.ndarray:  # (n,), distance as a multiple of the limit; 0 where nobody is asked
+    "What the network makes of pictures."
+    if known.axes is None or embeddings is None:
+        return np.zeros(len(behind))
+    limits = np.where(behind, known.masked_limit or np.inf, known.embedding_limit)
+    return whitened(embeddings, known.axes) / limits
 
 # %% ../../nbs/model/10_familiarity.ipynb #08d1cfa7
 def fit_familiarity(
@@ -376,7 +377,7 @@ def with_embeddings(
     limits = [0.0 if v is None else float(np.quantile(whitened(v, axes), share)) for v in (validation, masked)]
     return replace(known, axes=axes, embedding_limit=limits[0], masked_limit=limits[1])
 
-# %% ../../nbs/model/10_familiarity.ipynb #b6201d41
+# %% ../../nbs/model/10_familiarity.ipynb #d1d5edb1
 FITTED_ON, EMBEDDED = 16384, 2048  # training images at most, for the numbers and for the embeddings
 
 
@@ -404,7 +405,19 @@ def load_familiarity(
     axes = np.load(own.with_name(Files.AXES)) if own.with_name(Files.AXES).exists() else None
     return Familiarity(**found, axes=axes)
 
+# %% ../../nbs/model/10_familiarity.ipynb #c8a5985e
+def behind_masks(
+    pixels: np.ndarray,  # (n, size, size, 3), uint8
+) -> np.ndarray:  # the same shape
+    "Pictures as round fields of view, from the whole circle to cut corners, three of four in black."
+    n, size = len(pixels), pixels.shape[1]
+    radius = np.resize(np.linspace(0.9, 1.25, 8), n)[:, None, None]
+    at = (2 * np.arange(size) + 1) / size - 1
+    away = np.hypot(at * 4 / 3, at[:, None])  # models see a 4:3 picture squeezed to a square
+    colour = np.resize(np.array((2, 2, 253, 2), np.uint8), n)[:, None, None, None]
+    return np.where((away > radius)[..., None], colour, np.asarray(pixels))
 
+# %% ../../nbs/model/10_familiarity.ipynb #6114a246
 def learn_familiarity(
     run: Engine,  # the engine that will answer
     training: Any,  # (n, size, size, 3), uint8, or shards: of the training split
@@ -416,15 +429,3 @@ def learn_familiarity(
     checked = evenly_spaced(validation, EMBEDDED)
     sides = run(evenly_spaced(training, EMBEDDED))[1], run(checked)[1]
     return with_embeddings(known, *sides, masked=run(behind_masks(checked))[1])
-
-
-def behind_masks(
-    pixels: np.ndarray,  # (n, size, size, 3), uint8
-) -> np.ndarray:  # the same shape
-    "Pictures as round fields of view, from the whole circle to cut corners, three of four in black."
-    n, size = len(pixels), pixels.shape[1]
-    radius = np.resize(np.linspace(0.9, 1.25, 8), n)[:, None, None]
-    at = (2 * np.arange(size) + 1) / size - 1
-    away = np.hypot(at * 4 / 3, at[:, None])  # models see a 4:3 picture squeezed to a square
-    colour = np.resize(np.array((2, 2, 253, 2), np.uint8), n)[:, None, None, None]
-    return np.where((away > radius)[..., None], colour, np.asarray(pixels))
