@@ -141,3 +141,11 @@ def test_so_do_those_who_approve(judged, where, tmp_path, aws):  # noqa: F811
         aws("sagemaker").update_model_package(ModelPackageArn=package["ModelPackageArn"], ModelApprovalStatus=APPROVED)
         event = dict(action="confirm", model_package_arn=package["ModelPackageArn"])
         assert call("approve_model", **event)["status"] == ("Approved" if passed else "Refused")
+
+
+@pytest.mark.parametrize("origin", ["generated", "partly generated", "pictures"])
+def test_the_page_of_a_run_says_what_it_was_trained_on(tmp_path, origin):
+    run, lock = create_run(tmp_path / "home", pipeline="p", parameters={})
+    note_evaluation(run, dict(trained_on=origin))
+    lock.close()
+    assert (f"Trained on images that are {origin}:" in pages.render_page(run)) == ("generated" in origin)

@@ -102,6 +102,7 @@ class Run:
     guards: dict[str, dict[str, Any]] = field(default_factory=dict)  # `gate` of the evaluation
     decision: dict[str, Any] = field(default_factory=dict)  # of the evaluation: passed, reasons; see `core.decision_of`
     data_hash: str = ""  # fingerprint of the data set
+    trained_on: str = ""  # of the evaluation: pictures, generated, partly generated, unknown
     signature: str = ""  # fingerprint of definition, parameters, data and code: a run with the same one continues this
     definition_hash: str = ""
     code_hash: str = ""
@@ -315,6 +316,7 @@ def note_evaluation(
     if evaluation.get("gate") or evaluation.get("decision"):
         run.guards, run.decision = evaluation.get("gate", {}), decision_of(evaluation)
     run.data_hash = evaluation.get("lineage", {}).get("data_hash") or run.data_hash
+    run.trained_on = str(evaluation.get("trained_on") or run.trained_on)
 
 # %% ../../nbs/pipeline/10_runs.ipynb #29217d32
 def compare_runs(
