@@ -1,11 +1,18 @@
 "Pieces of work of a given size, for `scale.ipynb`: each says what it cost, in a process of its own."
 
 import contextlib
+import csv
+import hashlib
+import importlib.util
 import io
 import json
+import os
 import resource
 import shutil
+import sys
 import tempfile
+import time
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,10 +21,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from skin_lesion_mlops.core import SPLITS
+from skin_lesion_mlops.core import SPLITS, hash_file
+from skin_lesion_mlops.aws.upload import upload
 from skin_lesion_mlops.data.check import check
+from skin_lesion_mlops.data.crew import create_crew
 from skin_lesion_mlops.data.duplicates import near_duplicates
 from skin_lesion_mlops.data.shards import Shards, write_dataset
+from skin_lesion_mlops.data.sources import survey
 from skin_lesion_mlops.data.split import assign_groups, split
 from skin_lesion_mlops.evaluation.conclusion import evaluate
 from skin_lesion_mlops.evaluation.predictions import simulate
@@ -34,11 +44,13 @@ class Cost:
     def __enter__(self) -> "Cost":
         "Begin."
         self.begun, self.least = self._used(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.own, self.clock = time.process_time(), time.monotonic()
         return self
 
     def __exit__(self, *error: object) -> None:
         "End."
         self.seconds = self._used() - self.begun
+        self.own, self.clock = time.process_time() - self.own, time.monotonic() - self.clock
         self.megabytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - self.least) / 1024
 
     @staticmethod
@@ -79,6 +91,9 @@ def preparing(n: int) -> list[dict]:
         Image.fromarray(r.integers(0, 256, (75, 100, 3), dtype=np.uint8)).save(place / f"{i}.jpg")
     rows = []
     with Cost() as c:
+        survey(folder / "raw")
+    rows.append(c.row("names and tables, a part of data check", n))
+    with Cost() as c:
         found = check(folder / "raw", workers=1).rows
     rows.append(c.row("data check", n))
     parts = split(found.assign(group=found.lesion_id))
@@ -88,6 +103,124 @@ def preparing(n: int) -> list[dict]:
     assert len(Shards(folder / "train")) > n // 2
     shutil.rmtree(folder)
     return rows
+
+
+def photographs(n: int, width: int, height: int) -> Path:
+    "A folder per class of pictures of blurred noise, about as hard to decode as dermoscopy; no two files are the same."
+    folder, r = Path(tempfile.mkdtemp()), np.random.default_rng(n)
+    for i in range(n):
+        place = folder / "raw" / HAM10000.codes[i % 7]
+        place.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(r.integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8))
+        coarse.resize((width, height), Image.Resampling.BICUBIC).save(place / f"{i}.jpg", quality=90)
+    return folder
+
+
+def sharing(n: int, workers: int, way: str, width: int = 600, height: int = 450) -> dict:
+    "The preparation of n photographs by some processes: a pool, or dask; starting them counts."
+    folder = photographs(n, width, height)
+    size = sum(f.stat().st_size for f in folder.rglob("*.jpg")) / n
+    if way == "dask":
+        os.environ["OMP_NUM_THREADS"] = "1"
+    with Cost() as started:
+        crew = create_crew(workers) if way == "dask" else None
+    with Cost() as checking, contextlib.redirect_stdout(io.StringIO()):
+        found = check(folder / "raw", workers=workers, crew=crew).rows
+    parts = split(found.assign(group=found.lesion_id))
+    with Cost() as writing, contextlib.redirect_stdout(io.StringIO()):
+        write_dataset(parts, {s: folder / s for s in SPLITS}, size=224, workers=workers, crew=crew)
+    with Cost() as ended:
+        if crew:
+            crew.close()
+    shards = hashlib.sha256(b"".join(hash_file(p).encode() for p in sorted(folder.glob("t*/*.npy")))).hexdigest()
+    shutil.rmtree(folder)
+    spent = [started, checking, writing, ended]
+    return dict(
+        way=way,
+        workers=workers,
+        n=n,
+        kilobytes=size / 1000,
+        processor=sum(c.seconds for c in spent),
+        own=checking.own + writing.own,
+        check=checking.seconds,
+        shards=writing.seconds,
+        clock=sum(c.clock for c in spent),
+        starting=started.clock,
+        hash=shards,
+    )
+
+
+def hashing(megabytes: int = 512) -> float:
+    "Megabytes that SHA-256 takes in a second."
+    data = bytes(2**20)
+    begun, h = time.process_time(), hashlib.sha256()
+    for _ in range(megabytes):
+        h.update(data)
+    return megabytes * 2**20 / 1e6 / (time.process_time() - begun)
+
+
+def uploading(n: int) -> dict:
+    "Small pictures to the raw bucket of a stand-in for S3, whose own work counts: it is in the same process."
+    import boto3
+    import moto
+
+    folder, r = Path(tempfile.mkdtemp()), np.random.default_rng(n)
+    files = {folder / f"{i}.jpg": HAM10000.codes[i % 7] for i in range(n)}
+    for f in files:
+        Image.fromarray(r.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(f)
+    invented = dict(aws_access_key_id="none", aws_secret_access_key="none", region_name="us-east-1")
+    with moto.mock_aws():
+        s3 = boto3.client("s3", **invented)
+        s3.create_bucket(Bucket="raw")
+        with Cost() as c, contextlib.redirect_stdout(io.StringIO()):
+            assert upload(folder, files, s3, "raw", workers=4).sent == n
+    shutil.rmtree(folder)
+    return c.row("upload to the stand-in", n)
+
+
+class Uploads:
+    "An S3 client that answers what `check_data_availability` asks of a bucket of n objects, uploaded 10,000 at a time."
+
+    def __init__(self, n: int) -> None:
+        "Make its parts; no object has a body."
+        self.bodies, parts = {}, []
+        for start in range(0, n, 10_000):
+            out = io.StringIO()
+            table = csv.writer(out, lineterminator="\n")
+            rows = ([f"raw/{i:08}.jpg", 100, "0" * 64, "nv"] for i in range(start, min(n, start + 10_000)))
+            table.writerows([["key", "size", "sha256", "label"], *rows])
+            body, key = out.getvalue().encode(), f"manifests/raw/{start}.csv"
+            self.bodies[key] = body
+            counts = dict(objects=min(10_000, n - start), labelled=min(10_000, n - start))
+            parts.append(dict(key=key, sha256=hashlib.sha256(body).hexdigest(), completed="2026", **counts))
+        self.bodies["manifests/raw/manifest.json"] = json.dumps(dict(parts=parts)).encode()
+        self.asked: Counter = Counter()
+
+    def get_object(self, Bucket: str, Key: str) -> dict:
+        "A part, or the manifest."
+        self.asked["get"] += 1
+        return dict(Body=io.BytesIO(self.bodies[Key]))
+
+    def head_object(self, **asked: str) -> dict:
+        "An object's size."
+        self.asked["head"] += 1
+        return dict(ContentLength=100)
+
+
+def finding_new(n: int) -> dict:
+    "The function `check_data_availability`, its manifest and its sample, against a stubbed client."
+    folder = next(p / "lambdas" for p in Path(__file__).resolve().parents if (p / "lambdas").is_dir())
+    sys.path.insert(0, str(folder))
+    place = folder / "check_data_availability" / "handler.py"
+    spec = importlib.util.spec_from_file_location("check_data_availability", place)
+    f = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(f)
+    s3, s = Uploads(n), f.Settings("raw", "raw", "processed", "g", 100, 200, {})
+    with Cost() as c:
+        parts = f.read_manifest(s3, s)
+        assert sum(p["labelled"] for p in parts) == n and f.verify(s3, s, parts, "a draw") == 200
+    assert s3.asked["get"] <= 21
+    return c.row("function check_data_availability", n)
 
 
 def comparing(n: int) -> dict:
