@@ -159,6 +159,27 @@ def hashing(megabytes: int = 512) -> float:
     return megabytes * 2**20 / 1e6 / (time.process_time() - begun)
 
 
+def shared_out(
+    machines: int,
+    images: int,
+    cores: int,  # of a machine
+    network: float,  # MB/s of a machine
+    per: dict[str, float],  # processor seconds an image: check, shards, own
+    file_mb: float,  # MB
+    pixels_mb: float,  # MB an image
+    hashed: float,  # MB/s
+) -> dict[str, float]:  # seconds
+    "What several machines do at the same time."
+    decode = images * per["shards"] / cores / machines
+    arrive = images * pixels_mb / network * (machines - 1) / machines
+    return {
+        "download": images * file_mb / network / machines,
+        "hash of the files": images * file_mb / hashed / machines,
+        "open and check": images * per["check"] / cores / machines,
+        "decode, or receive and write": max(decode, arrive, images * per["own"] if machines > 1 else 0.0),
+    }
+
+
 def uploading(n: int) -> dict:
     "Small pictures to the raw bucket of a stand-in for S3, whose own work counts: it is in the same process."
     import boto3

@@ -182,6 +182,7 @@ MEETING, WORKERS = "SKIN_LESION_CREW", "SKIN_LESION_WORKERS"  # variables: JSON 
 _CONFIG = {
     "distributed.worker.memory.target": False,  # pictures of patients are not put aside on a disk
     "distributed.worker.memory.spill": False,
+    "distributed.worker.profile.enabled": False,  # else each worker looks at itself a hundred times a second
     "distributed.comm.timeouts.connect": "10s",
 }
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "error"}  # environment: dask tells of every connection otherwise
