@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -121,6 +121,7 @@ class LoadResult:
     statuses: Counter[int]  # HTTP status -> how many
     lost: int  # without an answer
     wall: float  # seconds that all of it took
+    accepted: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (m,), seconds of those answered with 200
 
     def summary(self) -> dict[str, Any]:  # p50, p95, p99 in milliseconds; per_second; failed: 5xx and lost
         "The numbers that matter."
@@ -164,8 +165,9 @@ def hammer(
     for t in threads:
         t.join()
     answered = np.array([s for s, status in found if status])
+    accepted = np.array([s for s, status in found if status == 200])
     statuses = Counter(status for _, status in found)
-    return LoadResult(answered, statuses, statuses.pop(0, 0), time.perf_counter() - start)
+    return LoadResult(answered, statuses, statuses.pop(0, 0), time.perf_counter() - start, accepted)
 
 
 @dataclass

@@ -33,7 +33,7 @@ from skin_lesion_mlops.core import (
 from .pictures import MEAN, STD, BadImage, read_pixels
 from .sources import SCHEMA, require_columns
 from .split import empty_splits
-from .statistics import STATISTICS, image_statistics
+from .statistics import STATISTICS, describe_pixels
 from ..taxonomy import HAM10000, Taxonomy, describe_taxonomy
 
 # %% auto #0
@@ -66,7 +66,7 @@ def decode_pictures(
             pixels[i] = read_pixels(path, size)
         except BadImage as e:
             raise SkinLesionError(f"{path} cannot be read any more ({e})", "run `check` again and drop it") from None
-    return pixels, image_statistics(pixels).to_numpy()
+    return pixels, describe_pixels(pixels)
 
 
 def decode_chunk(

@@ -5,6 +5,7 @@
 # %% ../../nbs/data/10_statistics.ipynb #6731b86b
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from ..core import Files, write_json
 from .sources import require_columns
 
 # %% auto #0
-__all__ = ['CHANNELS', 'STATISTICS', 'SKETCH_K', 'SKETCH_C', 'lesion_share', 'image_statistics', 'sketch', 'sketch_cdf',
-           'column_statistics', 'dataset_statistics', 'suggest_constraints', 'write_baseline']
+__all__ = ['CHANNELS', 'STATISTICS', 'SKETCH_K', 'SKETCH_C', 'lesion_share', 'describe_pixels', 'image_statistics', 'sketch',
+           'sketch_cdf', 'column_statistics', 'dataset_statistics', 'suggest_constraints', 'write_baseline']
 
 # %% ../../nbs/data/10_statistics.ipynb #48aab98c
 CHANNELS = ("red", "green", "blue")
@@ -32,13 +33,21 @@ STATISTICS = (
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)  # ITU-R BT.601
 
 # %% ../../nbs/data/10_statistics.ipynb #77716f29
+@lru_cache(8)
+def _disc(
+    height: int,  # pixels
+    width: int,  # pixels
+) -> np.ndarray:  # (height, width), bool
+    "The inscribed disc, or ellipse."
+    return np.hypot(np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)) <= 1
+
+
 def lesion_share(
     luma: np.ndarray,  # (n, height, width) float in [0, 1]
 ) -> np.ndarray:  # (n,) in [0, 1]
     "The dark share of the inscribed disc (Otsu 1979); the corners, often black, do not count."
-    n, h, w = luma.shape
-    y, x = np.linspace(-1, 1, h)[:, None], np.linspace(-1, 1, w)
-    level = (luma[:, np.hypot(y, x) <= 1] * 63.999).astype(np.int64)
+    n = len(luma)
+    level = (luma[:, _disc(*luma.shape[1:])] * 63.999).astype(np.int64)
     counts = np.bincount((level + 64 * np.arange(n)[:, None]).ravel(), minlength=64 * n).reshape(n, 64)
     share = counts.cumsum(1) / level.shape[1]  # below each threshold
     moment = (counts * np.arange(64)).cumsum(1) / level.shape[1]
@@ -46,9 +55,9 @@ def lesion_share(
     return share[np.arange(n), between.argmax(1)]
 
 # %% ../../nbs/data/10_statistics.ipynb #daa4be90
-def image_statistics(
+def describe_pixels(
     images: np.ndarray,  # (n, height, width, 3) uint8, at least 3 x 3 pixels
-) -> pd.DataFrame:  # n rows, columns `STATISTICS`
+) -> np.ndarray:  # (n, 11), float64: `STATISTICS`
     "Describe pictures by eleven numbers each."
     x = images.transpose(3, 0, 1, 2).astype(np.float32, order="C") / 255
     luma = np.einsum("cnhw,c->nhw", x, _LUMA)
@@ -65,7 +74,14 @@ def image_statistics(
         np.abs(4 * inner - sides).mean((1, 2)),
         lesion_share(luma),
     ]
-    return pd.DataFrame(dict(zip(STATISTICS, columns)), dtype=np.float64)
+    return np.stack([np.asarray(c, np.float64) for c in columns], 1)
+
+
+def image_statistics(
+    images: np.ndarray,  # (n, height, width, 3) uint8, at least 3 x 3 pixels
+) -> pd.DataFrame:  # n rows, columns `STATISTICS`
+    "The same as a table."
+    return pd.DataFrame(describe_pixels(images), columns=list(STATISTICS))
 
 # %% ../../nbs/data/10_statistics.ipynb #ec3dd7cf
 SKETCH_K = 2048  # values that a sketch holds; Model Monitor's own default

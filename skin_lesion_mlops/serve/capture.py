@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.statistics import image_statistics
+from ..data.statistics import STATISTICS, describe_pixels
 from .predictor import Picture, Prediction, Predictor, by_lesion, of_one_lesion
 from .telemetry import log
 
@@ -39,7 +39,8 @@ def describe_pictures(
     pictures: list[Picture],  # of one request
 ) -> list[dict[str, Any]]:  # sha256, width, height, statistics
     "What pictures are like, without showing them."
-    stats = image_statistics(np.stack([p.pixels for p in pictures])).round(6).to_dict("records")
+    rows = describe_pixels(np.stack([p.pixels for p in pictures])).round(6).tolist()
+    stats = [dict(zip(STATISTICS, row)) for row in rows]
     return [dict(sha256=p.sha256, width=p.width, height=p.height, statistics=s) for p, s in zip(pictures, stats)]
 
 # %% ../../nbs/serve/03_capture.ipynb #d3c844de

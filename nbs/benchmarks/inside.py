@@ -1,0 +1,58 @@
+"The service inside this process, so that its parts can be timed: for `profile.ipynb`."
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import uvicorn
+from load import free_port
+
+from skin_lesion_mlops.core import Files
+from skin_lesion_mlops.model.engines import open_engine, write_onnx
+from skin_lesion_mlops.model.ensemble import Ensemble
+from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.serve.admission import Limits
+from skin_lesion_mlops.serve.app import create_app
+from skin_lesion_mlops.serve.predictor import create_predictor
+from skin_lesion_mlops.serve.protocol import create_protocol
+
+
+def serving(tmp, arch, size, folds=1, views=1):
+    "A predictor with networks of random weights, on OpenVINO."
+    members = [create_model(arch) for _ in range(folds)]
+    model = members[0] if folds == views == 1 else Ensemble(members, views)
+    folder = save_bundle(tmp / f"{arch}-{folds}-{views}", model.eval(), create_contract(model, size))
+    write_onnx(folder / Files.ONNX, load_bundle(folder))
+    return replace(
+        create_predictor(folder, engine="torch"), engine=open_engine("openvino", folder)[0], engine_name="openvino"
+    )
+
+
+def cost(works, n, rounds):  # name -> function of a picture's number
+    "Median processor milliseconds of each, in turns."
+    took = {name: [] for name in works}
+    for i in [*range(2), *range(n)] * rounds:
+        for name, work in works.items():
+            start = time.process_time()
+            work(i)
+            took[name].append(1000 * (time.process_time() - start))
+    return pd.Series({name: np.median(t[2:]) for name, t in took.items()})
+
+
+def opened_door(predictor, **limits):
+    "A service in a thread: its port, its admission and how to close it."
+    app, port = create_app(predictor, Limits(**limits)), free_port()
+    options = dict(log_config=None, access_log=False, http=create_protocol(Limits(**limits)))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, **options))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+
+    def close():
+        server.should_exit = True
+        thread.join()
+
+    return port, app.state.service.admission, close
