@@ -109,7 +109,7 @@ def _own_kernel() -> Iterator[None]:
     names = ("MPLBACKEND", "JUPYTER_PATH", "PYTHONUTF8")
     before = {n: os.environ.get(n) for n in names}
     with TemporaryDirectory() as folder:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=ERROR"]
         write_json(
             Path(folder, "kernels", "python3", "kernel.json"),
             dict(argv=argv, display_name="Python 3", language="python"),
