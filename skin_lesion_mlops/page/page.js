@@ -140,7 +140,7 @@ async function ask(job, attempt = 0) {
   const how = { method: "POST", headers, body, signal: asking.signal };
   const response = await fetch(`/invocations?explain=${$("explain").checked}`, how)
     .catch((e) => { throw e.name === "AbortError" ? e : new Error("The service does not answer."); });
-  if (response.status === 429 && attempt < 5) {
+  if (response.status === 429 && attempt < 30) {
     await new Promise((go) => setTimeout(go, 1000 * Number(response.headers.get("Retry-After") || 1)));
     if (!jobs.includes(job)) throw new DOMException("", "AbortError");
     return ask(job, attempt + 1);
