@@ -91,13 +91,23 @@ def _ellipse(
 _STRIP = 0.2  # of the picture, at most, is a ruler
 
 
+def _pale(
+    pixels: np.ndarray,  # (..., 3), uint8
+) -> np.ndarray:  # (...), bool
+    "Where a picture has the colour of paper."
+    high, low = pixels.max(-1), pixels.min(-1)
+    return (low > 170) & (high - low < 0.14 * high)
+
+
 def _paper(
     small: np.ndarray,  # (h, w, 3), uint8
 ) -> tuple[int, int, int, int] | None:  # left, top, right, bottom of what is left; None: there is no strip
     "The picture without a strip of paper along one edge."
     h, w, _ = small.shape
-    high, low = small.max(2), small.min(2)
-    paper = (low > 170) & (high - low < 0.14 * high)
+    rims = (small[:2], small[-2:], small[:, :2].swapaxes(0, 1), small[:, -2:].swapaxes(0, 1))
+    if not any((_pale(rim).mean(1) >= 0.5).any() for rim in rims):  # a strip begins at an edge
+        return None
+    paper = _pale(small)
     rows, columns = paper.mean(1) >= 0.5, paper.mean(0) >= 0.5
     deep = []
     for lines in (columns, rows, columns[::-1], rows[::-1]):
