@@ -45,7 +45,6 @@ from skin_lesion_mlops.core import (
     read_json,
     s3_path,
 )
-from ..data.crew import WORKERS
 from ..model.bundle import ARCHITECTURES
 from ..taxonomy import BUILT_IN, FILE, read_taxonomy
 
@@ -356,6 +355,8 @@ def _ask_for(
     "Let preprocessing have some processes, and say whose they are."
     if workers is None:
         return
+    from skin_lesion_mlops.data.crew import WORKERS
+
     os.environ[WORKERS] = str(workers)
     how = "by dask" if find_spec("distributed") else "as a pool, for dask is not installed: pip install '.[cluster]'"
     typer.echo(f"preprocessing: {workers} processes, {how}", err=True)
