@@ -44,11 +44,11 @@ dev: $(VENV)/.dev  ## for work in a team: hooks before a commit and after a merg
 	git config merge.jupyternotebook.name "notebooks by cell"
 	git config merge.jupyternotebook.driver "$(CURDIR)/$(BIN)/git-nbmergedriver merge %O %A %B %L %P"
 
-# Each process with one thread; three on two cores, for a test that waits for Terraform or a server leaves its core idle.
+# Two processes at once, each with one thread: what a machine of two cores can use.
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export MLFLOW_TRACKING_URI :=
 NOTEBOOKS = $(READABLE) && $(BIN)/nbdev_test --n_workers 2
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 10
+PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test: $(VENV)/.dev  ## every notebook and the tests, without the long end-to-end runs
 	$(NOTEBOOKS)

@@ -196,7 +196,7 @@ def _priced(
     return Item(service, what, quantity, PRICES[kind][1], PRICES[kind][0])
 
 # %% ../../nbs/aws/04_cost.ipynb #9c59a930
-METRICS = 12  # that the monitors publish
+METRICS = 13  # that the monitors publish
 
 
 def estimate(
