@@ -424,17 +424,23 @@ def test_the_token(folder, jpeg):
 # Load
 
 
+def hold(predictor) -> tuple[threading.Event, threading.Event]:
+    "An engine that says when it is asked, and answers when it may."
+    entered, go, engine = threading.Event(), threading.Event(), predictor.engine
+
+    def slow(*inputs):
+        entered.set()
+        assert go.wait(60)
+        return engine(*inputs)
+
+    predictor.engine = slow
+    return entered, go
+
+
 def test_a_full_queue_says_when_to_come_back(folder, jpeg):
     predictor = create_predictor(folder / "bundle")
     with TestClient(create_app(predictor, Limits(workers=1, waiting=1))) as client:
-        entered, go, engine = threading.Event(), threading.Event(), predictor.engine
-
-        def slow(*inputs):
-            entered.set()
-            assert go.wait(60)
-            return engine(*inputs)
-
-        predictor.engine = slow
+        entered, go = hold(predictor)
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(post, client, jpeg)
             assert entered.wait(60)
@@ -453,15 +459,8 @@ def test_a_full_queue_says_when_to_come_back(folder, jpeg):
 def test_who_would_be_answered_too_late_is_told_at_once(folder, jpeg):
     predictor = create_predictor(folder / "bundle")
     with TestClient(create_app(predictor, Limits(workers=1, latency=0.2))) as client:
-        entered, go, engine = threading.Event(), threading.Event(), predictor.engine
+        entered, go = hold(predictor)
         admission = client.app.state.service.admission
-
-        def slow(*inputs):
-            entered.set()
-            assert go.wait(60)
-            return engine(*inputs)
-
-        predictor.engine = slow
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(post, client, jpeg)
             assert entered.wait(60)
