@@ -14,6 +14,9 @@ STOPPED = { echo "the installation stopped. On a full disk: make room (2 GB), or
   echo "  The same command goes on."; exit 1; }
 READABLE = $(BIN)/python -m tests.notebooks
 export PYTHONUNBUFFERED := 1
+# The installation compiles nothing; a module is compiled where it is first imported, and kept, also on a machine that is
+# set not to keep bytecode: there every process would compile torch and pandas anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo dev test test-all bench soak format lint export docs release lambdas infra-check sandbox clean

@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -214,3 +216,10 @@ def test_file_names_are_written_once():
         strings = {n.value for n in ast.walk(ast.parse(module.read_text())) if isinstance(n, ast.Constant)}
         spelled = [n for n in names if n in strings]
         assert module.stem == "core" or not spelled, f"{module.name} spells {spelled}: use core.Files"
+
+
+def test_make_keeps_bytecode_also_where_the_machine_does_not(tmp_path):
+    (tmp_path / "Makefile").write_text(f'include {REPO}/Makefile\nkept:\n\t@echo "[$$PYTHONDONTWRITEBYTECODE]"\n')
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(["make", "-C", tmp_path, "kept"], env=env, capture_output=True, text=True)
+    assert "[]" in done.stdout, done.stderr
