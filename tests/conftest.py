@@ -158,7 +158,7 @@ CONTRAST = """() => {
 
 
 SCROLLED = """() => {
-  const around = [...document.querySelectorAll("table")].map((t) => t.closest(".jp-OutputArea-output") || t);
+  const around = [...document.querySelectorAll("table")].map((t) => t.closest(".jp-OutputArea-output, .wide") || t);
   const wide = around.filter((p) => p.scrollWidth > p.clientWidth);
   return wide.length && wide.every((p) => { p.scrollLeft = 9; return p.scrollLeft > 0; });
 }"""

@@ -62,7 +62,7 @@ from skin_lesion_mlops.monitor.drift import (
     time_axis,
 )
 from skin_lesion_mlops.monitor.estimate import estimate, on_estimate
-from skin_lesion_mlops.monitor.history import read_findings, trends
+from skin_lesion_mlops.monitor.history import read_findings, trends, write_history
 from skin_lesion_mlops.monitor.labels import join_labels, on_labels, read_labels, recent, unmatched
 from skin_lesion_mlops.monitor.pictures import find_pixels, sheet, worst
 from skin_lesion_mlops.monitor.quality import check_quality
@@ -1043,7 +1043,8 @@ def test_the_command(stage, tmp_path):
     words = ["monitor", "--captures", str(stage / "capture"), "--home", str(tmp_path)]
     done = CliRunner().invoke(app, [*words, "--baseline", str(stage / "baseline"), "--json"])
     assert done.exit_code == 6, done.output  # neither an error nor an all-clear
-    assert json.loads(done.stdout)["status"] == "CompletedWithViolations"
+    told = json.loads(done.stdout)
+    assert told["status"] == "CompletedWithViolations" and told["trained_on"] == "generated"
     assert CliRunner().invoke(app, words).exit_code != 0  # no approved model, so no baseline
 
 
@@ -1070,6 +1071,22 @@ def test_the_history_is_a_page(tmp_path):
     assert "prefers-color-scheme" in page and 'src="http' not in page and "<0>" not in page
     t = trends(read_findings(tmp_path / "monitor")[0])
     assert t.SensitivityDrop.tolist() == [0.0, 0.02, 0.2]
+
+
+@pytest.mark.parametrize("origins", [["generated"] * 2, ["pictures", "partly generated"], ["pictures", ""]])
+def test_the_history_says_that_a_model_learned_from_generated_images(origins, tmp_path, look_at):
+    for day, origin in enumerate(origins):
+        finding = Finding("bias", [f"Day {day}."], pd.DataFrame(), [], dict(LabelledImages=80), trained_on=origin)
+        write_finding(tmp_path / str(day), finding, pd.DataFrame(), "local", NOON + pd.Timedelta(days=day))
+    old = read_json(tmp_path / "0" / Files.FINDING)
+    if not old["trained_on"]:  # as an earlier release wrote it
+        write_json(tmp_path / "0" / Files.FINDING, {k: v for k, v in old.items() if k != "trained_on"})
+    page = write_history(tmp_path, tmp_path / "history.html")
+    text, painted = page.read_text(), [o for o in origins if "generated" in o]
+    assert text.count("Trained on images that are") == len(painted)
+    assert ("its answers say nothing about skin" in text) == bool(painted)
+    assert ("In 1 of the 2 windows: " in text) == (len(painted) == 1)
+    look_at(page)
 
 
 def test_times_on_the_axis_fit_the_window():

@@ -542,11 +542,14 @@ def print_finding(
     as_json: bool,
 ) -> bool:  # are there violations?
     "Print what a monitor has found."
+    from skin_lesion_mlops.monitor.captures import on_painted
+
     found, violations = read_json(report / Files.FINDING), read_json(report / Files.VIOLATIONS)["violations"]
     if as_json:
         print_json(dict(found, violations=violations, report=str(report / "monitor.html")))
         return bool(violations)
-    print("\n".join([found["status"], *(f"  {s}" for s in found["conclusion"])]))
+    said = filter(None, (on_painted(found["trained_on"]), *found["conclusion"]))
+    print("\n".join([found["status"], *(f"  {s}" for s in said)]))
     if found["unreadable"]:
         print(f"  {found['unreadable']} lines were set aside: see {Files.QUARANTINE}")
     names = ("feature_name", "facet", "facet_value", "metric_name", "description")

@@ -42,8 +42,8 @@ from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 __all__ = ['Columns', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
            'Unreadable', 'json_object', 'payload', 'short', 'capture_rows', 'one_an_answer', 'Parsed',
            'capture_columns', 'wanted_columns', 'capture_files', 'read_captures', 'latest_window', 'lesion_ids',
-           'Baseline', 'load_baseline', 'monitor_kind', 'Finding', 'metric_lines', 'write_finding', 'holm_adjusted',
-           'p_text']
+           'Baseline', 'load_baseline', 'monitor_kind', 'Finding', 'on_painted', 'metric_lines', 'write_finding',
+           'holm_adjusted', 'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -225,9 +225,6 @@ def _lesions(
     return [str(i.get("lesion") or "") if isinstance(i, dict) else "" for i in images]
 
 # %% ../../nbs/monitor/00_captures.ipynb #127612f1
-_LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
-
-
 def _seen(
     line: dict[str, Any],  # a parsed line
     kind: str,  # content type of the answer
@@ -602,11 +599,22 @@ class Finding:
     files: dict[str, Any] = field(default_factory=dict)  # name of a further JSON file -> content
     enough: bool = True  # was there enough to judge by?
     estimate: dict[str, Any] = field(default_factory=dict)  # from `estimate`; decides nothing
+    trained_on: str = ""  # of the model: pictures, generated, partly generated, unknown; "" where it is not recorded
 
     @property
     def status(self) -> str:  # as SageMaker calls it, and one more
         "How it ended."
         return VIOLATED if self.violations else COMPLETED if self.enough else TOO_FEW
+
+# %% ../../nbs/monitor/00_captures.ipynb #149f704e
+def on_painted(
+    trained_on: str,  # of a `Finding`
+) -> str:  # a sentence, or ""
+    "What the readers of a finding must know about its model."
+    painted = "generated" in trained_on
+    return (
+        f"The model was trained on images that are {trained_on}: its answers say nothing about skin." if painted else ""
+    )
 
 # %% ../../nbs/monitor/00_captures.ipynb #f87b3a2e
 def metric_lines(
@@ -646,6 +654,7 @@ def write_finding(
             conclusion=finding.conclusion,
             metrics=finding.metrics,
             estimate=finding.estimate,
+            trained_on=finding.trained_on,
             unreadable=len(quarantine),
         ),
     )

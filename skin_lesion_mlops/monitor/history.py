@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,18 @@ import pandas as pd
 
 from ..core import Files, SkinLesionError, atomic, read_json
 from ..evaluation.plots import RED
-from .captures import VIOLATED
+from .captures import VIOLATED, on_painted
 from .drift import time_axis
 
 # %% auto #0
-__all__ = ['PANELS', 'read_findings', 'trends', 'plot_trends', 'write_history']
+__all__ = ['PANELS', 'COUNTS', 'read_findings', 'trends', 'plot_trends', 'write_history']
 
 # %% ../../nbs/monitor/08_history.ipynb #275a817c
 def read_findings(
     folder: str | Path,  # reports below it, in any order
 ) -> tuple[
     pd.DataFrame, list[str]
-]:  # kind, status, endpoint, until, conclusion, report, metrics, estimate; what cannot be read
+]:  # kind, status, endpoint, until, conclusion, report, metrics, estimate, trained_on; what cannot be read
     "Every finding, the oldest window first."
     root = Path(folder)
     found, bad = [], []
@@ -44,6 +45,7 @@ def read_findings(
                     {k: f[k] for k in ("kind", "status", "endpoint", "conclusion", "metrics")},
                     until=until,
                     estimate=f.get("estimate", {}),
+                    trained_on=str(f.get("trained_on", "")),
                     report=page,
                 )
             )
@@ -70,6 +72,7 @@ PANELS = {  # title -> metrics; a name with a dot is of the estimate
     "violations": ("DataDriftViolations", "CompletenessViolations", "BiasViolations"),
     "pictures and diagnoses": ("CapturedImages", "LabelledImages"),
 }
+COUNTS = ("violations", "pictures and diagnoses")  # panels of whole numbers
 
 
 def trends(
@@ -98,10 +101,14 @@ def plot_trends(
     for ax, (title, names) in zip(axes[:, 0], panels.items()):
         for name in names:
             y = t[name].dropna()
-            label = name.replace("estimate.", "estimated ").replace("_", " ")
-            ax.plot(y.index, y, "--" if name.startswith("estimate.") else "-", marker="o", ms=3, lw=1.2, label=label)
+            words = re.sub("(?<=[a-z])(?=[A-Z])", " ", name.replace("estimate.", "estimated "))
+            label, dash = words.replace("_", " ").lower(), "--" if name.startswith("estimate.") else "-"
+            ax.plot(y.index, y, dash, marker="o", ms=3, lw=1.2, label=label)
         for at in violated:
             ax.axvline(at, color=RED, lw=0.7, alpha=0.5, zorder=0)
+        if title in COUNTS:
+            ax.set_ylim(0, max(1.0, 1.1 * t[names].max().max()))
+            ax.locator_params(axis="y", integer=True)
         ax.set_title(title, fontsize=9, loc="left")
         ax.tick_params(labelsize=8)
         ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -115,8 +122,8 @@ _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2833; --paper: #fff; --line: #dbe1e6 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaee; --paper: #14191e; --line: #37424d } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 14px } img { max-width: 100%; background: #fff; border-radius: 6px }
-table { min-width: 48rem } .bad { color: #b3261e } .good { color: #1b7f4b }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 14px } img { width: 100%; min-width: 40rem; background: #fff; border-radius: 6px }
+table { min-width: 48rem } .bad { color: #b3261e } .good { color: #1b7f4b } .note { border-left: 4px solid #b3261e; padding-left: .8rem }
 @media (prefers-color-scheme: dark) { .bad { color: #ff8a80 } .good { color: #6fd8a0 } }
 td, th { text-align: left; padding: 4px 12px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top } .nowrap { white-space: nowrap }
 @media print { body { margin: 0; max-width: none } }
@@ -135,9 +142,22 @@ def _row(
     said = dict(CompletedWithViolations="violations", Completed="no alarm").get(f["status"], "too little to judge by")
     cells = (f"{f['until']:%Y-%m-%d %H:%M}", name, f'<b class="{kind}">{said}</b>', escape(str(f["endpoint"])))
     first = escape(f["conclusion"][0] if f["conclusion"] else "")
+    first += f" <b>Trained on images that are {escape(f['trained_on'])}.</b>" if on_painted(f["trained_on"]) else ""
     return "<tr>" + "".join(f'<td class="nowrap">{c}</td>' for c in cells) + f"<td>{first}</td></tr>"
 
 # %% ../../nbs/monitor/08_history.ipynb #e75e55f6
+def _note(
+    origins: pd.Series,  # `trained_on` of each window
+) -> str:  # HTML, or ""
+    "Which windows say nothing about skin."
+    painted = origins[origins.map(on_painted) != ""]
+    if painted.empty:
+        return ""
+    said = " ".join(map(on_painted, sorted(set(painted))))
+    some = f"In {len(painted)} of the {len(origins)} windows: " if len(painted) < len(origins) else ""
+    return f'<p class="note"><b>{escape(some + said)}</b></p>'
+
+
 def write_history(
     folder: str | Path,  # reports below it
     page: str | Path,  # the file to write
@@ -157,8 +177,8 @@ def write_history(
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     html = (
         f'<!doctype html><html lang="en"><head>{head}<title>Monitoring history</title><style>{_STYLE}</style></head><body>'
-        f"<h1>Monitoring history</h1><p>{about}</p>"
-        f'<p><img alt="Trends over windows" src="data:image/png;base64,{image}"></p>'
+        f"<h1>Monitoring history</h1><p>{about}</p>{_note(findings.trained_on)}"
+        f'<div class="wide"><img alt="Trends over windows" src="data:image/png;base64,{image}"></div>'
         "<p>Dashed: estimated from confidence, without diagnoses; it decides nothing.</p>"
         f'<h2>Windows</h2><div class="wide"><table><tr><th>until (UTC)</th><th>monitor</th><th>result</th><th>endpoint</th>'
         f"<th>conclusion</th></tr>{rows}</table></div>"
