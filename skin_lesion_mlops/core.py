@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import IO, Any, Iterable, Iterator, TypeVar
 
 # %% auto #0
-__all__ = ['SPLITS', 'HEADLINE', 'CHAMPION_DIFFERENCE', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED', 'T',
+__all__ = ['SPLITS', 'HEADLINE', 'CHAMPION_DIFFERENCE', 'GUARDS', 'METRICS', 'METRIC_DEFINITIONS', 'DEFAULT_SEED', 'T', 'MEETING',
            'SkinLesionError', 'Files', 'atomic', 'write_json', 'read_json', 'Figure', 'guard_label', 'headline',
            'decision_of', 'without_nan', 'number', 'interval', 'duration', 'choose', 'hash_file', 'hash_text',
-           'hash_tree', 'pack', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'try_lock', 'cpus', 'versions',
-           'receipt']
+           'hash_tree', 'pack', 'seed_everything', 'progress', 'ml_dir', 's3_path', 'machines', 'try_lock', 'cpus',
+           'versions', 'receipt']
 
 # %% ../nbs/00_core.ipynb #94f324b0
 class SkinLesionError(Exception):
@@ -414,6 +414,20 @@ def s3_path(
     if not _BUCKET.fullmatch(bucket) or not plain:
         raise SkinLesionError(f"{uri!r} is not an S3 URI", "write s3://bucket/key, without . or .. between the slashes")
     return Path(home, "s3", bucket, *parts)
+
+# %% ../nbs/00_core.ipynb #fb339cb1
+MEETING = "SKIN_LESION_CREW"  # variable that is set where the machines of a job have met: JSON with address and hosts
+
+
+def machines() -> (
+    dict[str, Any]
+):  # hosts (names, the first in front), current_host, and what else SageMaker says of them
+    "The machines that share this job; one called `here` where nothing is said."
+    found: dict[str, Any] = dict(hosts=["here"], current_host="here")
+    for folder in (ml_dir("config"), ml_dir("input", "config")):  # of processing, of a training
+        if (told := folder / "resourceconfig.json").exists():
+            found.update(read_json(told))
+    return {**found, "hosts": sorted(found["hosts"])}
 
 # %% ../nbs/00_core.ipynb #8ea8293f
 def try_lock(

@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import captures
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -26,11 +27,15 @@ from skin_lesion_mlops.aws.upload import upload
 from skin_lesion_mlops.data.check import check
 from skin_lesion_mlops.data.crew import create_crew
 from skin_lesion_mlops.data.duplicates import near_duplicates
-from skin_lesion_mlops.data.shards import Shards, write_dataset
+from skin_lesion_mlops.data.shards import Shards, write_dataset, write_shards
 from skin_lesion_mlops.data.sources import survey
 from skin_lesion_mlops.data.split import assign_groups, split
 from skin_lesion_mlops.evaluation.conclusion import evaluate
 from skin_lesion_mlops.evaluation.predictions import simulate
+from skin_lesion_mlops.model.hyperparameters import Hyperparameters
+from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.model.train import fit
+from skin_lesion_mlops.pipeline.launch import launch
 from skin_lesion_mlops.pipeline.registry import create_registry
 from skin_lesion_mlops.pipeline.runs import create_run, finish_run, list_runs
 from skin_lesion_mlops.taxonomy import HAM10000
@@ -60,7 +65,7 @@ class Cost:
 
     def row(self, work: str, n: int) -> dict:
         "What it cost."
-        return dict(work=work, n=n, seconds=self.seconds, megabytes=self.megabytes)
+        return dict(work=work, n=n, unit="s", cost=self.seconds, megabytes=self.megabytes)
 
 
 def apart(f, *args):
@@ -100,9 +105,43 @@ def preparing(n: int) -> list[dict]:
     with Cost() as c:
         write_dataset(parts, {s: folder / s for s in SPLITS}, size=64, workers=1)
     rows.append(c.row("shards of 64 px", n))
-    assert len(Shards(folder / "train")) > n // 2
+    train, validation = (Shards(folder / s) for s in ("train", "validation"))
+    with Cost() as c:
+        fit(train, validation, Hyperparameters(arch="resnet18", weights="none", epochs=1))
+    rows.append(c.row("training epoch, ResNet-18 at 64 px", n))
+    assert len(train) > n // 2
     shutil.rmtree(folder)
     return rows
+
+
+def reporting(n: int) -> list[dict]:
+    "The evaluation's report on a test set of n small pictures of noise, executed as the pipeline does it."
+    folder = photographs(n, 48, 36)
+    found = check(folder / "raw", workers=1).rows
+    write_shards(found.assign(group=found.lesion_id, split="test"), folder / "test", 32, workers=1)
+    model = create_model("tiny")
+    save_bundle(folder / "model", model, create_contract(model, 32, thresholds=dict(malignant=0.4)))
+    given = dict(input_model=folder / "model", input_test=folder / "test", output_evaluation=folder / "evaluation")
+    with Cost() as c, contextlib.redirect_stderr(io.StringIO()):
+        launch("evaluate", folder / "report", {k: str(v) for k, v in given.items()})
+    c.megabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the notebook's process
+    rows = [c.row("evaluation's report", n)]
+    rows.append(
+        dict(
+            rows[0], work="size of the report", unit="kB", cost=(folder / "report/evaluate.html").stat().st_size / 1000
+        )
+    )
+    shutil.rmtree(folder)
+    return rows
+
+
+def judging(n: int) -> dict:
+    "A day of n captured answers, read and judged by the monitor of the data."
+    folder = Path(tempfile.mkdtemp())
+    captures.write(n, folder)
+    found = captures.apart(folder, "data_quality")
+    shutil.rmtree(folder)
+    return dict(work="captures to monitor", n=n, unit="s", cost=found["cpu_seconds"], megabytes=found["peak_mb"])
 
 
 def photographs(n: int, width: int, height: int) -> Path:
@@ -317,4 +356,5 @@ def listing(n: int) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps([evaluating(1000), *preparing(70), dividing(1000), comparing(1000), *registering(20), listing(5)]))
+    images = [*preparing(70), *reporting(70), comparing(1000), dividing(1000), evaluating(1000), judging(100)]
+    print(json.dumps([*images, *registering(20), listing(5)]))

@@ -21,12 +21,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Callable, Iterable, Iterator, Sequence
 
-from ..core import SkinLesionError, cpus, ml_dir, read_json
+from ..core import MEETING, SkinLesionError, cpus, machines, ml_dir
 from .folders import Listing, list_folder
 
 # %% auto #0
-__all__ = ['BATCH', 'MEETING', 'WORKERS', 'QUIET', 'PATIENCE', 'GRACE', 'sent', 'run_here', 'list_share', 'Crew', 'asked_workers',
-           'create_crew', 'machines', 'meeting', 'how', 'schedule', 'serve_workers', 'follow', 'lead', 'report', 'main']
+__all__ = ['BATCH', 'WORKERS', 'QUIET', 'PATIENCE', 'GRACE', 'sent', 'run_here', 'list_share', 'Crew', 'asked_workers',
+           'create_crew', 'meeting', 'how', 'schedule', 'serve_workers', 'follow', 'lead', 'report', 'main']
 
 # %% ../../nbs/data/12_crew.ipynb #7e83d49e
 def sent(
@@ -178,7 +178,7 @@ def _listing(
     return Listing(root, **{k: sorted(x) for k, x in seen.items()})
 
 # %% ../../nbs/data/12_crew.ipynb #d32abf75
-MEETING, WORKERS = "SKIN_LESION_CREW", "SKIN_LESION_WORKERS"  # variables: JSON with address and hosts; a number
+WORKERS = "SKIN_LESION_WORKERS"  # variable: a number of processes
 _CONFIG = {
     "distributed.worker.memory.target": False,  # pictures of patients are not put aside on a disk
     "distributed.worker.memory.spill": False,
@@ -220,14 +220,6 @@ def create_crew(
     return crew
 
 # %% ../../nbs/data/12_crew.ipynb #2e60413a
-def machines() -> tuple[list[str], str]:  # all of this job's, the first in front, and this one; SageMaker's names
-    "The machines that share this job."
-    config = ml_dir("config", "resourceconfig.json")
-    found: dict[str, Any] = dict(hosts=["here"], current_host="here")
-    found.update(read_json(config) if config.exists() else {})
-    return sorted(found["hosts"]), found["current_host"]
-
-
 def meeting(
     first: str,  # name of the first machine
 ) -> tuple[str, int]:
@@ -474,7 +466,8 @@ def main(
     elif words[0] == "work":
         serve_workers(words[1], words[2], int(words[3]))
     else:
-        hosts, here = machines()
+        found = machines()
+        hosts, here = found["hosts"], found["current_host"]
         try:
             if find_spec("distributed") is None:
                 raise SkinLesionError("several machines need dask", "pip install 'skin_lesion_mlops[cluster]'")

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from ..core import Files, SkinLesionError, ml_dir, read_json, receipt
+from ..core import Files, SkinLesionError, machines, ml_dir, read_json, receipt
 from ..data.shards import Shards
 from .calibration import calibrate
 from .engines import choose_engine, export_engines, missing_packages, torch_engine
@@ -36,7 +36,7 @@ from .world import World, join_world, torchrun_arguments
 
 # %% auto #0
 __all__ = ['gather_hyperparameters', 'usage', 'channel_folder', 'only_file', 'save_fitted', 'add_engines', 'add_familiarity',
-           'run_job', 'train_job', 'machines', 'cause_of', 'main']
+           'run_job', 'train_job', 'meet_others', 'cause_of', 'main']
 
 # %% ../../nbs/model/13_job.ipynb #d4d76861
 def gather_hyperparameters(
@@ -193,16 +193,13 @@ def train_job(
     return out
 
 # %% ../../nbs/model/13_job.ipynb #25446ead
-def machines() -> tuple[list[str], str]:  # all of this job's, and this one; SageMaker's names
-    "The machines that share this job; on a network of its own, over the interface that SageMaker names."
-    config = ml_dir("input", "config", "resourceconfig.json")
-    if not config.exists():
-        return ["here"], "here"
-    found = read_json(config)
+def meet_others() -> list[str]:  # arguments of `torchrun`; none where one process does
+    "How this machine meets the others of the job; on a network of its own, over the interface that SageMaker names."
+    found = machines()
     if through := found.get("network_interface_name"):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", through)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", through)
-    return found["hosts"], found["current_host"]
+    return torchrun_arguments(found["hosts"], found["current_host"], torch.cuda.device_count())
 
 # %% ../../nbs/model/13_job.ipynb #22474b8a
 def cause_of(error: BaseException) -> str:  # the cause first: SageMaker shows 1,024 characters
@@ -225,7 +222,7 @@ def main(
     if "--help" in argv:
         print(usage())
         return 0
-    if start := [] if "RANK" in os.environ else torchrun_arguments(*machines(), torch.cuda.device_count()):
+    if start := [] if "RANK" in os.environ else meet_others():
         run = ["-m", "torch.distributed.run", *start, "-m", "skin_lesion_mlops.model.job"]
         os.execv(sys.executable, [sys.executable, *run, *argv])
     asked: list[int] = []

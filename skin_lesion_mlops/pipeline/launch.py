@@ -17,10 +17,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, Sequence
 
-from ..core import Files, SkinLesionError, hash_tree, ml_dir, read_json, receipt, write_json
+from skin_lesion_mlops.core import (
+    MEETING,
+    Files,
+    SkinLesionError,
+    hash_tree,
+    machines,
+    ml_dir,
+    receipt,
+    write_json,
+)
 
 # %% auto #0
-__all__ = ['Parameter', 'parameters_of', 'read_parameters', 'steps_dir', 'as_page', 'launch', 'machines', 'main']
+__all__ = ['Parameter', 'parameters_of', 'read_parameters', 'steps_dir', 'as_page', 'launch', 'main']
 
 # %% ../../nbs/pipeline/00_launch.ipynb #07d1f7a4
 @dataclass(frozen=True)
@@ -180,15 +189,6 @@ def launch(
     return r
 
 # %% ../../nbs/pipeline/00_launch.ipynb #62d5987d
-_MEETING = "SKIN_LESION_CREW"  # set where the machines have met already
-
-
-def machines() -> int:
-    "How many machines this job has."
-    config = ml_dir("config", "resourceconfig.json")
-    return len(read_json(config)["hosts"]) if config.exists() else 1
-
-
 def main(
     argv: Sequence[str] | None = None,  # arguments; the process's own when None
 ) -> int:  # exit status: 0, or 1 when the step failed
@@ -199,7 +199,7 @@ def main(
     cli.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
     cli.add_argument("--together", action="store_true", help="where the job has several machines, run once on all")
     args = cli.parse_args(argv)
-    if args.together and machines() > 1 and _MEETING not in os.environ:
+    if args.together and len(machines()["hosts"]) > 1 and MEETING not in os.environ:
         words = ["-m", "skin_lesion_mlops.data.crew", "-m", "skin_lesion_mlops.pipeline.launch"]
         os.execv(sys.executable, [sys.executable, *words, *(sys.argv[1:] if argv is None else argv)])
     if not sys.stderr.isatty():
