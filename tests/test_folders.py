@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import json
 import os
 import re
 import struct
@@ -94,6 +95,56 @@ def test_a_broken_line_is_quoted_and_the_others_are_read(tmp_path, rows, which, 
     found = read_table(path)
     assert [b.line for b in found.broken] == [w + 2 for w in which] and len(found.rows) == len(rows) - len(which)
     assert all(f"t.csv, line {b.line}: 4 fields instead of 3" in str(b) and "left" in str(b) for b in found.broken)
+
+
+TITLED = "Clinic of dermatology{0}\nexported 2026-11-26\n\nimage{1}dx{1}age\n"
+
+
+@pytest.mark.parametrize("padding, separator", [("", ";"), (",,", ","), (";;", ";")])
+def test_a_title_above_the_header_is_passed_over(tmp_path, padding, separator):
+    rows = [separator.join((f"{i}", dx, "50")) for i, dx in enumerate(("nv", "mel", "bcc"))]
+    for i in range(3):
+        put(tmp_path / f"{i}.jpg", i)
+    (tmp_path / "export.csv").write_text(TITLED.format(padding, separator) + "\n".join(rows))
+    assert rows_by_name(tmp_path) == {"0": "nv", "1": "mel", "2": "bcc"}
+
+
+DESCRIBED = {f"ISIC_{i}": dx for i, dx in enumerate(("nevus", "melanoma", "dermatofibroma"))}
+
+
+def described(name: str) -> dict:
+    "A picture as the older archive described it."
+    clinical = dict(age_approx=45, benign_malignant="benign", diagnosis=DESCRIBED[name], melanocytic=True, sex="male")
+    return dict(_id="5436e3a", name=name, creator=dict(name="User 8"), meta=dict(acquisition={}, clinical=clinical))
+
+
+@pytest.mark.parametrize("how", ["a file each", "beside the picture", "a list", "lines", "by name"])
+def test_descriptions_in_json_are_read(tmp_path, how):
+    for i, name in enumerate(DESCRIBED):
+        put(tmp_path / "Images" / f"{name}.jpg", i)
+    told = [described(name) for name in DESCRIBED]
+    (tmp_path / "Descriptions").mkdir()
+    if how in ("a file each", "beside the picture"):
+        for t in told:
+            name = t["name"] if how == "a file each" else t.pop("name")
+            place = "Descriptions/{}" if how == "a file each" else "Images/{}.json"
+            (tmp_path / place.format(name)).write_text(json.dumps(t))
+    else:
+        text = {"a list": told, "by name": {t["name"]: t for t in told}}.get(how)
+        whole = json.dumps(text) if text else "\n".join(map(json.dumps, told))
+        (tmp_path / "metadata.json").write_text(whole)
+    found = check(tmp_path, workers=1)
+    assert dict(zip(found.rows.image_id, found.rows.dx)) == dict(ISIC_0="nv", ISIC_1="mel", ISIC_2="df")
+    assert set(found.rows.age) == {45} and set(found.rows.sex) == {"male"} and found.quarantine.empty
+
+
+def test_json_that_describes_nothing_is_no_harm(tmp_path):
+    put(tmp_path / "mel" / "1.jpg", 1)
+    (tmp_path / "cut.json").write_text('{"name": "1", ')
+    for name, text in (("empty", "[]"), ("coco", '{"images": [{"id": 1}], "info": {"year": 2026}}'), ("number", "7")):
+        (tmp_path / f"{name}.json").write_text(text)
+    found = check(tmp_path, workers=1)
+    assert len(found.rows) == 1 and any("cut.json is not JSON" in n for n in found.found.notes), found.found.notes
 
 
 @pytest.mark.parametrize(
@@ -448,6 +499,25 @@ def test_surplus_is_set_aside_and_does_not_count(tmp_path):
     counts = found.aside.reason.value_counts()
     assert counts["mask"] == 12 and counts["derived"] == 4 and counts["other_class"] >= 1 and counts["undiagnosed"] >= 1
     assert len(found.rows) + len(found.aside) == 6 * 6, "every file is somewhere, once"
+
+
+@pytest.mark.parametrize("more, kept", [("", True), (",L9", False)])
+def test_a_row_that_is_there_twice_is_surplus_if_both_say_the_same(tmp_path, more, kept):
+    for i in range(2):
+        put(tmp_path / f"{i}.jpg", i)
+    (tmp_path / "t.csv").write_text(f"image,dx,lesion_id\n0,nv,L0\n1,mel,L1\n0,nv{more or ',L0'}\n")
+    found = check(tmp_path, workers=1)
+    assert len(found.rows) == 2 and found.quarantine.empty is kept
+    assert list(found.aside.reason) == ["repeated_row"] * kept
+
+
+@pytest.mark.parametrize("marks", ["0,0,0", "1,0,1", ",,"])
+def test_a_row_that_marks_no_diagnosis_or_two_is_set_apart(tmp_path, marks):
+    for i in range(3):
+        put(tmp_path / f"{i}.jpg", i)
+    (tmp_path / "t.csv").write_text(f"image,MEL,NV,BCC\n0,1,0,0\n1,{marks}\n2,0,1,0\n")
+    found = check(tmp_path, workers=1)
+    assert list(found.rows.dx) == ["mel", "nv"] and list(found.quarantine.image_id) == ["1"]
 
 
 def test_the_same_name_for_other_pictures_is_damage(tmp_path):

@@ -66,6 +66,7 @@ def _inspect(
 # %% ../../nbs/data/05_check.ipynb #29827f9b
 ASIDE = {  # what is not used and needs no mending -> what that means
     "identical_copy": "the same file again",
+    "repeated_row": "a row that says again what another one says",
     "derived": "made of another picture, or the same one smaller",
     "mask": "a mask or a map that belongs to a picture",
     "other_class": "a diagnosis that the table of classes does not have",
@@ -86,6 +87,8 @@ def _problem(
         return "no_image", f"the metadata names {r.image_id}, but no file is called so"
     if r.conflict:
         return "label_conflict", r.conflict
+    if r.repeated:
+        return "repeated_row", f"another row says the same of {r.image_id}"
     if r.again:
         return "duplicate_id", f"{r.image_id} was seen before"
     if r.why == "label_unknown":
@@ -96,7 +99,7 @@ def _problem(
         return r.why, f"the source says {r.label!r}" if r.label else "no diagnosis"
     return ("not_dermoscopy", f"its type is {r.image_type!r}") if r.other_kind else ("", "")
 
-
+# %% ../../nbs/data/05_check.ipynb #3efa0229
 def _judge(found: Survey) -> pd.DataFrame:  # its rows with `reason` and `detail`, both "" where the row is sound
     "Say of every row what is wrong with it."
     rows = found.rows
@@ -106,8 +109,13 @@ def _judge(found: Survey) -> pd.DataFrame:  # its rows with `reason` and `detail
     same = "two rows give " + rows["image_id"] + " different diagnoses"
     dermoscopic = rows["image_type"].str.contains("dermo|dermato|epilumin")
     other = (rows["image_type"] != "unknown") & ~dermoscopic & bool(dermoscopic.any())
-    again = rows.duplicated("image_id")
-    rows = rows.assign(again=again, conflict=conflict.where(conflict != "", same.where(several, "")), other_kind=other)
+    again, repeated = rows.duplicated("image_id"), rows.duplicated(["image_id", "dx", "lesion_id", "patient_id"])
+    rows = rows.assign(
+        again=again,
+        repeated=repeated & ~rows["orphan"],
+        conflict=conflict.where(conflict != "", same.where(several, "")),
+        other_kind=other,
+    )
     judged = [_problem(r, found.taxonomy) for r in rows.itertuples()]
     return rows.assign(reason=[f[0] for f in judged], detail=[f[1] for f in judged])
 

@@ -21,8 +21,17 @@ __all__ = ['TABLES', 'Listing', 'is_litter', 'is_picture', 'list_folder', 'hint'
            'made_of']
 
 # %% ../../nbs/data/02_folders.ipynb #e193ae5d
-TABLES = (".csv", ".tsv", ".tab", ".txt", "")  # "": Dataverse hands its tables out without a suffix
-_SHEETS = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".sav", ".dta", ".json", ".jsonl")
+TABLES = (
+    ".csv",
+    ".tsv",
+    ".tab",
+    ".txt",
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    "",
+)  # "": Dataverse hands its tables out without a suffix
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers", ".parquet", ".sav", ".dta")
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".7z", ".rar")
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
 
@@ -144,7 +153,7 @@ def hint(path: Path) -> str:  # "" where there is nothing to say
     suffix = path.suffix.lower()
     if suffix in _PACKED:
         return f"{path.name} is packed: unpack it"
-    return f"{path.name} is not read: save it as CSV" if suffix in _SHEETS[:-2] else ""
+    return f"{path.name} is not read: save it as CSV" if suffix in _SHEETS else ""
 
 # %% ../../nbs/data/02_folders.ipynb #874f9294
 def _plain(text: str) -> str:  # parts between "/"
@@ -168,10 +177,13 @@ class Names:
         root: Path,  # the data folder
         files: Iterable[Path],
     ):
-        self.root, self.known = root, {}  # type: Path, dict[str, list[tuple[str, Path]]]
+        self.root, self.known, self.numbers = root, {}, {}  # type: Path, dict[str, list[tuple[str, Path]]], dict
         for p in files:
             path = _plain(p.relative_to(root).as_posix())
-            self.known.setdefault(without_suffix(path.rpartition("/")[2]), []).append((path, p))
+            stem = without_suffix(path.rpartition("/")[2])
+            self.known.setdefault(stem, []).append((path, p))
+            if stem.isdecimal():
+                self.numbers.setdefault(int(stem), set()).add(stem)
 
     def find(
         self,
@@ -179,6 +191,8 @@ class Names:
     ) -> list[Path]:  # the files that are meant; more than one where their names are the same to a reader
         "The files that a table may mean."
         wanted = _plain(text)
+        if wanted.isdecimal() and wanted not in self.known:  # a spreadsheet has made a number of it
+            wanted = next(iter(padded)) if len(padded := self.numbers.get(int(wanted), ())) == 1 else wanted
         name = wanted.rpartition("/")[2]
         near = self.known.get(without_suffix(name), [])
         hits = [p for path, p in near if _ends(path, wanted)]

@@ -120,11 +120,20 @@ def _from_words(
             if c in _TWO
             else rows[c]
         )
-        meaning = {w: read_word(w, taxonomy) for w in words.unique()}
-        dx, why = words.map(lambda w: meaning[w][0]), words.map(lambda w: meaning[w][1])
-        here = pd.DataFrame(dict(dx=dx, label=words, why=why), dtype="object")
+        here = _meant(words, taxonomy)
         found = here if found is None else found.where(found["why"].map(rank) <= here["why"].map(rank), here)
     return found
+
+
+def _meant(
+    words: pd.Series,  # NaN where there is none
+    taxonomy: Taxonomy,
+) -> pd.DataFrame:  # dx, label, why
+    "What words for diagnoses mean, each looked up once."
+    numbers, known = pd.factorize(words)
+    meaning = [read_word(w, taxonomy) for w in [*known, None]]  # None is number -1
+    dx, why = zip(*(meaning[k] for k in numbers)) if len(numbers) else ((), ())
+    return pd.DataFrame(dict(dx=dx, label=words, why=why), words.index, dtype="object")
 
 # %% ../../nbs/data/03_labels.ipynb #d6f6eee2
 _TRUTH = {"true": 1.0, "yes": 1.0, "x": 1.0, "false": 0.0, "no": 0.0}
@@ -166,8 +175,7 @@ def _from_one_hot(
         label = label.fillna("nevus")
     several = tied & (top >= 0.5)
     label[several] = [" and ".join(names[v == t]) for v, t in zip(values[several], top[several])]
-    meaning = {w: read_word(w, taxonomy) for w in label.unique()}
-    return pd.DataFrame(dict(dx=[meaning[w][0] for w in label], label=label, why=[meaning[w][1] for w in label]))
+    return _meant(label, taxonomy)
 
 # %% ../../nbs/data/03_labels.ipynb #d4839fc9
 def read_labels(

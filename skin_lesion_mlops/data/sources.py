@@ -21,11 +21,11 @@ from ..core import SkinLesionError
 from .folders import Listing, Names, hint, list_folder, made_of, unique_names, without_suffix
 from .labels import ALIASES, column_of, is_known, naming_column, read_labels, read_word
 from .pictures import SUFFIXES
-from .tables import Manner, Table, peek, read_age, read_table
+from .tables import Manner, Table, holds_records, peek, read_age, read_records, read_table
 from ..taxonomy import HAM10000, Taxonomy, best_fit, is_diagnosis
 
 # %% auto #0
-__all__ = ['SCHEMA', 'MORE', 'require_columns', 'Seen', 'look_at', 'read_sex', 'Survey', 'survey', 'told']
+__all__ = ['SCHEMA', 'MORE', 'require_columns', 'Seen', 'look_at', 'look_at_records', 'read_sex', 'Survey', 'survey', 'told']
 
 # %% ../../nbs/data/04_sources.ipynb #702457d2
 SCHEMA = ("image_id", "lesion_id", "patient_id", "dx", "dx_type", "age", "sex", "localization", "skin_type", "source")
@@ -98,6 +98,33 @@ def _named(
     words = ["image_id" if c else f"column_{i}" for i, c in enumerate(cells)]
     words = ["diagnosis" if is_diagnosis(c) else w for c, w in zip(manner.cells, words)]
     return replace(manner, columns=tuple(words), headless=True)
+
+
+def look_at_records(
+    paths: list[Path],  # files of JSON, of one folder
+    names: Names,  # of the pictures
+    taxonomy: Taxonomy = HAM10000,
+) -> Seen:
+    "Read objects as a table, as far as they are of use."
+    try:
+        table = read_records(paths)
+    except SkinLesionError as e:
+        return Seen(paths[0], note=e.problem.removeprefix(paths[0].name).strip())
+    return _use(Seen(table.manner.path, table.manner.columns, table=table), [], names, taxonomy)
+
+# %% ../../nbs/data/04_sources.ipynb #7fd7dd2b
+def _look_at_all(
+    listing: Listing,
+    names: Names,  # of the pictures
+    taxonomy: Taxonomy,
+) -> list[Seen]:
+    "Read whatever may be a table; files of JSON in one folder are one table."
+    records: dict[Path, list[Path]] = {}
+    for p in filter(holds_records, listing.tables):
+        records.setdefault(p.parent, []).append(p)
+    plain = [p for p in listing.tables if p not in records.get(p.parent, ())]
+    seen = [look_at(p, names, taxonomy) for p in plain]
+    return seen + [look_at_records(paths, names, taxonomy) for paths in records.values()]
 
 # %% ../../nbs/data/04_sources.ipynb #82f17bfd
 def _use(
@@ -321,7 +348,7 @@ def survey(
     listing = listing or list_folder(folder)
     made = made_of(listing.root, listing.pictures)
     names = Names(listing.root, [p for p in listing.pictures if p not in made])
-    seen = [look_at(p, names, taxonomy) for p in listing.tables]
+    seen = _look_at_all(listing, names, taxonomy)
     if not listing.pictures:
         raise _no_pictures(listing)
     tables = [s for s in seen if s.use == "labels"]
@@ -399,11 +426,8 @@ def _no_labels(
     counts = Counter(w for w in words if w)
     found = [f"folders {told(counts)}"] if counts else []
     fit = best_fit(counts, taxonomy)
-    remedy = (
-        str(fit)
-        if fit
-        else "add a table with the columns image_id and dx, or a folder per diagnosis, e.g. mel/ and nv/"
-    )
+    remedy = str(fit or "add a table with the columns image_id and dx, or a folder per diagnosis, e.g. mel/ and nv/")
+    remedy = "; ".join([*filter(None, map(hint, listing.others[:200])), remedy][-3:])
     return SkinLesionError(
         f"{listing.root} has images but no labels ({'; '.join([*tables[:3], *found]) or 'no table, no folders'})",
         remedy,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import codecs
 import csv
+import json
 import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from ..core import SkinLesionError
 
 # %% auto #0
 __all__ = ['HEAD', 'SEPARATORS', 'MISSING', 'encoding_of', 'separator_of', 'column_name', 'Manner', 'peek', 'Broken', 'Table',
-           'read_table', 'read_age']
+           'read_table', 'holds_records', 'read_records', 'read_age']
 
 # %% ../../nbs/data/01_tables.ipynb #381b35fd
 HEAD = 1 << 18  # bytes that are looked at to tell how a table is written
@@ -99,13 +100,27 @@ def peek(
     lines = re.split(r"\r\n|\r|\n", text)
     skip = next(i for i, line in enumerate(lines) if line.strip(" \t\ufeff") and not line.startswith("#"))
     said = re.fullmatch(r"\ufeff?sep=(.)", lines[skip].strip("\r\n"))
-    skip += bool(said)
-    some = lines[skip : skip + 20] if len(start) == HEAD else lines[skip:][:20]
+    skip += bool(said) or _titles(lines[skip : skip + 30])
+    some = lines[skip : skip + 20]
     separator = said[1] if said else separator_of(some[:-1] or some)
     cells = tuple(c.strip("\ufeff ") for c in next(csv.reader(lines[skip:], delimiter=separator), []))
     names = [column_name(c) for c in cells]
     once = tuple(n if n not in names[:i] else "" for i, n in enumerate(names))
     return Manner(path, encoding, separator, skip, once, cells)
+
+# %% ../../nbs/data/01_tables.ipynb #a9900fd7
+def _titles(
+    lines: list[str],  # the first of a table
+) -> int:  # of them, before the header
+    "Count the lines above the header that are no header."
+
+    def fields(separator: str) -> list[int]:
+        "How many of each line are filled; a quotation may hold several lines."
+        return [sum(map(bool, map(str.strip, r))) for r in csv.reader(lines, delimiter=separator)]
+
+    filled = max(map(fields, SEPARATORS), key=lambda f: (sum(n > 1 for n in f), sum(f)))
+    usual = np.median([n for n in filled if n > 1] or [0])
+    return next((i for i, n in enumerate(filled[:10]) if n > 1 and n > usual / 2), 0)
 
 # %% ../../nbs/data/01_tables.ipynb #69935e78
 def _beginning(path: Path) -> bytes:  # raises `SkinLesionError`
@@ -222,6 +237,64 @@ def _collect(
     name = manner.path.name
     notes = [f"{name}: {len(short)} lines are shorter than the header, the first is line {short[0]}"] if short else []
     return Table(manner, rows.assign(line=lines), broken, notes)
+
+# %% ../../nbs/data/01_tables.ipynb #b2f8e499
+def holds_records(path: Path) -> bool:
+    "Is it JSON? The older archive's descriptions have no suffix."
+    if path.suffix.lower() not in (".json", ".jsonl", ".ndjson", ""):
+        return False
+    try:
+        return _beginning(path).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[")
+    except SkinLesionError:
+        return False
+
+
+def _objects(path: Path) -> list[dict[str, Any]]:  # raises `SkinLesionError`
+    "The objects of a file; one that is alone is called by its file, for want of another name."
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        try:
+            found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as e:
+            raise SkinLesionError(f"{path.name} is not JSON ({e})", "export it again, or save a table as CSV") from None
+    if isinstance(found, dict):
+        by_name = found and all(isinstance(v, dict) for v in found.values())
+        found = [{**v, "name": k} for k, v in found.items()] if by_name else [{**found, "file": path.stem}]
+    return [o for o in found if isinstance(o, dict)] if isinstance(found, list) else []
+
+# %% ../../nbs/data/01_tables.ipynb #b3ed79f4
+def read_records(
+    paths: Sequence[Path],  # files of JSON, one or more of a folder
+) -> Table:  # raises `SkinLesionError` where nothing can be read
+    "Objects as a table; everything becomes text."
+    rows, notes = [], []
+    for p in paths:
+        try:
+            rows += [_flat(o) for o in _objects(p)]
+        except (SkinLesionError, OSError, UnicodeError) as e:
+            notes.append(e.problem if isinstance(e, SkinLesionError) else f"{p.name} cannot be read")
+    if not rows:
+        raise SkinLesionError(notes[0] if notes else f"{paths[0].name} holds no objects", "save a table as CSV")
+    frame = pd.DataFrame(rows, dtype="object")
+    columns = tuple(frame)
+    path = paths[0] if len(paths) == 1 else paths[0].parent
+    return Table(Manner(path, "utf-8", "", 0, columns, columns), frame.assign(line=range(1, len(frame) + 1)), [], notes)
+
+
+def _flat(record: dict[str, Any]) -> dict[str, Any]:  # text, NaN where there is none
+    "An object without its nesting, and without lists."
+    out: dict[str, Any] = {}
+    level = [record]
+    while level:
+        pairs = [(column_name(k), v) for o in level for k, v in o.items()]
+        for name, v in pairs:
+            if not isinstance(v, (dict, list)):
+                text = str("" if v is None else v).strip()
+                out.setdefault(name, np.nan if text.lower() in MISSING else text)
+        level = [v for _, v in pairs if isinstance(v, dict)]
+    return out
 
 # %% ../../nbs/data/01_tables.ipynb #68f514af
 _UNITS = dict.fromkeys(
