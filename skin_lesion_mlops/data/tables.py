@@ -278,7 +278,7 @@ def read_records(
     if not rows:
         raise SkinLesionError(notes[0] if notes else f"{paths[0].name} holds no objects", "save a table as CSV")
     frame = pd.DataFrame(rows, dtype="object")
-    columns = tuple(frame)
+    columns = tuple(map(str, frame))
     path = paths[0] if len(paths) == 1 else paths[0].parent
     return Table(Manner(path, "utf-8", "", 0, columns, columns), frame.assign(line=range(1, len(frame) + 1)), [], notes)
 
