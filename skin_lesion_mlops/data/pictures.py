@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any, Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageDraw, ImageOps, UnidentifiedImageError
 
 from ..core import SkinLesionError
 
@@ -140,7 +140,7 @@ def decode_image(
                 im.load()
                 if deep and im.mode in ("RGB", "RGBA") and np.asarray(im)[..., :3].max() < 64:
                     raise BadImage("too_dark", f"less than 15 of its 16 bits are used: {_EXPORT}, in 8 bits")
-                return _to_rgb(ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im)
+                return _to_rgb(_in_srgb(ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im))
         except BadImage:
             raise
         except UnidentifiedImageError:
@@ -175,6 +175,22 @@ def _to_rgb(im: Image.Image) -> Image.Image:
         rgba = im.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", im.size, "white"), rgba).convert("RGB")
     return im if im.mode == "RGB" else im.convert("RGB")
+
+# %% ../../nbs/data/00_pictures.ipynb #3f6607e6
+_SRGB = tuple("sRGB".encode(encoding) for encoding in ("ascii", "utf-16-be"))  # as profiles name themselves
+
+
+def _in_srgb(im: Image.Image) -> Image.Image:
+    "The colours as sRGB, where a file says that they are not; a profile that cannot be read is passed over."
+    profile = im.info.get("icc_profile")
+    if not profile or im.mode not in ("RGB", "CMYK") or any(name in profile for name in _SRGB):
+        return im
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        changed = ImageCms.profileToProfile(im, given, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return im
+    return changed or im
 
 # %% ../../nbs/data/00_pictures.ipynb #193a3d3c
 def resize(
