@@ -57,7 +57,7 @@ def fit_threshold(
     sensitivity: float = 0.95,  # part of the malignant images that must be found
 ) -> dict[str, Any]:  # malignant; low, high: its 95 % interval; cautious: sure to find them, None for too few lesions
     "The highest threshold, up to one half, that finds enough of the malignant images, and how sure it is."
-    from scipy.stats import binom
+    from scipy.special import bdtr
 
     rising, n = np.sort(scores[ill]), int(ill.sum())
     if n == 0:
@@ -67,7 +67,8 @@ def fit_threshold(
     def below(missed: float) -> float:  # the threshold below which so many of the lesions lie
         return float(min(rising[min(int(missed * n / independent + 1e-9), n - 1)], 0.5))
 
-    few, sure, many = (int(binom.ppf(q, independent, 1 - sensitivity)) for q in (0.025, 0.05, 0.975))
+    chance = bdtr(np.arange(independent + 1.0), independent, 1 - sensitivity)  # of missing 0, 1, ... or fewer
+    few, sure, many = (int(np.searchsorted(chance, q)) for q in (0.025, 0.05, 0.975))
     return dict(
         malignant=float(min(rising[int((1 - sensitivity) * n + 1e-9)], 0.5)),
         low=below(few - 1) if few else 0.0,
