@@ -47,19 +47,22 @@ dev: $(VENV)/.dev  ## for work in a team: hooks before a commit and after a merg
 	git config merge.jupyternotebook.name "notebooks by cell"
 	git config merge.jupyternotebook.driver "$(CURDIR)/$(BIN)/git-nbmergedriver merge %O %A %B %L %P"
 
-# Two processes at once, each with one thread: what a machine of two cores can use.
+# Two processes of tests, each with one thread, and a third that goes through the notebooks while those wait for Terraform,
+# for a deadline or for each other: what a machine of two cores can use. What the notebooks say is shown where one fails.
 test test-all: export OMP_NUM_THREADS := 1
 test test-all: export MLFLOW_TRACKING_URI :=
-NOTEBOOKS = $(READABLE) && $(BIN)/nbdev_test --n_workers 2
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
+define TEST
+@$(READABLE) && mkdir -p build
+@$(BIN)/nbdev_test --n_workers 0 >build/notebooks.txt 2>&1 & notebooks=$$!; trap 'kill $$notebooks 2>/dev/null' EXIT; \
+  $(PYTEST) $(1) $(PYTEST_ARGS); tests=$$?; wait $$notebooks || { cat build/notebooks.txt; exit 1; }; exit $$tests
+endef
 
 test: $(VENV)/.dev  ## every notebook and the tests, without the long end-to-end runs
-	$(NOTEBOOKS)
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(call TEST,-m "not slow")
 
 test-all: $(VENV)/.dev  ## everything, the long end-to-end runs too
-	$(NOTEBOOKS)
-	$(PYTEST) $(PYTEST_ARGS)
+	$(call TEST)
 
 bench: $(VENV)/.dev  ## measure serving against its peers: PEERS=their python, TRAINED=bundles (see the notebook)
 	mkdir -p build

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -16,6 +17,9 @@ from hypothesis import settings
 
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the workers share the cores; read when torch and numpy are imported
+
+# Where it finds this grammar of IRIs, jsonschema compiles it when it is imported: two seconds in every process.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 # The libraries of the stand-in keep millions of objects, and looking through them took an eighth of the time.
 gc.set_threshold(50_000, 50, 50)

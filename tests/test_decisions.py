@@ -2,7 +2,6 @@
 
 import json
 
-import dcurves
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,6 +91,8 @@ def test_the_threshold_is_the_highest_that_finds_95_of_100(seed):
 @settings(max_examples=20)
 @given(seeds, st.integers(1, 8))
 def test_net_benefit_is_that_of_dcurves(seed, coarse):
+    import dcurves  # five seconds with all that it imports, so not in every process that collects the tests
+
     p = simulate(80, seed=seed)
     if not p.malignant.any():
         return
