@@ -163,7 +163,8 @@ def launch(
     given: dict[str, str] | None = None,  # parameters, as strings
 ) -> dict[str, Any]:  # the receipt; raises `SkinLesionError` naming the cell when one fails
     "Run a step notebook and leave report, page and receipt."
-    sys.modules.setdefault("rfc3987_syntax", None)  # jsonschema would compile a grammar of IRIs: a second, for nothing
+    # jsonschema would compile a grammar of IRIs where Jupyter has brought it: a second, for nothing
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill as pm
     from papermill.exceptions import PapermillExecutionError
 
