@@ -1,9 +1,11 @@
 "The monitors: what they read, when they speak up, what they write and publish."
 
 import base64
+import gzip
 import io
 import json
 import math
+import os
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
@@ -44,9 +46,12 @@ from skin_lesion_mlops.monitor.captures import (
     holm_adjusted,
     lesion_ids,
     load_baseline,
+    on_captures,
+    on_site,
     p_text,
     read_captures,
     wanted_columns,
+    window_end,
     write_finding,
 )
 from skin_lesion_mlops.monitor.drift import (
@@ -333,6 +338,25 @@ def test_a_bad_line_has_its_reason(change, reason, line, tmp_path):
     assert found.rows.empty and found.quarantine.reason.tolist() == [reason]
 
 
+def test_what_labels_lack_is_said(line, tmp_path):
+    rows, labels = captured(tmp_path / "c", line).rows, tmp_path / "labels"
+    labels.mkdir()
+    tables = {"e.g. 'X1' (captured ones are called e.g. 'visit-1' and its lesion 'L1')": "inference_id,dx\nX1,nv\n"}
+    tables["a.csv has no column of diagnoses: name one of its columns dx"] = "inference_id,result\nvisit-1,nv\n"
+    tables["a column inference_id, image_id or lesion_id does that"] = "row,dx\n17,nv\n"
+    tables["unknown diagnosis 'gremlin'"] = "inference_id,dx\nvisit-1,gremlin\n"
+    for expected, text in tables.items():
+        (labels / "a.csv").write_text(text)
+        found = read_labels(labels)
+        joined = join_labels(rows, found.rows)
+        said = on_labels(joined, unmatched(found.rows, joined, NOON, 0), NOON, 0, found.quarantine, rows)
+        assert len(said) == 1 and expected in said[0]
+    (labels / "a.csv").write_text("inference_id,dx,date\nvisit-1,nv,2099-01-01\n")
+    assert read_labels(labels).rows.arrived[0] <= pd.Timestamp.now("UTC")  # no diagnosis is younger than its file
+    with pytest.raises(SkinLesionError, match="there is no folder"):
+        read_labels("")  # and not whatever lies in the current one
+
+
 def test_a_file_that_is_being_written_counts_as_far_as_it_is_complete(line, tmp_path):
     capture = Capture(tmp_path)
     capture.write(line)
@@ -341,6 +365,48 @@ def test_a_file_that_is_being_written_counts_as_far_as_it_is_complete(line, tmp_
         f.write(json.dumps(line).encode()[:100])
     found = read_captures(tmp_path)
     assert len(found.rows) == 2 and found.quarantine.empty
+
+
+def test_a_packed_file_is_read_and_one_that_breaks_off_as_far_as_it_goes(line, tmp_path):
+    many = [
+        json.dumps(dict(line, eventMetadata=dict(line["eventMetadata"], eventId=os.urandom(5000).hex())))
+        for i in range(20)
+    ]
+    whole = gzip.compress("\n".join(many).encode())
+    (tmp_path / "a.jsonl.gz").write_bytes(whole)
+    found = read_captures(tmp_path)
+    assert len(found.rows) == 40 and found.quarantine.empty
+    (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) * 2 // 3])
+    part = read_captures(tmp_path)
+    assert 0 < len(part.rows) < 40 and part.quarantine.reason.tolist()[0] == "bad_file"
+    (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
+    assert read_captures(tmp_path).quarantine.reason.tolist() == ["bad_file"]
+    assert find_pixels(tmp_path, found.rows) == {}
+
+
+def test_an_empty_window_says_why(line, tmp_path):
+    def said(folder, since=None, until=None):
+        return on_captures(folder, read_captures(folder, since, until))
+
+    (tmp_path / "none").mkdir()
+    (said_of_none,) = said(tmp_path / "none")
+    assert "holds no captures" in said_of_none
+    hour = tmp_path / "c" / "2026" / "01" / "31" / "11"
+    hour.mkdir(parents=True)
+    (hour / "a.jsonl").write_text(json.dumps(line))
+    (elsewhen,) = said(tmp_path / "c", NOON + pd.Timedelta(days=400), NOON + pd.Timedelta(days=401))
+    assert "No request of this window is in the 1 files" in elsewhen and "2026-01-31 11 h" in elsewhen
+    assert said(tmp_path / "c") == []
+    (hour / "b.jsonl").write_text(json.dumps(line))
+    assert said(tmp_path / "c") == ["1 records were delivered more than once and count once."]
+
+
+@pytest.mark.parametrize("text", ["31.01.2026", "05/11/2026", "noon", "2026-13-01"])
+def test_a_window_ends_at_a_time_that_cannot_be_misread(text):
+    with pytest.raises(SkinLesionError, match="the end of the window is"):
+        window_end(text)
+    same = ("2026-01-31T12:00", "2026-01-31T12:00Z", "2026-01-31 14:00+02:00")
+    assert {window_end(t) for t in same} == {NOON} and abs(window_end("") - pd.Timestamp.now("UTC")).seconds < 60
 
 
 def test_only_the_windows_files_and_the_wanted_columns_are_read(line, tmp_path, monkeypatch):
@@ -631,6 +697,21 @@ def test_gaps_are_violations_but_do_not_start_a_retraining(pool):
     assert found.metrics["DataDriftViolations"] == 0 and found.metrics["CompletenessViolations"] == 3
 
 
+def test_without_statistics_of_the_training_images_nothing_is_said_of_pictures(pool):
+    found = check_data(pool(150, 3), Baseline(evaluation=dict(trained_on="pictures")))
+    assert found.status == "NotEnoughData" and "cannot be said" in found.conclusion[0]
+    assert "DataDriftViolations" not in found.metrics
+
+
+def test_what_came_twice_is_no_violation(stage, tmp_path):
+    (file,) = (stage / "capture").rglob("*.jsonl")
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_bytes(file.read_bytes())
+    _, out = report(stage, "twice", captures=str(tmp_path))
+    found = read_json(out / "files" / Files.FINDING)
+    assert found["metrics"]["CompletenessViolations"] == 0 and "120 records were delivered" in str(found["conclusion"])
+
+
 def test_too_few_pictures_say_nothing(pool):
     shifted = pool(60, 8).assign(brightness=9.0)
     found = check_data(shifted, ground(pool(1500, 0)))
@@ -724,6 +805,43 @@ def test_sets_that_hold_the_truth_less_often_than_promised_are_a_violation(appro
     assert "0.9500 promised" in broken.violations[0]["description"] and broken.metrics["AccuracyDrop"] == 0
     withheld = every.assign(prediction_set=every.prediction_set.mask(lost, "nv"), out_of_distribution=lost)
     assert check_quality(withheld, promising, bootstrap=60).metrics["CoverageDrop"] == 0
+
+
+def test_the_sets_of_a_site_are_judged_by_the_limits_that_were_fitted_there(approved):
+    "90 of 100 where 95 are promised: more than chance for limits of 2,000 lesions, and not for those of 60."
+    limits = dict(coverage=0.95, at_least=[0.1] * 7, pooled=[])
+    home = Baseline(evaluation=dict(approved.evaluation, conformal=dict(limits, lesions=[2000] * 7)))
+    there = dict(lineage=dict(site="lakeside"), transfer=dict(recalibrated=True))
+    site = Baseline(evaluation=dict(approved.evaluation, **there, conformal=dict(limits, lesions=[60] * 7)))
+    joined = answers(900, seed=4).drop_duplicates("lesion_id")
+    joined = joined[joined.dx.isin(["nv", "mel"])].assign(out_of_distribution=False).reset_index(drop=True)
+    joined["prediction_set"] = joined.dx.mask(np.arange(len(joined)) % 10 == 0, "df")
+
+    def judged(baseline, name):
+        return check_quality(joined.assign(site=name), baseline, bootstrap=60)
+
+    assert {v["metric_name"] for v in judged(home, "").violations} >= {"coverage.nv"}
+    of_site = judged(site, "lakeside")
+    assert "coverage.nv" in of_site.table.index and of_site.metrics["CoverageDrop"] == 0
+    assert judged(site, None).table.now["coverage.nv"] == of_site.table.now["coverage.nv"]  # CSV does not name a site
+    for baseline, name in ((home, "lakeside"), (site, ""), (site, "hillside")):
+        other = judged(baseline, name)
+        assert "CoverageDrop" not in other.metrics and "accuracy" in other.table.index
+        assert (
+            "coverage of their prediction sets is not judged"
+            in on_site(joined.assign(site=name), baseline.evaluation)[0]
+        )
+
+
+def test_captures_name_the_site(line, jpegs, tmp_path):
+    def at(**model):
+        output = json.loads(line["captureData"]["endpointOutput"]["data"])
+        told = dict(line["captureData"]["endpointOutput"], data=json.dumps(dict(output, model=model)))
+        return dict(line, captureData=dict(line["captureData"], endpointOutput=told))
+
+    for i, (model, name) in enumerate([(dict(site="lakeside"), "lakeside"), (dict(site=""), ""), (dict(), None)]):
+        assert captured(tmp_path / str(i), at(**model)).rows.site.unique().tolist() == [name]
+    assert all("site" in wanted_columns(k, HAM10000) for k in captures.MONITOR_KINDS)
 
 
 def test_captures_hold_the_sets_in_every_form(line, jpegs, tmp_path):

@@ -25,7 +25,8 @@ from skin_lesion_mlops.pipeline.launch import launch
 from skin_lesion_mlops.pipeline.registry import APPROVED, GROUP, create_registry
 from skin_lesion_mlops.pipeline.sites import describe_site
 from skin_lesion_mlops.serve.app import create_app
-from skin_lesion_mlops.serve.predictor import create_predictor, from_array
+from skin_lesion_mlops.serve.capture import Capture, record
+from skin_lesion_mlops.serve.predictor import create_predictor, decode, from_array
 from skin_lesion_mlops.taxonomy import HAM10000, read_taxonomy
 
 PRIOR = [0.05, 0.05, 0.1, 0.02, 0.03, 0.7, 0.05]
@@ -127,6 +128,24 @@ def test_the_service_says_what_the_validation_says(validated, home, tmp_path):
         atol=1e-4,
     )
     assert p["threshold"] == profile["thresholds"]["malignant"] and body["model"]["threshold"] != 0.99
+
+
+def test_answers_under_a_profile_are_monitored_beside_what_was_approved_there(validated, home, tmp_path):
+    profile, capture = read_json(validated[1] / Files.PROFILE), Capture(tmp_path / "capture")
+    served = create_predictor(home.parent / "bundle", profile=profile, engine="torch")
+    for f in sorted((home.parent / "clinic").rglob("*.jpg")):
+        picture = decode(f.read_bytes(), served.size)
+        capture.write(record(served, [picture], served.predict([picture])))
+    capture.close()
+    words = ("monitor", "--captures", tmp_path / "capture", "--json")
+    told = json.loads(skin_lesion(home, *words, "--site", "lakeside").stdout)
+    assert told["status"] == "Completed" and "look like those" in told["conclusion"][0]
+    assert "profile" not in str(told["conclusion"])
+    away = json.loads(skin_lesion(home, *words).stdout)
+    assert "120 answers were given under the profile of lakeside" in str(away["conclusion"])
+    assert "has no site profile" in skin_lesion(home, *words, "--site", "hillside", status=1).output
+    both = skin_lesion(home, *words, "--site", "lakeside", "--baseline", validated[1], status=1)
+    assert "give one of them" in both.output
 
 
 def test_frozen_figures_are_the_bundles_own(validated, home, tmp_path):

@@ -49,12 +49,12 @@ if TYPE_CHECKING:
 # %% auto #0
 __all__ = ['Region', 'Where', 'Every', 'PLATFORM', 'pipeline', 'StartClasses', 'Wait', 'NoWait', 'ExecutionId', 'ENDS', 'STARTED',
            'Bucket', 'Prefix', 'AtATime', 'deploy', 'Model', 'Picture', 'DeployNoWait', 'DEPLOYED', 'DEPLOY', 'ANSWERS',
-           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'Hours', 'Report', 'VIOLATIONS', 'LATE',
-           'MONITORED', 'MONITOR', 'monitor', 'Reports', 'PageTo', 'Plan', 'Example', 'Assumed', 'COST', 'connect',
-           'find_platform', 'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert', 'send_classes',
-           'pipeline_start', 'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload', 'deploy_model',
-           'deploy_rollback', 'NoEndpoint', 'deploy_test', 'monitor_verb', 'monitor_history', 'print_finding',
-           'read_workload', 'cost_verb']
+           'MONITORS', 'Captures', 'Kind', 'Baseline', 'Labels', 'Monitored', 'MonitoredSite', 'Hours', 'Report',
+           'VIOLATIONS', 'LATE', 'MONITORED', 'MONITOR', 'monitor', 'Reports', 'PageTo', 'Plan', 'Example', 'Assumed',
+           'COST', 'connect', 'find_platform', 'pipeline_definition', 'pipeline_parameters', 'pipeline_upsert',
+           'send_classes', 'pipeline_start', 'pipeline_status', 'watch_execution', 'files_to_upload', 'data_upload',
+           'deploy_model', 'deploy_rollback', 'NoEndpoint', 'deploy_test', 'monitor_verb', 'monitor_history',
+           'print_finding', 'read_workload', 'cost_verb']
 
 # %% ../../nbs/cli/06_aws.ipynb #a93615dd
 Region = Annotated[
@@ -450,6 +450,9 @@ Labels = Annotated[
     Optional[Path], typer.Option("--labels", metavar="DIR", help="confirmed diagnoses, *.csv or *.jsonl")
 ]
 Monitored = Annotated[str, typer.Option("--model", metavar="MODEL", help="a version, approved or latest")]
+MonitoredSite = Annotated[
+    Optional[str], typer.Option("--site", metavar="NAME", help="compare with what was approved for a site")
+]
 Hours = Annotated[int, typer.Option("--hours", metavar="N", min=0, help="the last N hours; 0 = everything")]
 Report = Annotated[
     Optional[Path], typer.Option("--out", metavar="DIR", help="report  [default: below the home folder]")
@@ -466,6 +469,22 @@ MONITOR = f"{MONITORED}\n\n" + example(
 monitor = create_verbs("Has anything changed since? Drift, accuracy, bias.", default=True)
 
 
+def _approved_with(
+    home: Path,
+    group: str,  # model package group
+    model: str,  # a version, approved or latest
+    site: str | None,  # name of a site; None for the version itself
+) -> Path:  # a folder; raises `SkinLesionError` where there is none
+    "What a version, or its profile at a site, was approved with."
+    from skin_lesion_mlops.pipeline.registry import create_registry
+    from skin_lesion_mlops.pipeline.sites import describe_site
+
+    registry: Any = create_registry(home=home)
+    if not site:
+        return registry.folder(registry.describe(group, model))
+    return Path(describe_site(registry, group, f"{model}/{site}")["Folder"])
+
+
 @monitor.callback(epilog=MONITOR)
 def monitor_verb(
     ctx: typer.Context,
@@ -474,6 +493,7 @@ def monitor_verb(
     baseline: Baseline = None,
     labels: Labels = None,
     model: Monitored = "approved",
+    site: MonitoredSite = None,
     hours: Hours = 0,
     out: Report = None,
     group: Group = GROUP,  # model package group
@@ -484,20 +504,19 @@ def monitor_verb(
     if ctx.invoked_subcommand:
         return
     from skin_lesion_mlops.pipeline.launch import launch
-    from skin_lesion_mlops.pipeline.registry import create_registry
 
     if kind not in MONITORS:
         raise SkinLesionError(f"there is no monitor {kind!r}", f"use --kind {', '.join(MONITORS)}")
     if kind != "data" and labels is None:
         raise SkinLesionError(f"--kind {kind} needs confirmed diagnoses", "give them with --labels DIR")
+    if baseline and site:
+        raise SkinLesionError("--baseline and --site both say what to compare with", "give one of them")
     if captures is None or not captures.is_dir():
         raise SkinLesionError(
-            f"there is no folder {captures or ''}".strip(),
+            f"there is no folder {captures}" if captures else "nothing says what was captured",
             "give --captures, the folder that `serve --capture` writes to",
         )
-    if baseline is None:
-        registry: Any = create_registry(home=home)
-        baseline = registry.folder(registry.describe(group, model))
+    baseline = baseline or _approved_with(home, group, model, site)
     report = (out or home / "monitor" / f"{datetime.now():%Y%m%d-%H%M%S}-{kind}").resolve()
     inputs = dict(captures=captures, input_baseline=baseline, input_labels=labels)
     given = {k: str(v.resolve()) if v else "" for k, v in inputs.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -15,12 +16,13 @@ import math
 import multiprocessing
 import re
 import sys
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, BinaryIO, Iterator, Sequence, cast
 
 import numpy as np
 import pandas as pd
@@ -41,9 +43,10 @@ from ..taxonomy import HAM10000, Taxonomy, taxonomy_of
 # %% auto #0
 __all__ = ['Columns', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MONITOR_KINDS', 'COMPLETED', 'VIOLATED', 'TOO_FEW',
            'Unreadable', 'json_object', 'payload', 'short', 'capture_rows', 'one_an_answer', 'Parsed',
-           'capture_columns', 'wanted_columns', 'capture_files', 'read_captures', 'latest_window', 'lesion_ids',
-           'Baseline', 'load_baseline', 'monitor_kind', 'Finding', 'on_painted', 'metric_lines', 'write_finding',
-           'holm_adjusted', 'p_text']
+           'capture_columns', 'wanted_columns', 'capture_files', 'open_captures', 'read_captures', 'latest_window',
+           'window_end', 'on_captures', 'lesion_ids', 'Baseline', 'load_baseline', 'site_of', 'under_another_profile',
+           'on_site', 'monitor_kind', 'Finding', 'on_painted', 'metric_lines', 'write_finding', 'holm_adjusted',
+           'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -258,6 +261,13 @@ def _rows(
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
 
 
+def _site(
+    model: dict[str, Any],  # what the answer says of its model
+) -> str | None:  # "" for none; None where the answer does not say
+    "The site whose profile the answer was given under."
+    return sys.intern(str(model["site"])) if isinstance(model.get("site"), str) else None
+
+
 def capture_rows(
     line: dict[str, Any],  # a parsed line
     size: int = 224,  # side of the model's input, pixels, where the answer does not say
@@ -277,8 +287,8 @@ def capture_rows(
     if not images or len(groups) != len(answers):
         raise Unreadable("mismatch", f"{len(images)} pictures of {len(groups)} lesions, {len(answers)} answers")
     lesion = _LESION.search(";".join(map(str, event.get("customAttributes") or [])))
-    ids = dict(event_id=str(event.get("eventId", "")), inference_id=str(event.get("inferenceId") or ""))
-    ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")))
+    ids: dict[str, Any] = dict(event_id=str(event.get("eventId", "")), inference_id=str(event.get("inferenceId") or ""))
+    ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")), site=_site(model))
     rows = []
     for k, (entry, answer, group) in enumerate(zip(entries, answers, groups)):
         mine = [(i, images[i]) for i in (group if measure else group[:1])]
@@ -303,7 +313,7 @@ class Parsed:
 
 
 _QUARANTINE = ("file", "line", "reason", "detail")
-_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "image", "answer", "first", "time")
+_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "site", "image", "answer", "first", "time")
 _ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution", "oddness")
 _SET = "prediction_set"  # codes, with spaces between; missing where an answer has none
 
@@ -326,6 +336,7 @@ def wanted_columns(
 # %% ../../nbs/monitor/00_captures.ipynb #095daead
 _HOUR = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/[^/]*$")
 _SLACK = timedelta(hours=1)  # a file is written to for five minutes; clocks differ
+_KINDS = (".jsonl", ".jsonl.gz", ".part")
 
 
 def capture_files(
@@ -335,7 +346,7 @@ def capture_files(
 ) -> list[Path]:  # the oldest one first
     "The files that may hold requests of a window."
     found = []
-    for f in sorted(p for p in folder.rglob("*") if p.suffix in (".jsonl", ".part") and p.is_file()):
+    for f in sorted(p for p in folder.rglob("*") if p.name.endswith(_KINDS) and p.is_file()):
         hour = _HOUR.search(f.relative_to(folder).as_posix())
         try:
             at = datetime.strptime("/".join(hour.groups()) + " +0000", "%Y/%m/%d/%H %z") if hour else None
@@ -346,6 +357,11 @@ def capture_files(
         if not late and not early:
             found.append(f)
     return found
+
+
+def open_captures(path: Path) -> BinaryIO:
+    "A file of captures, packed or not."
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else open(path, "rb")
 
 # %% ../../nbs/monitor/00_captures.ipynb #8d7478d6
 _EMBEDDING = b'\\"embedding\\":['
@@ -407,6 +423,21 @@ def _rows_of(
     return [dict(r, time=time) for r in capture_rows(found, wanted.size, measure, wanted.taxonomy)]
 
 
+def _lines(
+    path: Path,
+    bad: list[dict[str, Any]],  # takes what cannot be unpacked: line, reason, detail
+) -> Iterator[tuple[int, bytes]]:
+    "The lines of a file, numbered from 1; the last one of a file that is being written only when it is whole."
+    number = 0
+    try:
+        with open_captures(path) as f:
+            for number, line in enumerate(f, 1):
+                if line.strip() and (path.suffix != ".part" or line.endswith(b"\n")):
+                    yield number, line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        bad.append(dict(line=number + 1, reason="bad_file", detail=f"from here on it cannot be unpacked ({e})"))
+
+
 def _read_file(
     path: Path,
     wanted: _Wanted,
@@ -414,14 +445,11 @@ def _read_file(
     "The rows of a file, as columns."
     rows: list[dict[str, Any]] = []
     bad: list[dict[str, Any]] = []
-    with open(path, "rb") as f:
-        for number, line in enumerate(f, 1):
-            if not line.strip() or (path.suffix == ".part" and not line.endswith(b"\n")):
-                continue  # the last line is being written
-            try:
-                rows += [dict(r, line=number) for r in _rows_of(line, wanted)]
-            except Unreadable as e:
-                bad.append(dict(line=number, reason=e.reason, detail=e.detail))
+    for number, line in _lines(path, bad):
+        try:
+            rows += [dict(r, line=number) for r in _rows_of(line, wanted)]
+        except Unreadable as e:
+            bad.append(dict(line=number, reason=e.reason, detail=e.detail))
     found: Columns = {c: pd.Series([r.get(c) for r in rows], dtype=_TYPES.get(c)) for c in wanted.columns}
     found["line"] = np.array([r["line"] for r in rows], np.int64)
     found["event"] = np.array([short(r["event_id"]) for r in rows], np.int64)
@@ -456,7 +484,8 @@ def read_captures(
     "What was asked and answered."
     root, kept = Path(folder), list(columns) or capture_columns(taxonomy)
     if not root.is_dir():
-        raise SkinLesionError(f"there is no folder {folder}", "give the folder that `serve --capture` writes to")
+        problem = f"{folder} is no folder" if root.exists() else f"there is no folder {folder}"
+        raise SkinLesionError(problem, "give the folder that `serve --capture` writes to")
     first, last = (t.to_pydatetime() if t is not None else None for t in (since, until))
     files = capture_files(root, first, last)
     parts, bad = [], []  # type: list[Columns], list[dict[str, Any]]
@@ -511,6 +540,40 @@ def latest_window(
             break
     return part.reset_index(drop=True), hours
 
+# %% ../../nbs/monitor/00_captures.ipynb #74f3ffe6
+def window_end(
+    until: str,  # ISO 8601; "" for now
+) -> pd.Timestamp:  # UTC; raises `SkinLesionError`
+    "The end of a window."
+    if not until:
+        return pd.Timestamp.now("UTC")
+    try:
+        end = pd.Timestamp(datetime.fromisoformat(until.strip().replace("Z", "+00:00")))
+    except ValueError:
+        raise SkinLesionError(
+            f"the end of the window is {until!r}",
+            "write it as 2026-01-31T12:00, which is UTC, or 2026-01-31T12:00+02:00",
+        ) from None
+    return end.tz_localize("UTC") if end.tz is None else end.tz_convert("UTC")
+
+
+def on_captures(
+    folder: str | Path,
+    found: Parsed,  # of `read_captures`
+) -> list[str]:  # sentences, or none
+    "Why there is nothing, and what came twice."
+    twice = int((found.quarantine.reason == "repeated").sum())
+    if twice:
+        return [f"{twice} records were delivered more than once and count once."]
+    if len(found.rows) or len(found.quarantine):
+        return []
+    files = [f.relative_to(folder).as_posix() for f in capture_files(Path(folder))]
+    if not files:
+        return ["The folder holds no captures (*.jsonl, *.jsonl.gz): is it the one that `serve --capture` writes to?"]
+    hours = sorted(f"{m[1]}-{m[2]}-{m[3]} {m[4]}" for m in map(_HOUR.search, files) if m)
+    when = f", which were begun from {hours[0]} h to {hours[-1]} h (UTC)" if hours else ""
+    return [f"No request of this window is in the {len(files)} files of captures{when}."]
+
 # %% ../../nbs/monitor/00_captures.ipynb #004b20d3
 def lesion_ids(
     rows: pd.DataFrame,  # of `read_captures`
@@ -556,6 +619,41 @@ def load_baseline(
         table["confidence"] = table[[f"p_{c}" for c in taxonomy.codes]].max(axis=1)
         entries += dataset_statistics(table[list(ANSWER_FEATURES)])["features"]
     return Baseline({e["name"]: e for e in entries}, found[Files.CONSTRAINTS], found[Files.EVALUATION], taxonomy)
+
+# %% ../../nbs/monitor/00_captures.ipynb #8f6ddb06
+def site_of(
+    evaluation: dict[str, Any],  # of a `Baseline`
+) -> str:  # "" for the model as it was registered
+    "The site whose profile was judged."
+    fitted = evaluation.get("transfer", {}).get("recalibrated", False)
+    return str(evaluation.get("lineage", {}).get("site", "")) if fitted else ""
+
+
+def under_another_profile(
+    rows: pd.DataFrame,  # of `read_captures`
+    evaluation: dict[str, Any],  # of a `Baseline`
+) -> pd.Series:  # bool; False where the answer does not say
+    "Which answers were given under another profile than the baseline's?"
+    told = rows.site if "site" in rows else pd.Series(None, rows.index, dtype=object)
+    return told.notna() & (told != site_of(evaluation))
+
+
+def on_site(
+    rows: pd.DataFrame,  # of `read_captures`
+    evaluation: dict[str, Any],  # of a `Baseline`
+) -> list[str]:  # a sentence, or none
+    "Whether the answers and the baseline are of one profile."
+    other = one_an_answer(rows)[lambda t: under_another_profile(t, evaluation)]
+    if other.empty:
+        return []
+    names = sorted(set(other.site))
+    under = " and ".join(f"the profile of {n}" if n else "no site's profile" for n in names)
+    here, advice = site_of(evaluation), ", ".join(f"--site {n}" if n else "no --site" for n in names)
+    with_what = f"what was approved for {here}" if here else "the model as it was registered"
+    return [
+        f"{len(other)} answers were given under {under}, and are compared with {with_what}: {advice} compares like with like. "
+        "The coverage of their prediction sets is not judged."
+    ]
 
 # %% ../../nbs/monitor/00_captures.ipynb #38a15a5e
 DIMENSION = "EndpointName"

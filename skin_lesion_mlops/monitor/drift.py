@@ -227,14 +227,14 @@ def check_data(
     "The data-quality monitor."
     again = rows.duplicated("picture") & (rows.picture != 0)
     pictures = rows[~again] if again.any() else rows
-    enough = len(pictures) >= min_images
-    t = drift_tests(pictures if enough else pictures[:0], baseline, alpha)
+    known = any(n in baseline.features for n in STATISTICS)
+    t = drift_tests(pictures if len(pictures) >= min_images else pictures[:0], baseline, alpha)
     gaps, drifted = _gaps(rows, baseline, unreadable), [_drifted(r) for r in t[t.drift].itertuples()]
     features = len({d["feature_name"] for d in drifted})
+    enough = len(pictures) >= min_images and (known or features > 0)
     metrics = dict(CapturedImages=float(len(rows)), CompletenessViolations=float(len(gaps)))
     metrics.update(dict(DataDriftViolations=float(features)) if enough else {})
-    conclusion = [_headline(t, len(pictures), min_images)]
-    conclusion += [f"{len(gaps)} features or records have gaps."] if gaps else []
+    conclusion = [_headline(t, len(pictures), min_images, known), *_on_gaps(gaps)]
     conclusion += [f"{int(again.sum())} pictures were sent more than once and count once."] if again.any() else []
     now = dataset_statistics(rows[[*STATISTICS]].astype(float))
     now["features"] += dataset_statistics(one_an_answer(rows)[[*ANSWER_FEATURES]])["features"]
@@ -242,15 +242,27 @@ def check_data(
     return Finding("data_quality", conclusion, t, [*drifted, *gaps], metrics, files, enough)
 
 
+def _on_gaps(
+    gaps: list[dict[str, str]],  # from `_gaps`
+) -> list[str]:  # sentences, or none
+    "What is missing, in words."
+    names = [g["feature_name"].replace("_", " ") for g in gaps if g["feature_name"] != "record"]
+    lines = [f"{g['description'].partition(';')[0]}." for g in gaps if g["feature_name"] == "record"]
+    return lines + ([f"Gaps in {', '.join(names[:4])}{' and others' if len(names) > 4 else ''}."] if names else [])
+
+
 def _headline(
     t: pd.DataFrame,  # from `drift_tests`
     n: int,
     min_images: int,  # that are needed
+    known: bool,  # does the baseline say what pictures were like?
 ) -> str:
     "The result in a sentence."
     if n < min_images:
         return f"{n} pictures are too few to tell drift from chance; {min_images} are needed."
     worst = t[t.drift].sort_values("distance", ascending=False).feature.drop_duplicates().tolist()
+    if not worst and not known:
+        return f"The baseline holds no {Files.STATISTICS}: whether the pictures have changed cannot be said."
     if not worst:
         return f"{n} pictures look like those that the model was trained on: no difference is both beyond chance and large."
     named = ", ".join(w.replace("_", " ") for w in worst[:4]) + (" and others" if len(worst) > 4 else "")

@@ -79,7 +79,8 @@ def _of_table(
     t["image"] = pd.to_numeric(_first(rows, ("image",)).replace("", "0"), errors="coerce")
     day = _first(rows, tuple(c for c in _ARRIVED if c in rows))
     when = pd.to_datetime(day.where(day != ""), utc=True, errors="coerce", format="mixed", dayfirst=_day_first(day))
-    t["arrived"] = when.astype("datetime64[ns, UTC]").fillna(_changed(path))
+    written = _changed(path)
+    t["arrived"] = when.astype("datetime64[ns, UTC]").where(lambda s: s <= written, written)
     bad = [dict(line=b.line, reason="broken_line", detail=str(b)) for b in table.broken]
     return _sound(t, bad)
 
@@ -102,7 +103,7 @@ def _sound(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # labels with line; quarantine
     "Set aside what says nothing."
     said = dict(
-        no_id="neither the request, the picture nor the lesion is named",
+        no_id="neither the request, the picture nor the lesion is named: a column inference_id, image_id or lesion_id does that",
         bad_row="image is no number",
         left_out="the model's table of classes leaves {} out",
         other_class="{} is no class of the model",
@@ -174,8 +175,10 @@ def read_labels(
 ) -> Parsed:  # rows have `LABEL_COLUMNS`, file and line; raises `SkinLesionError` where there is no folder
     "What turned out to be true; of two diagnoses of a picture the one that arrived last."
     root = Path(folder)
-    if not root.is_dir():
-        raise SkinLesionError(f"there is no folder {folder}", "give the folder that holds the confirmed diagnoses")
+    if not str(folder) or not root.is_dir():
+        raise SkinLesionError(
+            f"there is no folder {folder}".strip(), "give the folder that holds the confirmed diagnoses"
+        )
     files = [f for f in sorted(root.rglob("*")) if f.is_file() and not is_litter(f.name)]
     found = [(f.relative_to(root).as_posix(), *_of_file(f, taxonomy)) for f in files]
     parts = [t.assign(file=name) for name, t, _ in found if len(t)]
@@ -243,11 +246,30 @@ def on_labels(
     lost: pd.DataFrame,  # from `unmatched`
     until: pd.Timestamp,  # end of the window
     hours: int,  # its length; 0 for everything
+    aside: pd.DataFrame | None = None,  # quarantine of `read_labels`
+    rows: pd.DataFrame | None = None,  # of `read_captures`, all that the labels may be of
 ) -> list[str]:  # sentences, or none
     "What became of the diagnoses."
     late = int((judged.time < until - pd.Timedelta(hours=hours)).sum()) if hours else 0
     said = [f"{late} of them belong to answers older than the window: their diagnosis arrived in it."] if late else []
     if len(lost):
         first = lost.detail.iloc[0].removeprefix("no captured answer is called ")
-        said.append(f"{len(lost)} diagnoses belong to no captured answer, e.g. {first!r}: see quarantine.csv.")
+        said.append(
+            f"{len(lost)} diagnoses belong to no captured answer, e.g. {first!r}{_called(rows)}: see quarantine.csv."
+        )
+    bad = aside[aside.reason != "superseded"] if aside is not None else lost[:0]
+    if len(bad):
+        why = bad[bad.reason == bad.reason.mode().iloc[0]].iloc[0]
+        said.append(f"{len(bad)} labels or files of labels cannot be used, e.g. {why.file}: {why.detail}.")
     return said
+
+
+def _called(
+    rows: pd.DataFrame | None,  # of `read_captures`
+) -> str:  # "" where there is none
+    "What a captured answer is called, so that the difference is seen."
+    if rows is None or rows.empty:
+        return ""
+    r = rows.iloc[0]
+    names = [n for n in (r.inference_id or r.event_id, r.lesion_id) if n]
+    return f" (captured ones are called e.g. {' and its lesion '.join(map(repr, names))})"

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from ..data.pictures import contact_sheet
-from .captures import Unreadable, capture_files, json_object, payload
+from .captures import Unreadable, capture_files, json_object, open_captures, payload
 from ..serve.messages import Refusal, content_type, read
 from ..taxonomy import HAM10000, Taxonomy
 
@@ -81,7 +83,7 @@ def find_pixels(
     ids = {e: e.encode() for e, _ in wanted}
     found: dict[tuple[str, int], np.ndarray] = {}
     for path in capture_files(Path(folder), since, until) if wanted else ():
-        with open(path, "rb") as f:
+        with suppress(EOFError, OSError, zlib.error), open_captures(path) as f:
             for line in f:
                 if b'"BASE64"' not in line and b'\\"pixels\\"' not in line:
                     continue

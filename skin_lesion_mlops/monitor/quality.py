@@ -18,7 +18,14 @@ from ..evaluation.conclusion import Evaluation
 from ..evaluation.decisions import prediction_sets
 from ..evaluation.metrics import MINIMUM_LESIONS, constant, measure, wilson
 from ..evaluation.predictions import Predictions, create_predictions
-from .captures import Baseline, Finding, holm_adjusted, lesion_ids, p_text
+from skin_lesion_mlops.monitor.captures import (
+    Baseline,
+    Finding,
+    holm_adjusted,
+    lesion_ids,
+    p_text,
+    under_another_profile,
+)
 from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0
@@ -317,7 +324,8 @@ def check_quality(
         return Finding("model_quality", ["Not enough diagnoses yet.", counts], pd.DataFrame(), [], metrics, {}, False)
     now = measure(p, bootstrap)
     conformal = baseline.evaluation.get("conformal")
-    sets = set_coverage(joined, conformal, baseline.taxonomy) if conformal else None
+    own = joined[~under_another_profile(joined, baseline.evaluation)].reset_index(drop=True)
+    sets = set_coverage(own, conformal, baseline.taxonomy) if conformal else None
     t = performance_drop(now, comparable_figures(now, then, baseline.evaluation), max_drop, sets=sets)
     same = standardised_accuracy(now, baseline.evaluation)
     drop = float(np.nanmin([t["drop"]["accuracy"], then["accuracy"][0] - same]))
