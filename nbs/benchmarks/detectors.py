@@ -18,6 +18,7 @@ from scipy.stats import ks_2samp
 
 from skin_lesion_mlops.data.pictures import read_pixels
 from skin_lesion_mlops.data.statistics import STATISTICS, dataset_statistics, image_statistics, suggest_constraints
+from skin_lesion_mlops.evaluation.metrics import wilson
 from skin_lesion_mlops.monitor.captures import Baseline
 from skin_lesion_mlops.monitor.drift import ALPHA, drift_tests
 
@@ -64,6 +65,7 @@ SHIFTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "lens smeared a little": _smear(1),
     "lens smeared": _smear(3),
 }
+QUIET = "no shift"
 
 
 def mmd_p(x: np.ndarray, y: np.ndarray, permutations: int, rng: np.random.Generator) -> float:
@@ -85,8 +87,14 @@ def mmd_p(x: np.ndarray, y: np.ndarray, permutations: int, rng: np.random.Genera
 class Detectors:
     "Three detectors that know the same training images."
 
-    def __init__(self, then: pd.DataFrame, permutations: int, seed: int):  # numbers of the training images
-        self.then, self.permutations, self.rng = then, permutations, np.random.default_rng(seed)
+    def __init__(
+        self,
+        then: pd.DataFrame,  # numbers of the training images
+        permutations: int,
+        seed: int,
+        also: float | None = None,  # a second level, at which ours and MMD are asked, too
+    ):
+        self.then, self.permutations, self.rng, self.also = then, permutations, np.random.default_rng(seed), also
         statistics = dataset_statistics(self.then)
         features = {f["name"]: f for f in statistics["features"]}
         self.baseline = Baseline(features, suggest_constraints(statistics))
@@ -96,12 +104,16 @@ class Detectors:
         "Does each of them raise an alarm? MMD is dear, and may be left out."
         ids = dict(picture=0, lesion_id="", inference_id="", event_id=range(len(window)), image=0)
         rows = window.assign(confidence=0.8, predicted="nv", out_of_distribution=False, **ids)
-        found = dict(ours=bool(drift_tests(rows, self.baseline).drift.any()))
+        t = drift_tests(rows, self.baseline)
+        found = dict(ours=bool(t.drift.any()))
+        least = max(ALPHA, 1 / (self.permutations + 1))
+        if self.also:
+            found["ours, laxer"] = bool(((t.p_adjusted <= self.also) & (t.distance > t.limit)).any())
         if kernel:
             some = self.then.sample(min(len(self.then), 300), random_state=int(self.rng.integers(1 << 31)))
             x, y = ((t - self.mean) / self.spread for t in (some, window))
-            least = max(ALPHA, 1 / (self.permutations + 1))
-            found["MMD"] = bool(mmd_p(x.to_numpy(), y.to_numpy(), self.permutations, self.rng) <= least)
+            p = mmd_p(x.to_numpy(), y.to_numpy(), self.permutations, self.rng)
+            found.update({"MMD": p <= least, **({"MMD, laxer": p <= self.also} if self.also else {})})
         how = "asymp" if len(self.then) > 2000 else "auto"  # exact takes long there
         each = min(ks_2samp(self.then[c], window[c], method=how).pvalue for c in STATISTICS)
         return dict(found, default=bool(each < 0.05))
@@ -110,10 +122,20 @@ class Detectors:
         "Windows, each drawn from all pictures."
         return [every.sample(size, random_state=int(self.rng.integers(1 << 31))) for _ in range(n)]
 
-    def rates(self, pixels: np.ndarray, size: int, windows: int) -> dict[str, float]:
-        "The share of windows with an alarm."
-        asked = [self.ask(w) for w in self.windows(image_statistics(pixels), size, windows)]
-        return {k: float(np.mean([a[k] for a in asked])) for k in asked[0]}
+
+def needed(
+    table: pd.DataFrame,  # index: shift, pictures; a column for each detector: the share of windows with an alarm
+    shift: str,
+    detector: str,
+    windows: int,  # without a shift, behind each share
+    power: float = 0.8,  # share of windows in which the shift is seen
+    most: float = 0.05,  # false alarms, beyond which, by more than chance, what a detector sees is not counted
+) -> str:
+    "The least size of a window at which a detector sees a shift, and is quiet without one."
+    quiet, seen = table.loc[QUIET, detector], table.loc[shift, detector]
+    usable = [n for n in quiet.index if wilson(quiet[n], windows)[0] <= most]
+    enough = [n for n in usable if seen[n] >= power]
+    return str(enough[0]) if enough else f"> {usable[-1]}" if usable else "too many false alarms"
 
 
 def measure(files: list[Path], chunk: int = 500) -> pd.DataFrame:
@@ -124,17 +146,29 @@ def measure(files: list[Path], chunk: int = 500) -> pd.DataFrame:
 
 
 def ask_evidently(
-    python: str, references: list[pd.DataFrame], windows: list[tuple[int, pd.DataFrame]]
-) -> tuple[str, list[float]]:
-    "Evidently's version, and the share of columns that it finds drifted in each window, against its reference."
+    python: str,  # that has Evidently
+    references: list[pd.DataFrame],
+    windows: list[tuple[int, pd.DataFrame]],  # each with the number of its reference
+    limits: np.ndarray | None = None,  # (windows, columns), of a verdict beside its own
+    scores: bool = False,  # distances of the columns, and no verdict
+) -> dict[str, Any]:  # version; shares, beyond and scores, window by window; see `evidently_drift.py`
+    "What Evidently says of windows."
     with tempfile.TemporaryDirectory() as folder:
         tables: dict[str, Any] = {f"r{i}": r.to_numpy() for i, r in enumerate(references)}
         tables.update({f"w{i}": w.to_numpy() for i, (_, w) in enumerate(windows)})
-        np.savez(Path(folder, "tables.npz"), of=[r for r, _ in windows], columns=list(STATISTICS), **tables)
+        tables.update(dict(limits=limits) if limits is not None else {})
+        of, columns = [r for r, _ in windows], list(STATISTICS)
+        np.savez(Path(folder, "tables.npz"), of=of, columns=columns, scores=scores, **tables)
         script = Path(__file__).parent / "evidently_drift.py"
         subprocess.run([python, str(script), folder], check=True, capture_output=True)
-        told = json.loads(Path(folder, "evidently.json").read_text())
-    return told["version"], told["shares"]
+        return json.loads(Path(folder, "evidently.json").read_text())
+
+
+def tune_evidently(python: str, then: pd.DataFrame, quiet: list[pd.DataFrame]) -> np.ndarray:  # (columns,)
+    "Limits that no column of any window without a shift exceeds, in proportion to the column's usual distance."
+    scores = np.array(ask_evidently(python, [then], [(0, w) for w in quiet], scores=True)["scores"])
+    usual = scores.mean(0)
+    return usual * (scores / usual).max()
 
 
 if __name__ == "__main__":
