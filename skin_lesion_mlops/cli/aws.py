@@ -484,7 +484,7 @@ def _approved_with(
         return registry.folder(registry.describe(group, model))
     return Path(describe_site(registry, group, f"{model}/{site}")["Folder"])
 
-
+# %% ../../nbs/cli/06_aws.ipynb #38338e79
 @monitor.callback(epilog=MONITOR)
 def monitor_verb(
     ctx: typer.Context,

@@ -422,7 +422,7 @@ def _rows_of(
     measure = any(c in STATISTICS for c in wanted.columns)
     return [dict(r, time=time) for r in capture_rows(found, wanted.size, measure, wanted.taxonomy)]
 
-
+# %% ../../nbs/monitor/00_captures.ipynb #827a0548
 def _lines(
     path: Path,
     bad: list[dict[str, Any]],  # takes what cannot be unpacked: line, reason, detail

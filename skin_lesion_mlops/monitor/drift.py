@@ -241,7 +241,7 @@ def check_data(
     files = {Files.STATISTICS: now, Files.CONSTRAINTS: baseline.constraints or suggest_constraints(now)}
     return Finding("data_quality", conclusion, t, [*drifted, *gaps], metrics, files, enough)
 
-
+# %% ../../nbs/monitor/01_drift.ipynb #ddf1de07
 def _on_gaps(
     gaps: list[dict[str, str]],  # from `_gaps`
 ) -> list[str]:  # sentences, or none

@@ -240,7 +240,7 @@ def unmatched(
     lost = lost[lost.arrived >= until - pd.Timedelta(hours=hours)] if hours else lost
     return lost.assign(reason="no_answer", detail=[f"no captured answer is called {i}" for i in lost.id])[_QUARANTINE]
 
-
+# %% ../../nbs/monitor/05_labels.ipynb #bee52222
 def on_labels(
     judged: pd.DataFrame,  # from `recent`
     lost: pd.DataFrame,  # from `unmatched`
