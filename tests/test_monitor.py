@@ -286,6 +286,23 @@ def test_an_answer_that_rests_on_several_pictures_counts_once_and_they_all_count
         assert joined.dx.tolist() == ["mel", "nv"] and set(joined.event_id) == {"ours"}
 
 
+@pytest.mark.parametrize(
+    "asked, told, text",
+    [
+        ("ISIC_1", "ISIC_1.jpg", "image_id,dx\n{},mel\n"),
+        ("ISIC_1.JPG", "ISIC_1", "image_id,dx\n{},mel\n"),
+        ("ISIC_1", "ISIC_1", "image,dx\n{},mel\n"),
+        ("ISIC_1", "ISIC_1.jpg", "image,MEL,NV\n{},1,0\n"),
+    ],
+)
+def test_a_picture_and_its_diagnosis_meet_by_the_name_of_its_file(tmp_path, asked, told, text):
+    (tmp_path / "a.csv").write_text(text.format(told))
+    answers = pd.DataFrame(dict(inference_id=[asked, "ISIC_2"], event_id=["e1", "e2"], image=0, lesion_id=""))
+    labels = read_labels(tmp_path)
+    joined = join_labels(answers, labels.rows)
+    assert labels.quarantine.empty and joined.event_id.tolist() == ["e1"] and joined.dx.tolist() == ["mel"]
+
+
 def test_every_picture_of_a_lesion_is_tested_for_drift_and_its_answer_once(pool):
     then, now = pool(900, 0), pool(300, 1)
     first = np.arange(len(now)) % 3 == 0

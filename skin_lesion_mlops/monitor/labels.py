@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import SkinLesionError
-from ..data.folders import TABLES, is_litter
+from ..data.folders import TABLES, is_litter, without_suffix
 from ..data.labels import ALIASES, column_of, read_word
 from ..data.labels import read_labels as read_diagnoses
 from ..data.sources import read_sex
@@ -75,8 +75,10 @@ def _of_table(
         line=rows.line, dx=truth.dx.to_numpy(), why=truth.why.to_numpy(), word=truth.label.to_numpy()
     )
     t["lesion"] = _first(rows, (lesion,)) if lesion else ""
-    t["id"] = _first(rows, _IDS).where(lambda s: s != "", t.lesion)
-    t["image"] = pd.to_numeric(_first(rows, ("image",)).replace("", "0"), errors="coerce")
+    image = _first(rows, ("image",))  # which picture of a request; or, where nothing else names it, what it is called
+    named = _first(rows, _IDS).where(lambda s: s != "", image.where(~image.str.fullmatch(r"\d*"), ""))
+    t["id"] = named.where(named != "", t.lesion)
+    t["image"] = pd.to_numeric(image.where(image != named, "").replace("", "0"), errors="coerce")
     day = _first(rows, tuple(c for c in _ARRIVED if c in rows))
     when = pd.to_datetime(day.where(day != ""), utc=True, errors="coerce", format="mixed", dayfirst=_day_first(day))
     written = _changed(path)
@@ -202,10 +204,10 @@ def join_labels(
     rows = one_an_answer(rows)
     place = pd.Series(np.arange(len(labels)), dtype=float)
     request = rows.inference_id.where(rows.inference_id != "", rows.event_id)
-    by_id = pd.Series(place.to_numpy(), pd.MultiIndex.from_arrays([labels["id"].astype(str), labels.image.astype(int)]))
     number = rows["answer" if "answer" in rows else "image"].astype(int)
-    wanted = pd.MultiIndex.from_arrays([request.astype(str), number])
-    first = pd.Series(by_id.reindex(wanted).to_numpy(), rows.index)
+    first = _places(labels["id"], labels.image, request, number)
+    bare = [names.astype(str).map(without_suffix) for names in (labels["id"], request)]  # a.jpg is a
+    first = first.fillna(_places(bare[0], labels.image, bare[1], number))
     alone = labels.image == 0
     names = labels.lesion.where(labels.lesion != "", labels["id"])[alone].astype(str)
     by_lesion = pd.Series(place[alone.to_numpy()].to_numpy(), names)
@@ -216,6 +218,18 @@ def join_labels(
     truth = labels.iloc[at.dropna().astype(int)].reset_index(drop=True)
     beside = truth[["dx", "sex", "age", "localization", "arrived"]]
     return pd.concat([kept, beside, at.dropna().astype(int).rename("label").reset_index(drop=True)], axis=1)
+
+
+def _places(
+    ids: pd.Series,  # of labels, in their order
+    images: pd.Series,  # their numbers
+    wanted: pd.Series,  # ids of answers
+    numbers: pd.Series,  # theirs
+) -> pd.Series:  # float, by answer: the row of its label; NaN where it has none
+    "Where labels of the same id and number stand."
+    at = pd.Series(np.arange(len(ids)), pd.MultiIndex.from_arrays([ids.astype(str), images.astype(int)]), dtype=float)
+    at = at[~at.index.duplicated(keep="last")]
+    return pd.Series(at.reindex(pd.MultiIndex.from_arrays([wanted.astype(str), numbers])).to_numpy(), wanted.index)
 
 # %% ../../nbs/monitor/05_labels.ipynb #1d80e791
 def recent(
