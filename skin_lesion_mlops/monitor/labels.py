@@ -222,9 +222,9 @@ def join_labels(
 
 def _places(
     ids: pd.Series,  # of labels, in their order
-    images: pd.Series,  # their numbers
+    images: pd.Series,  # numbers of pictures of a request, from 0
     wanted: pd.Series,  # ids of answers
-    numbers: pd.Series,  # theirs
+    numbers: pd.Series,
 ) -> pd.Series:  # float, by answer: the row of its label; NaN where it has none
     "Where labels of the same id and number stand."
     at = pd.Series(np.arange(len(ids)), pd.MultiIndex.from_arrays([ids.astype(str), images.astype(int)]), dtype=float)
