@@ -14,7 +14,7 @@ from PIL import Image
 from skin_lesion_mlops.core import SPLITS, SkinLesionError
 from skin_lesion_mlops.data.check import check
 from skin_lesion_mlops.data.duplicates import near_duplicates
-from skin_lesion_mlops.data.pictures import NEAR, BadImage, decode_image, open_image, perceptual_hash
+from skin_lesion_mlops.data.pictures import NEAR, BadImage, decode_image, decode_sized, open_image, perceptual_hash
 from skin_lesion_mlops.data.sources import survey
 from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.data.split import (
@@ -154,7 +154,8 @@ def test_no_cut_of_a_file_escapes(cut):
 
 
 def test_the_whole_file_is_decoded_at_half_its_size():
-    assert decode_image(io.BytesIO(JPEG), side=30).size == (40, 30)
+    image, extent = decode_sized(io.BytesIO(JPEG), side=30)
+    assert image.size == (40, 30) and extent == (80, 60)
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,6 +1,7 @@
 "Exported engines: the same answers as torch, or none; never a file that was changed, or made for other weights."
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from skin_lesion_mlops.model.engines import (
     TOLERANCES,
     choose_engine,
     export_engines,
+    open_engine,
     probes,
     unquantized_nodes,
 )
@@ -147,6 +149,22 @@ def test_what_was_admitted_in_float32_computes_in_float32(folder):
     served, exact = (create_predictor(folder, engine=e) for e in ("openvino", "onnxruntime"))
     assert served.precision == "fp32"
     assert np.abs(served.engine(probes(SIZE))[0] - exact.engine(probes(SIZE))[0]).max() < 1e-4
+
+
+def test_an_answer_of_openvino_stays_and_threads_have_their_own(folder):
+    "Input and output are written in place: the next picture must not change what was answered, nor another thread's."
+    pytest.importorskip("openvino", reason="needs the openvino extra")
+    run, seen = open_engine("openvino", folder, "fp32")[0], probes(SIZE)
+    once = run(seen)[0]
+    first = run(seen[:1])
+    kept = [x.copy() for x in first]
+    run(seen[1:2])
+    assert all(np.array_equal(a, b) for a, b in zip(first, kept)) and not np.array_equal(once[0], once[1])
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: run(seen[i % PROBES][None])[0][0], range(64)))
+    assert all(np.allclose(x, once[i % PROBES], atol=1e-5) for i, x in enumerate(found))
+    with pytest.raises(ValueError):
+        run(seen[:, 1:])
 
 
 def test_an_engine_that_there_is_not(folder):

@@ -17,8 +17,8 @@ from ..core import SkinLesionError
 
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'CLOSED', 'MAX_PIXELS', 'MIN_SIDE', 'SHRINK', 'MEAN', 'STD', 'NEAR', 'format_of', 'BadImage',
-           'decode_image', 'open_image', 'resize', 'read_pixels', 'perceptual_hash', 'oriented_signs', 'hash_distances',
-           'contact_sheet', 'encode_jpeg']
+           'decode_image', 'decode_sized', 'open_image', 'resize', 'read_pixels', 'perceptual_hash', 'oriented_signs',
+           'hash_distances', 'contact_sheet', 'encode_jpeg']
 
 # %% ../../nbs/data/00_pictures.ipynb #f3448110
 def _formats() -> tuple[str, ...]:  # Pillow's names
@@ -126,6 +126,15 @@ def decode_image(
     side: int = 0,  # a JPEG may be decoded at half, a quarter or an eighth, as long as both sides keep so many pixels
 ) -> Image.Image:  # mode RGB, upright; raises `BadImage`
     "Decode one image. Its metadata still hangs on it: for who takes the pixels out of it and lets go of the rest."
+    return decode_sized(source, max_pixels, side)[0]
+
+
+def decode_sized(
+    source: Any,  # a path, or a binary file object
+    max_pixels: int = MAX_PIXELS,  # refuse larger ones before decoding them
+    side: int = 0,  # as for `decode_image`
+) -> tuple[Image.Image, tuple[int, int]]:  # the same; and width and height in the file, pixels
+    "Decode one image, and say how large it was."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own warnings: we judge the size ourselves
         try:
@@ -134,13 +143,15 @@ def decode_image(
                     raise BadImage("too_large", f"{im.width}x{im.height} is over {max_pixels:,} pixels")
                 if min(im.size) < MIN_SIDE:
                     raise BadImage("too_small", f"{im.width}x{im.height} is under {MIN_SIDE} pixels")
+                extent = im.size
                 if side:
                     im.draft(None, (side, side))
                 deep = ";16" in str(im.tile[:1])  # sixteen bits a colour, of which Pillow keeps the upper eight
                 im.load()
                 if deep and im.mode in ("RGB", "RGBA") and np.asarray(im)[..., :3].max() < 64:
                     raise BadImage("too_dark", f"less than 15 of its 16 bits are used: {_EXPORT}, in 8 bits")
-                return _to_rgb(_in_srgb(ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im))
+                upright = ImageOps.exif_transpose(im) if im.getexif().get(_ORIENTATION, 1) != 1 else im
+                return _to_rgb(_in_srgb(upright)), extent
         except BadImage:
             raise
         except UnidentifiedImageError:

@@ -260,7 +260,8 @@ def _openvino(
     import openvino
 
     n, mine = cpus(), threading.local()
-    settings = dict(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=n, INFERENCE_NUM_THREADS=n)
+    settings: dict[str, Any] = dict(PERFORMANCE_HINT="THROUGHPUT", NUM_STREAMS=n, INFERENCE_NUM_THREADS=n)
+    settings["ENABLE_CPU_PINNING"] = False
     if precision == "fp32":
         settings["INFERENCE_PRECISION_HINT"] = "f32"
     compiled = openvino.Core().compile_model(str(file), "CPU", settings)
@@ -268,8 +269,11 @@ def _openvino(
     def run(x: dict[str, np.ndarray]) -> list[np.ndarray]:
         if not hasattr(mine, "request"):  # one for each thread: a request holds its own input and output
             mine.request = compiled.create_infer_request()
-        found = mine.request.infer(x, share_inputs=True)
-        return [found[0].copy(), found[1].copy()]
+        for name, value in x.items():
+            mine.request.get_tensor(name).data[:] = value
+        mine.request.start_async()
+        mine.request.wait()
+        return [mine.request.get_output_tensor(i).data.copy() for i in (0, 1)]
 
     native = "bfloat16" in str(compiled.get_property("INFERENCE_PRECISION_HINT"))
     width = {i.any_name: i.shape[-1] for i in compiled.inputs}.get("patient", 0)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -95,7 +95,8 @@ def _pale(
     pixels: np.ndarray,  # (..., 3), uint8
 ) -> np.ndarray:  # (...), bool
     "Where a picture has the colour of paper."
-    high, low = pixels.max(-1), pixels.min(-1)
+    red, green, blue = np.moveaxis(pixels, -1, 0)  # several times quicker to compare than along a short axis
+    high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     return (low > 170) & (high - low < 0.14 * high)
 
 
@@ -104,15 +105,12 @@ def _paper(
 ) -> tuple[int, int, int, int] | None:  # left, top, right, bottom of what is left; None: there is no strip
     "The picture without a strip of paper along one edge."
     h, w, _ = small.shape
-    rims = (small[:2], small[-2:], small[:, :2].swapaxes(0, 1), small[:, -2:].swapaxes(0, 1))
-    if not any((_pale(rim).mean(1) >= 0.5).any() for rim in rims):  # a strip begins at an edge
-        return None
     paper = _pale(small)
     rows, columns = paper.mean(1) >= 0.5, paper.mean(0) >= 0.5
     deep = []
     for lines in (columns, rows, columns[::-1], rows[::-1]):
         within = np.flatnonzero(lines[: int(_STRIP * len(lines))])
-        deep.append(int(within[-1]) + 2 if len(within) and within[0] < 2 else 0)  # ticks may fill the outermost line
+        deep.append(int(within[-1]) + 2 if len(within) and within[0] < 2 else 0)  # it begins at an edge, or a tick does
     if not max(deep):
         return None
     left, top, right, bottom = (n if n == max(deep) else 0 for n in deep)
@@ -192,17 +190,28 @@ _ORDER = [(_LIGHT + _COLOUR + _TEXTURE).index(name) for name in FEATURES]
 
 _AXIS = np.linspace(-1, 1, SIDE)
 _RADIUS = np.hypot(_AXIS[:, None], _AXIS)
-_RINGS = (_RADIUS < 0.45, (_RADIUS >= 0.45) & (_RADIUS < 0.9), _RADIUS >= 0.9)
+_RINGS = tuple(np.flatnonzero(m) for m in (_RADIUS < 0.45, (_RADIUS >= 0.45) & (_RADIUS < 0.9), _RADIUS >= 0.9))
+_SHARES = np.array((0.02, 0.1, 0.5, 0.9, 0.98))
+
+
+def _quantiles(
+    values: np.ndarray,  # (n, k)
+) -> np.ndarray:  # (len(_SHARES), n)
+    "What `np.quantile` says, in a quarter of its time."
+    ordered, at = np.sort(values, 1), _SHARES * (values.shape[1] - 1)
+    below = at.astype(int)
+    low, high, part = ordered[:, below], ordered[:, below + 1], at - below
+    return np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1 - part)).T
 
 
 def _light(
     luma: np.ndarray,  # (n, SIDE, SIDE), in [0, 1]
 ) -> np.ndarray:  # (n, len(_LIGHT))
     "How light, where, and how much of it."
-    inner, middle, outer = (luma[:, m].mean(1) for m in _RINGS)
-    steps = np.quantile(luma.reshape(len(luma), -1), (0.02, 0.1, 0.5, 0.9, 0.98), axis=1)
+    flat = luma.reshape(len(luma), -1)
+    inner, middle, outer = (flat.take(ring, 1).mean(1) for ring in _RINGS)
     spread = np.log(luma.std((1, 2)) + 0.01)
-    return np.stack([luma.mean((1, 2)), spread, inner - middle, middle - outer, *steps], 1)
+    return np.stack([luma.mean((1, 2)), spread, inner - middle, middle - outer, *_quantiles(flat)], 1)
 
 # %% ../../nbs/model/10_familiarity.ipynb #48c04696
 def _colour(
@@ -210,25 +219,32 @@ def _colour(
 ) -> np.ndarray:  # (n, len(_COLOUR))
     "Which colours, how evenly, and do they vary together."
     planes = np.ascontiguousarray(np.moveaxis(x, 3, 0))  # (3, n, SIDE, SIDE), several times quicker to add up
-    rg, gb = planes[0] - planes[1], planes[1] - planes[2]
+    high, low = planes.max(0), planes.min(0)
+    hues = np.stack([planes[0] - planes[1], planes[1] - planes[2], (high - low) / np.maximum(high, 1 / 255)])
     flat = planes.reshape(3, len(x), -1)
     flat = flat - flat.mean(2, keepdims=True)
     spread = flat.std(2) + 0.01
     together = [(flat[i] * flat[i + 1]).mean(1) / (spread[i] * spread[i + 1]) for i in (0, 1)]
-    high, low = planes.max(0), planes.min(0)
-    saturation = (high - low) / np.maximum(high, 1 / 255)
-    skin = ((rg >= -0.01) & (gb >= -0.06)).mean((1, 2))
-    columns = [rg.mean((1, 2)), rg.std((1, 2)), gb.mean((1, 2)), gb.std((1, 2))]
-    columns += [*np.arctanh(np.clip(together, -0.999, 0.999)), saturation.mean((1, 2)), saturation.std((1, 2)), skin]
-    return np.stack(columns, 1)
+    skin = ((hues[0] >= -0.01) & (hues[1] >= -0.06)).mean((1, 2))
+    rg, gb, saturation = zip(hues.mean((2, 3)), hues.std((2, 3)))
+    return np.stack([*rg, *gb, *np.arctanh(np.clip(together, -0.999, 0.999)), *saturation, skin], 1)
 
 # %% ../../nbs/model/10_familiarity.ipynb #3769a9e8
+def _cells(
+    luma: np.ndarray,  # (n, SIDE, SIDE)
+    k: int,  # pixels, a divisor of SIDE
+) -> np.ndarray:  # (n, SIDE / k, SIDE / k)
+    "The means of squares of pixels."
+    columns = sum(luma[:, :, i::k] for i in range(k))
+    return sum(columns[:, i::k] for i in range(k)) / k**2
+
+
 def _texture(
     luma: np.ndarray,  # (n, SIDE, SIDE), in [0, 1]
 ) -> np.ndarray:  # (n, len(_TEXTURE))
     "How much detail, of which size, and how symmetric."
-    n = len(luma)
-    level = {s: luma.reshape(n, s, SIDE // s, s, SIDE // s).mean((2, 4)) for s in (64, 32, 16, 8, 1)}
+    shapes = luma.reshape(len(luma), 8, 8, 8, 8).mean((2, 4))
+    level = {64: luma, 32: _cells(luma, 2), 16: _cells(luma, 4), 8: shapes, 1: luma.mean((1, 2), keepdims=True)}
 
     def detail(fine: int, coarse: int) -> np.ndarray:
         k = fine // coarse
@@ -264,7 +280,7 @@ def grid_of(
     x, y = (image.width - n) // 2, (image.height - n) // 2
     grey = np.asarray(image.crop((x, y, x + n, y + n)).convert("L"), np.float32)
     window, used, ring, members = _spectrum(n)
-    waves = np.fft.rfft2((grey - grey.mean()) * window).ravel()[used]
+    waves = np.fft.fft(np.fft.rfft((grey - grey.mean()) * window), axis=0).take(used)
     power = np.log(waves.real**2 + waves.imag**2 + 1e-3 * n * n)
     return round(float((power - (np.bincount(ring, power) / members)[ring]).max()), 3)
 
@@ -309,13 +325,19 @@ class Familiarity:
     masked_limit: float = 0.0  # the same for pictures behind a round mask; 0: their embeddings are not asked
     axes: np.ndarray | None = None  # (1 + axes, d), float32: the embeddings' mean, and the rows that whiten them
 
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        "Mean, precision, low and high, to compute with."
+        return tuple(np.array(x) for x in (self.mean, self.precision, self.low, self.high))
+
     def distances(
         self,
         described: np.ndarray,  # (n, features), from `features`
     ) -> np.ndarray:  # (n,) Mahalanobis distance from the mean
         "How far each picture is from the middle of dermoscopy."
-        d = described - np.array(self.mean)
-        return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", d, np.array(self.precision), d), 0))
+        mean, precision, _, _ = self.arrays
+        d = described - mean
+        return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", d, precision, d), 0))
 
     def judge(
         self,
@@ -327,7 +349,7 @@ class Familiarity:
         "Decide which pictures are familiar, and say why others are not."
         described, n = features(thumbnails), len(thumbnails)
         behind = np.asarray(masked or [False] * n)
-        low, high = np.array(self.low), np.array(self.high)
+        _, _, low, high = self.arrays
         beyond = np.maximum(low - described, described - high) / (high - low) - np.where(behind, SLACK, 0)[:, None]
         away = self.distances(described) / self.limit / np.where(behind, ROOM, 1)
         seen = _seen(self, embeddings, behind)

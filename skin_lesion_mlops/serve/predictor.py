@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from ..core import Files, SkinLesionError, read_json
-from ..data.pictures import SHRINK, BadImage, decode_image, resize
+from ..data.pictures import SHRINK, BadImage, decode_sized, resize
 from skin_lesion_mlops.evaluation.decisions import (
     RULES,
     at_prevalence,
@@ -79,9 +79,8 @@ def decode(
     "Open a picture by the route of training."
     if not data:
         raise BadImage("empty", "there are no bytes")
-    image = decode_image(io.BytesIO(data), side=SHRINK * size)
-    with Image.open(io.BytesIO(data)) as head:
-        return _picture(resize(image, size), data, head.size, grid_of(image))
+    image, extent = decode_sized(io.BytesIO(data), side=SHRINK * size)
+    return _picture(resize(image, size), data, extent, grid_of(image))
 
 
 def from_array(
@@ -309,8 +308,12 @@ class Predictor:
     card: dict[str, Any] = field(default_factory=dict)  # the model card; empty where none lies beside the model
 
     size = property(lambda self: self.contract["image_size"], doc="The side of its input, pixels.")
-    taxonomy = property(lambda self: taxonomy_of(self.contract), doc="What its codes stand for.")
     mixture = property(lambda self: _mixture(self), doc="Where the likeliest class is the likeliest.")
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        "What its codes stand for."
+        return taxonomy_of(self.contract)
 
     @cached_property
     def ways(self) -> dict[bool, tuple[dict[str, Any], dict[str, Any] | None]]:  # told? -> contract, its point
