@@ -235,8 +235,8 @@ def _cells(
     k: int,  # pixels, a divisor of SIDE
 ) -> np.ndarray:  # (n, SIDE / k, SIDE / k)
     "The means of squares of pixels."
-    columns = sum(luma[:, :, i::k] for i in range(k))
-    return sum(columns[:, i::k] for i in range(k)) / k**2
+    columns = np.sum([luma[:, :, i::k] for i in range(k)], axis=0)
+    return np.sum([columns[:, i::k] for i in range(k)], axis=0) / k**2
 
 
 def _texture(

@@ -245,7 +245,7 @@ def record_request(
     if "reason" in facts:
         service.metrics.refused.labels(facts["reason"]).inc()
     if path != "/ping" or status != 200:
-        which = dict(model_version=service.predictor.version, engine=service.predictor.engine_name)
+        which: dict[str, Any] = dict(model_version=service.predictor.version, engine=service.predictor.engine_name)
         where = dict(method=scope["method"][:16], path=path, status=status, milliseconds=round(1000 * seconds, 1))
         log("request", **where, **facts, **which)
 
