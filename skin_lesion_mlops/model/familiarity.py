@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -325,19 +325,13 @@ class Familiarity:
     masked_limit: float = 0.0  # the same for pictures behind a round mask; 0: their embeddings are not asked
     axes: np.ndarray | None = None  # (1 + axes, d), float32: the embeddings' mean, and the rows that whiten them
 
-    @cached_property
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        "Mean, precision, low and high, to compute with."
-        return tuple(np.array(x) for x in (self.mean, self.precision, self.low, self.high))
-
     def distances(
         self,
         described: np.ndarray,  # (n, features), from `features`
     ) -> np.ndarray:  # (n,) Mahalanobis distance from the mean
         "How far each picture is from the middle of dermoscopy."
-        mean, precision, _, _ = self.arrays
-        d = described - mean
-        return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", d, precision, d), 0))
+        d = described - np.array(self.mean)
+        return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", d, np.array(self.precision), d), 0))
 
     def judge(
         self,
@@ -349,7 +343,7 @@ class Familiarity:
         "Decide which pictures are familiar, and say why others are not."
         described, n = features(thumbnails), len(thumbnails)
         behind = np.asarray(masked or [False] * n)
-        _, _, low, high = self.arrays
+        low, high = np.array(self.low), np.array(self.high)
         beyond = np.maximum(low - described, described - high) / (high - low) - np.where(behind, SLACK, 0)[:, None]
         away = self.distances(described) / self.limit / np.where(behind, ROOM, 1)
         seen = _seen(self, embeddings, behind)
