@@ -308,12 +308,8 @@ class Predictor:
     card: dict[str, Any] = field(default_factory=dict)  # the model card; empty where none lies beside the model
 
     size = property(lambda self: self.contract["image_size"], doc="The side of its input, pixels.")
+    taxonomy = cached_property(lambda self: taxonomy_of(self.contract))  # what its codes stand for
     mixture = property(lambda self: _mixture(self), doc="Where the likeliest class is the likeliest.")
-
-    @cached_property
-    def taxonomy(self) -> Taxonomy:
-        "What its codes stand for."
-        return taxonomy_of(self.contract)
 
     @cached_property
     def ways(self) -> dict[bool, tuple[dict[str, Any], dict[str, Any] | None]]:  # told? -> contract, its point
