@@ -10,7 +10,7 @@ import uvicorn
 from load import free_port
 
 from skin_lesion_mlops.core import Files
-from skin_lesion_mlops.model.engines import open_engine, write_onnx
+from skin_lesion_mlops.model.engines import open_engine, write_int8, write_onnx
 from skin_lesion_mlops.model.ensemble import Ensemble
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.admission import Limits
@@ -19,15 +19,20 @@ from skin_lesion_mlops.serve.predictor import create_predictor
 from skin_lesion_mlops.serve.protocol import create_protocol
 
 
-def serving(tmp, arch, size, folds=1, views=1):
-    "A predictor with networks of random weights, on OpenVINO."
+def serving(tmp, arch, size, folds=1, views=1, ranged=None):
+    "A predictor with networks of random weights, on OpenVINO; in eight bits where pictures set their range."
     members = [create_model(arch) for _ in range(folds)]
     model = members[0] if folds == views == 1 else Ensemble(members, views)
     folder = save_bundle(tmp / f"{arch}-{folds}-{views}", model.eval(), create_contract(model, size))
     write_onnx(folder / Files.ONNX, load_bundle(folder))
-    return replace(
-        create_predictor(folder, engine="torch"), engine=open_engine("openvino", folder)[0], engine_name="openvino"
-    )
+    if ranged is not None:
+        write_int8(folder / Files.INT8, folder / Files.ONNX, ranged)
+    return running(folder, "openvino" if ranged is None else "openvino-int8")
+
+
+def running(folder, name):
+    "The predictor of a bundle whose engines nobody has admitted."
+    return replace(create_predictor(folder, engine="torch"), engine=open_engine(name, folder)[0], engine_name=name)
 
 
 def cost(works, n, rounds):  # name -> function of a picture's number
