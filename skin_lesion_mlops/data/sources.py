@@ -119,11 +119,13 @@ def _look_at_all(
     taxonomy: Taxonomy,
 ) -> list[Seen]:
     "Read whatever may be a table; files of JSON in one folder are one table."
+    seen: list[Seen] = []
     records: dict[Path, list[Path]] = {}
-    for p in filter(holds_records, listing.tables):
-        records.setdefault(p.parent, []).append(p)
-    plain = [p for p in listing.tables if p not in records.get(p.parent, ())]
-    seen = [look_at(p, names, taxonomy) for p in plain]
+    for p in listing.tables:
+        if holds_records(p):
+            records.setdefault(p.parent, []).append(p)
+        else:
+            seen.append(look_at(p, names, taxonomy))
     return seen + [look_at_records(paths, names, taxonomy) for paths in records.values()]
 
 # %% ../../nbs/data/04_sources.ipynb #82f17bfd

@@ -172,7 +172,7 @@ def features(
 ) -> np.ndarray:  # (n, len(FEATURES)), float64
     "Describe pictures by their colour, light and texture; by the hundred, for the memory's sake."
     blocks = (thumbnails[i : i + 256].astype(np.float32) / 255 for i in range(0, len(thumbnails), 256))
-    described = [[_light(x @ _LUMA), _colour(x), _texture(x @ _LUMA)] for x in blocks]
+    described = [[_light(luma), _colour(x), _texture(luma)] for x in blocks for luma in [x @ _LUMA]]
     return np.concatenate([np.concatenate(d, 1) for d in described])[:, _ORDER].astype(np.float64)
 
 # %% ../../nbs/model/10_familiarity.ipynb #eb4701f3

@@ -18,14 +18,8 @@ from ..evaluation.conclusion import Evaluation
 from ..evaluation.decisions import prediction_sets
 from ..evaluation.metrics import MINIMUM_LESIONS, constant, measure, wilson
 from ..evaluation.predictions import Predictions, create_predictions
-from skin_lesion_mlops.monitor.captures import (
-    Baseline,
-    Finding,
-    holm_adjusted,
-    lesion_ids,
-    p_text,
-    under_another_profile,
-)
+from .captures import Baseline, Finding, holm_adjusted, lesion_ids, p_text
+from .captures import under_another_profile
 from ..taxonomy import HAM10000, Taxonomy
 
 # %% auto #0

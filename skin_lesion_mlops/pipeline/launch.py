@@ -17,16 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Callable, Iterator, Sequence
 
-from skin_lesion_mlops.core import (
-    MEETING,
-    Files,
-    SkinLesionError,
-    hash_tree,
-    machines,
-    ml_dir,
-    receipt,
-    write_json,
-)
+from ..core import MEETING, Files, SkinLesionError, hash_tree, machines, ml_dir, receipt, write_json
 
 # %% auto #0
 __all__ = ['Parameter', 'parameters_of', 'read_parameters', 'steps_dir', 'as_page', 'launch', 'main']
