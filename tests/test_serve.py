@@ -496,8 +496,8 @@ def serving(folder, tmp_path, more=""):
         port = s.getsockname()[1]
     code = (
         "from skin_lesion_mlops.serve.predictor import create_predictor\n"
-        "from skin_lesion_mlops.serve.app import Limits, run_server\n"
-        f"p = create_predictor({str(folder / 'bundle')!r}); run_server(p, port={port}, limits=Limits(seconds=5){more})"
+        "from functools import partial; from skin_lesion_mlops.serve.server import Limits, run_server\n"
+        f"run_server(partial(create_predictor, {str(folder / 'bundle')!r}), port={port}, limits=Limits(seconds=5){more})"
     )
     log = open(tmp_path / "log", "w")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -545,6 +545,29 @@ def test_slow_clients_and_a_graceful_end(server, jpeg):
     assert process.wait(60) in (0, -signal.SIGTERM)
     lines = [json.loads(x) for x in log.read_text().splitlines()]
     assert {"ready", "stopped"} <= {x["event"] for x in lines}
+
+
+def test_several_processes_end_in_order_and_with_the_one_that_started_them(folder, tmp_path, jpeg):
+    with serving(folder, tmp_path, ", processes=2") as (process, port, log):
+        while log.read_text().count('"ready"') < 2:
+            time.sleep(0.1)
+        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", port), 120) as last:
+            last.sendall(head % len(jpeg) + jpeg[:100])
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            while listens(port):  # nobody new is let in while the last one is answered
+                time.sleep(0.05)
+            last.sendall(jpeg[100:])
+            assert b" 200 " in last.recv(200).splitlines()[0]
+        assert process.wait(60) == 0
+    with serving(folder, tmp_path, ", processes=2") as (process, port, log):
+        process.kill()  # with no time to tell anybody
+        process.wait()
+        until = time.monotonic() + 120
+        while listens(port) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert not listens(port)
 
 
 # Where there is no web server

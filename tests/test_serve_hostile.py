@@ -53,8 +53,8 @@ def running(folder, jpeg, limits=LIMITS, **options):
     "A service in a process of its own."
     code = (
         "import sys; from skin_lesion_mlops.serve.predictor import create_predictor\n"
-        "from skin_lesion_mlops.serve.app import Limits, run_server\n"
-        f"run_server(create_predictor({str(folder / 'bundle')!r}), port=int(sys.argv[1]), limits={limits})"
+        "from functools import partial; from skin_lesion_mlops.serve.server import Limits, run_server\n"
+        f"run_server(partial(create_predictor, {str(folder / 'bundle')!r}), port=int(sys.argv[1]), limits={limits})"
     )
     command = [sys.executable, "-c", code, "{port}"]
     server = start_server(command, request_bytes(jpeg), folder / "log", OMP_NUM_THREADS="1", **options)

@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from skin_lesion_mlops.model.networks import create_contract, create_model, load
 from skin_lesion_mlops.serve.admission import Limits
 from skin_lesion_mlops.serve.app import create_app
 from skin_lesion_mlops.serve.predictor import create_predictor
-from skin_lesion_mlops.serve.protocol import create_protocol
+from skin_lesion_mlops.serve.protocol import WatchedProtocol
 
 
 def serving(tmp, arch, size, folds=1, views=1, ranged=None):
@@ -49,7 +50,7 @@ def cost(works, n, rounds):  # name -> function of a picture's number
 def opened_door(predictor, **limits):
     "A service in a thread: its port, its admission and how to close it."
     app, port = create_app(predictor, Limits(**limits)), free_port()
-    options = dict(log_config=None, access_log=False, http=create_protocol(Limits(**limits)))
+    options = dict(log_config=None, access_log=False, http=partial(WatchedProtocol, limits=Limits(**limits)))
     server = uvicorn.Server(uvicorn.Config(app, port=port, **options))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Iterator, List, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Callable, Iterator, List, Optional
 
 import typer
 
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['Model', 'EngineName', 'Host', 'Port', 'Token', 'Tls', 'CaptureTo', 'Describe', 'Share', 'Site', 'Prevalence',
-           'Cautious', 'PerClient', 'Proxies', 'Latency', 'TOKENS', 'SERVE', 'BATCH', 'Images', 'ExplainTo', 'Csv',
-           'PREDICT', 'find_model', 'find_profile', 'check_address', 'check_tls', 'warn', 'serve_verb', 'find_pictures',
-           'predict_files', 'predict_verb']
+           'Cautious', 'PerClient', 'Proxies', 'Latency', 'Processes', 'TOKENS', 'SERVE', 'BATCH', 'Images',
+           'ExplainTo', 'Csv', 'PREDICT', 'find_model', 'find_profile', 'check_address', 'check_processes', 'check_tls',
+           'warn', 'serve_verb', 'find_pictures', 'predict_files', 'predict_verb']
 
 # %% ../../nbs/cli/05_serve.ipynb #ab2eb323
 def find_model(
@@ -182,6 +183,26 @@ Latency = Annotated[
     ),
 ]
 
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=0,
+        envvar="SKIN_LESION_PROCESSES",
+        help="that answer, each with a copy of the model and its share of the processors; 0 for one a processor",
+    ),
+]
+
+
+def check_processes(
+    n: int,  # 0 for one a processor
+) -> int:  # at least 1; raises `SkinLesionError` where there are fewer processors
+    "How many processes shall answer?"
+    if n > cpus():
+        raise SkinLesionError(f"--processes {n}: there are {cpus()} processors", f"give at most {cpus()}, or 0 for all")
+    return n or cpus()
+
 
 def check_tls(
     given: str | None,  # CERT,KEY[,CA]
@@ -233,6 +254,7 @@ def serve_verb(
     per_client: PerClient = 0,
     proxies: Proxies = 0,
     latency: Latency = 150,
+    processes: Processes = 1,
     group: Group = GROUP,  # model package group
     home: Home = HOME,  # folder of the local runtime
 ) -> None:
@@ -241,20 +263,31 @@ def serve_verb(
     from skin_lesion_mlops.serve.admission import Limits
     from skin_lesion_mlops.serve.capture import Capture
     from skin_lesion_mlops.serve.predictor import create_predictor
-    from skin_lesion_mlops.serve.app import run_server
+    from skin_lesion_mlops.serve.server import run_server
 
     check_address(host, port)
-    files = check_tls(tls)
+    files, processes = check_tls(tls), check_processes(processes)
     where, version = find_model(model, home, group)
     profile = find_profile(site, version, home, group)
-    predictor = create_predictor(where, version, engine, profile, prevalence, cautious)
-    scheme = "https" if files[0] else "http"
-    what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
-    print(f"model {predictor.version} ({what}): {scheme}://{host}:{port}", file=sys.stderr)
-    warn(predictor)
+    create = partial(create_predictor, where, version, engine, profile, prevalence, cautious)
+    opens = _announced(create, processes, f"{'https' if files[0] else 'http'}://{host}:{port}")
     limits = Limits(per_client=per_client, proxies=proxies, latency=latency / 1000)
-    kept = Capture(capture, share) if capture else None
-    run_server(predictor, host, port, limits, token or "", files, kept, describe)
+    kept = partial(Capture, capture, share) if capture else None
+    run_server(opens, host, port, limits, token or "", files, kept, describe, processes)
+
+
+def _announced(
+    create: Callable[[], Predictor],
+    processes: int,
+    address: str,  # where it will answer
+) -> Callable[[], Predictor]:  # opens it in each process; raises `SkinLesionError`
+    "Open the model, so that whatever is wrong with it is told before anybody is let in, and say what will answer."
+    predictor = create()
+    what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
+    who = f", {processes} processes" if processes > 1 else ""
+    print(f"model {predictor.version} ({what}{who}): {address}", file=sys.stderr)
+    warn(predictor)
+    return create if processes > 1 else lambda: predictor
 
 # %% ../../nbs/cli/05_serve.ipynb #0e2a58d6
 def _need_web_server() -> None:  # raises `SkinLesionError`

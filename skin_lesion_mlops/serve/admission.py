@@ -64,12 +64,26 @@ class Pace:
 class Admission:
     "A bounded queue in front of some threads."
 
-    def __init__(self, limits: Limits):
-        self.limits, self.workers = limits, limits.workers or cpus()
+    def __init__(
+        self,
+        limits: Limits,
+        tell: Callable[[int, int], Any] = lambda busy, held: None,  # who keeps the books: requests inside, bytes held
+    ):
+        self.limits, self.workers, self.tell = limits, limits.workers or cpus(), tell
         self.pool = ThreadPoolExecutor(self.workers, "predict")
-        self.busy, self.held = 0, 0  # requests inside; bytes held
+        self.busy, self.held = 0, 0
         self.pace = Pace()
         self.clients: Counter[str] = Counter()  # address -> requests inside, where they are limited
+
+    def count(
+        self,
+        requests: int = 0,  # more than before
+        held: int = 0,  # bytes more
+    ) -> None:
+        "Keep the books."
+        self.busy += requests
+        self.held += held
+        self.tell(self.busy, self.held)
 
     def reserve(
         self,
@@ -78,7 +92,12 @@ class Admission:
         "Account for received bytes."
         if self.held + n > self.limits.held:
             raise self.refusal()
-        self.held += n
+        self.count(held=n)
+
+    def open(self) -> None:  # raises `Refusal`
+        "Is there room for one more?"
+        if self.is_full():
+            raise self.refusal()
 
     def is_full(self) -> bool:
         "Would one more request be one too many, or be answered too late? One for which a thread is free never is."
@@ -92,9 +111,8 @@ class Admission:
 
     async def run(self, work: Callable[..., Any], *args: Any) -> Any:  # raises `Refusal` when there are too many
         "Wait for a thread, do the work in it, and return what it returns."
-        if self.is_full():
-            raise self.refusal()
-        self.busy += 1
+        self.open()
+        self.count(requests=1)
         future = asyncio.get_running_loop().run_in_executor(self.pool, self.pace.time, work, *args)
         future.add_done_callback(self._done)  # also when the client has gone
         return await asyncio.shield(future)
@@ -102,7 +120,7 @@ class Admission:
     def _done(self, future: Any) -> None:
         "One request less."
         future.cancelled() or future.exception()  # somebody has looked at it
-        self.busy -= 1
+        self.count(requests=-1)
 
 # %% ../../nbs/serve/04_admission.ipynb #59474226
 def client_of(
@@ -155,7 +173,7 @@ async def receive(request: Request, admission: Admission) -> AsyncIterator[bytes
     try:
         yield await _in_time(collect(), limits.seconds)
     finally:
-        admission.held -= held
+        admission.count(held=-held)
 
 
 async def _in_time(body: Any, seconds: float) -> bytes:  # raises `Refusal`

@@ -33,8 +33,7 @@ from .messages import CSV, JSON, LINES, MAX_IMAGES, READERS, ImagesBody, Refusal
 from .messages import accepted, content_type, read, to_csv, to_json, to_lines
 from .predictor import NOTICE, Picture, Prediction, Predictor
 from .predictor import by_lesion, notice, of_one_lesion, rules_of, told_of
-from .protocol import create_protocol
-from .telemetry import Metrics, log, start_logs
+from .telemetry import Metrics, log
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['PATHS', 'CUSTOM', 'INFERENCE', 'ASSETS', 'Health', 'Service', 'create_service', 'answer', 'RequestMiddleware',
-           'record_request', 'refuse', 'invoke', 'create_app', 'run_server']
+           'record_request', 'refuse', 'invoke', 'create_app']
 
 # %% ../../nbs/serve/06_app.ipynb #1da284c8
 @dataclass
@@ -105,11 +104,15 @@ def create_service(
     **options: Any,  # token, capture, describe
 ) -> Service:
     "A service around a predictor."
-    admission, metrics = Admission(limits), Metrics()
-    metrics.busy.set_function(lambda: admission.busy)
-    metrics.held_bytes.set_function(lambda: admission.held)
-    metrics.resident_bytes.set_function(_resident)
-    metrics.model.info({k: str(predictor.facts[k]) for k in ("version", "arch", "engine")})
+    metrics = Metrics()
+    metrics.model.labels(*(str(predictor.facts[k]) for k in ("version", "arch", "engine"))).set(1)
+
+    def tell(busy: int, held: int) -> None:
+        metrics.busy.set(busy)
+        metrics.held_bytes.set(held)
+        metrics.resident_bytes.set(_resident())
+
+    admission = Admission(limits, tell)
     health = Health(predictor.check, lambda: admission.busy, metrics.ready)
     return Service(predictor, admission, metrics, health, **options)
 
@@ -279,6 +282,7 @@ async def invoke(
     explain = request.query_params.get("explain", "false").lower()
     if explain not in ("true", "false", "1", "0"):
         raise Refusal(400, "bad_query", "explain is true or false")
+    service.admission.open()
     with place(request, service.admission):
         async with receive(request, service.admission) as body:
             start = time.monotonic()
@@ -470,30 +474,3 @@ def _refuse_with(reason: str, detail: str) -> Any:  # an exception handler
         return refuse(Refusal(e.status_code, reason, detail, **(e.headers or {})), request.state.facts)
 
     return handle
-
-# %% ../../nbs/serve/06_app.ipynb #dc295c9d
-def run_server(
-    predictor: Predictor,  # from `create_predictor`
-    host: str = "127.0.0.1",  # address to listen on; only this machine by default
-    port: int = 8080,
-    limits: Limits = Limits(),  # how much is too much
-    token: str = "",  # that clients must present
-    certificate: tuple[str, str, str] = ("", "", ""),  # files for TLS: certificate, key, and the CA clients must have
-    capture: Capture | None = None,  # where a sample of the requests is described
-    describe: bool = False,  # say in each answer what its picture is like
-    grace: int = 30,  # seconds to finish what is in flight
-) -> None:  # returns after SIGTERM or SIGINT
-    "Serve until told to stop."
-    import ssl
-
-    import uvicorn
-
-    start_logs()
-    cert, key, ca = (c or None for c in certificate)
-    tls: dict[str, Any] = dict(ssl_certfile=cert, ssl_keyfile=key, ssl_ca_certs=ca) if cert else {}
-    if cert and ca:
-        tls["ssl_cert_reqs"] = ssl.CERT_REQUIRED
-    app = create_app(predictor, limits, token, capture, describe, maps=True)
-    options: dict[str, Any] = dict(log_config=None, access_log=False, server_header=False, timeout_keep_alive=30)
-    options["http"] = create_protocol(limits)
-    uvicorn.run(app, host=host, port=port, timeout_graceful_shutdown=grace, lifespan="on", **options, **tls)

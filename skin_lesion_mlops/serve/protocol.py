@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
 from .admission import Limits
 
 # %% auto #0
-__all__ = ['HeaderWatch', 'WatchedHeaders', 'create_protocol']
+__all__ = ['HeaderWatch', 'WatchedProtocol']
 
 # %% ../../nbs/serve/05_protocol.ipynb #fab57640
 class HeaderWatch:
@@ -55,43 +57,37 @@ class HeaderWatch:
             self.transport.close()
 
 # %% ../../nbs/serve/05_protocol.ipynb #03b1d66a
-class WatchedHeaders:
-    "To be mixed into uvicorn's HTTP protocol."
+class WatchedProtocol(HttpToolsProtocol):
+    "uvicorn's HTTP protocol, watched."
 
-    limits: Limits
     watch: HeaderWatch
+
+    def __init__(self, *args: Any, limits: Limits, **options: Any):
+        super().__init__(*args, **options)
+        self.limits = limits
 
     def connection_made(self, transport: Any) -> None:
         "Somebody has connected."
-        super().connection_made(transport)  # type: ignore[misc]
-        self.watch = HeaderWatch(self.limits, self.loop, transport)  # type: ignore[attr-defined]
+        super().connection_made(transport)
+        self.watch = HeaderWatch(self.limits, self.loop, transport)
         self.watch.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
         "Somebody has left."
         self.watch.stop()
-        super().connection_lost(exc)  # type: ignore[misc]
+        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         "The first byte of a request is here."
-        super().on_message_begin()  # type: ignore[misc]
+        super().on_message_begin()
         self.watch.start()
 
     def on_headers_complete(self) -> None:
         "The body may follow."
         self.watch.stop()
-        super().on_headers_complete()  # type: ignore[misc]
+        super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         "Pass on, and measure."
-        super().data_received(data)  # type: ignore[misc]
+        super().data_received(data)
         self.watch.count(len(data))
-
-
-def create_protocol(
-    limits: Limits,  # how long headers may take, and how large they may be
-) -> Any:  # a protocol class for uvicorn
-    "uvicorn's HTTP protocol, watched."
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-    return type("WatchedProtocol", (WatchedHeaders, HttpToolsProtocol), dict(limits=limits))

@@ -7,22 +7,28 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
-from typing import Any, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 # %% auto #0
-__all__ = ['BUCKETS', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
+__all__ = ['BUCKETS', 'SHARED', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c2a623c5
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)  # seconds; 0.2 is what is promised for P95
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # variable with the folder in which the processes of a service keep their numbers
 
 
 class Metrics:
     "The numbers that a service keeps."
 
     def __init__(self) -> None:
-        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, disable_created_metrics
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
         disable_created_metrics()
         self.registry = CollectorRegistry()
@@ -43,17 +49,38 @@ class Metrics:
         self.refused = Counter("refused_total", "requests refused, by reason", ("reason",), **ours)
         self.captured = Counter("captured_total", "requests described for the monitors", **ours)
         self.capture_failed = Counter("capture_failed_total", "requests that could not be described", **ours)
-        self.busy = Gauge("busy", "requests being worked on or waiting", **ours)
-        self.held_bytes = Gauge("held_bytes", "bytes of bodies being held", **ours)
-        self.ready = Gauge("ready", "1 when the last prediction succeeded", **ours)
-        self.resident_bytes = Gauge("resident_bytes", "largest resident memory so far", **ours)
-        self.model = Info("model", "which model and engine answer", **ours)
+        self.busy = Gauge("busy", "requests being worked on or waiting", multiprocess_mode="livesum", **ours)
+        self.held_bytes = Gauge("held_bytes", "bytes of bodies being held", multiprocess_mode="livesum", **ours)
+        self.ready = Gauge("ready", "1 when the last prediction succeeded", multiprocess_mode="livemin", **ours)
+        self.resident_bytes = Gauge(
+            "resident_bytes", "largest resident memory so far", multiprocess_mode="livesum", **ours
+        )
+        which = ("version", "arch", "engine")
+        self.model = Gauge("model_info", "which model and engine answer", which, multiprocess_mode="livemax", **ours)
 
     def text(self) -> str:
-        "Everything, in the text format of Prometheus."
+        "Everything, in the text format of Prometheus; of all processes, where several share a folder."
         from prometheus_client import generate_latest
 
-        return generate_latest(self.registry).decode()
+        folder = os.environ.get(SHARED)
+        return generate_latest(_of_all(folder) if folder else self.registry).decode()
+
+
+def _of_all(
+    folder: str,  # where each process keeps its numbers
+) -> CollectorRegistry:
+    "The numbers of all processes; what is true of a living one only is forgotten with it."
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+    for pid in {int(p.stem.rpartition("_")[2]) for p in Path(folder).glob("gauge_live*.db")}:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, folder)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)
+    return registry
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c82501da
 logger = logging.getLogger("skin_lesion_mlops.serve")
