@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Callable, Iterator, List, Optional
 
@@ -275,20 +277,6 @@ def serve_verb(
     kept = partial(Capture, capture, share) if capture else None
     run_server(opens, host, port, limits, token or "", files, kept, describe, processes)
 
-
-def _announced(
-    create: Callable[[], Predictor],
-    processes: int,
-    address: str,  # where it will answer
-) -> Callable[[], Predictor]:  # opens it in each process; raises `SkinLesionError`
-    "Open the model, so that whatever is wrong with it is told before anybody is let in, and say what will answer."
-    predictor = create()
-    what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
-    who = f", {processes} processes" if processes > 1 else ""
-    print(f"model {predictor.version} ({what}{who}): {address}", file=sys.stderr)
-    warn(predictor)
-    return create if processes > 1 else lambda: predictor
-
 # %% ../../nbs/cli/05_serve.ipynb #0e2a58d6
 def _need_web_server() -> None:  # raises `SkinLesionError`
     "Is the web server there?"
@@ -298,6 +286,39 @@ def _need_web_server() -> None:  # raises `SkinLesionError`
         import uvicorn  # noqa: F401
     except ImportError:
         raise SkinLesionError("the web server is not installed", "pip install 'skin_lesion_mlops[serve]'") from None
+
+# %% ../../nbs/cli/05_serve.ipynb #f45922d0
+def _announced(
+    create: Callable[[], Predictor],
+    processes: int,
+    address: str,  # where it will answer
+) -> Callable[[], Predictor]:  # opens it in each process; raises `SkinLesionError`
+    "Open the model, so that whatever is wrong with it is told before anybody is let in, and say what will answer."
+    if processes == 1:
+        predictor = create()
+        print(f"{_described(predictor)}: {address}", file=sys.stderr)
+        warn(predictor)
+        return lambda: predictor
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # which takes its memory with it
+        what = pool.submit(_tried, create).result()
+    print(f"{what}, {processes} processes: {address}", file=sys.stderr)
+    return create
+
+
+def _described(
+    predictor: Predictor,
+) -> str:
+    "What answers."
+    what = f"{predictor.contract['arch']} on {predictor.engine_name}, for the mixture: {predictor.mixture}"
+    return f"model {predictor.version} ({what})"
+
+
+def _tried(
+    create: Callable[[], Predictor],
+) -> str:  # what would answer; raises `SkinLesionError`
+    "Open a model once."
+    warn(predictor := create())
+    return _described(predictor)
 
 # %% ../../nbs/cli/05_serve.ipynb #83ecfb6c
 BATCH = 64  # pictures that may be under way at a time

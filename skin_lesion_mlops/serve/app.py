@@ -112,6 +112,7 @@ def create_service(
         metrics.held_bytes.set(held)
         metrics.resident_bytes.set(_resident())
 
+    tell(0, 0)
     admission = Admission(limits, tell)
     health = Health(predictor.check, lambda: admission.busy, metrics.ready)
     return Service(predictor, admission, metrics, health, **options)
