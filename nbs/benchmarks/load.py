@@ -64,6 +64,7 @@ class Client:
     ):
         self.port, self.timeout = port, timeout
         self.socket: socket.socket | None = None
+        self.wait = 0.0  # seconds after which the last answer asked to come back
 
     def send(
         self,
@@ -92,7 +93,8 @@ class Client:
             data += self._more()
         head, _, body = data.partition(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
-        length = int(next((x.partition(b":")[2] for x in lines if x.startswith(b"content-length:")), b"0"))
+        number = lambda name: int(next((x.partition(b":")[2] for x in lines if x.startswith(name)), b"0"))
+        length, self.wait = number(b"content-length:"), number(b"retry-after:")
         while len(body) < length:
             body += self._more()
         if b"connection: close" in lines:
@@ -138,6 +140,7 @@ def hammer(
     clients: int = 1,  # connections, each with one request at a time
     seconds: float = 5.0,
     total: int = 0,  # stop after so many requests; 0 for never
+    patient: bool = False,  # does a client that is refused come back when it was told to, or at once?
 ) -> LoadResult:
     "Send requests from many clients at once."
     numbers, until = itertools.count(), time.perf_counter() + seconds
@@ -156,6 +159,8 @@ def hammer(
                 client.close()
                 status = 0
             found.append((time.perf_counter() - start, status))
+            if patient and client.wait:
+                time.sleep(client.wait)
         client.close()
 
     threads = [threading.Thread(target=work) for _ in range(clients)]

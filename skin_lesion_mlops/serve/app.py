@@ -219,6 +219,8 @@ class RequestMiddleware:
         try:
             if sum(len(k) + len(v) for k, v in scope["headers"]) > self.service.admission.limits.head:
                 raise Refusal(431, "headers_too_large", "the headers are larger than this service takes")
+            if _path(scope) == "/invocations":
+                self.service.admission.open()
             await self.app(asked, receive, send_with_headers)
         except Refusal as r:
             await refuse(r, facts)(scope, receive, send_with_headers)
@@ -234,6 +236,14 @@ PATHS = ("/", "/ping", "/invocations", "/metrics", "/openapi.json", "/docs", "/a
 _ALIAS = re.compile(r"/endpoints/[A-Za-z0-9-]{1,63}/invocations")  # SageMaker's own path, as boto3 asks for it
 
 
+def _path(
+    scope: Scope,  # of the connection
+) -> str:  # one of `PATHS`, or "other"
+    "Which of our doors it is."
+    path = scope["path"]
+    return "/invocations" if _ALIAS.fullmatch(path) else path if path in PATHS else "other"
+
+
 def record_request(
     service: Service,
     scope: Scope,  # of the connection
@@ -242,8 +252,7 @@ def record_request(
     facts: dict[str, Any],  # for the log
 ) -> None:
     "Count the request, and log it."
-    path = "/page" if scope["path"].startswith("/page/") and status == 200 else scope["path"]
-    path = "/invocations" if _ALIAS.fullmatch(path) else path if path in PATHS else "other"
+    path = "/page" if scope["path"].startswith("/page/") and status == 200 else _path(scope)
     service.metrics.requests.labels(path, str(status)).inc()
     service.metrics.request_seconds.labels(path).observe(seconds)
     if "reason" in facts:
@@ -283,7 +292,6 @@ async def invoke(
     explain = request.query_params.get("explain", "false").lower()
     if explain not in ("true", "false", "1", "0"):
         raise Refusal(400, "bad_query", "explain is true or false")
-    service.admission.open()
     with place(request, service.admission):
         async with receive(request, service.admission) as body:
             start = time.monotonic()
@@ -459,7 +467,7 @@ def create_app(
     options["redirect_slashes"] = False  # a redirect would repeat the Host header, which a client may invent
     app = FastAPI(title="skin-lesion", description=NOTICE, **options)
     app.state.service = service
-    app.add_exception_handler(Refusal, lambda request, e: refuse(e, request.state.facts))  # type: ignore[arg-type]
+    app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(404, _refuse_with("not_found", "there is nothing at this path"))
     app.add_exception_handler(405, _refuse_with("method", "this path takes another method"))
     _machine_routes(app, service)
@@ -468,10 +476,15 @@ def create_app(
     return app
 
 
+async def _refused(request: Request, e: Any) -> Response:  # async: others are called in a thread
+    "Answer with a refusal."
+    return refuse(e, request.state.facts)
+
+
 def _refuse_with(reason: str, detail: str) -> Any:  # an exception handler
     "A handler that answers in our form."
 
-    def handle(request: Request, e: Any) -> Response:
+    async def handle(request: Request, e: Any) -> Response:
         return refuse(Refusal(e.status_code, reason, detail, **(e.headers or {})), request.state.facts)
 
     return handle
