@@ -497,7 +497,8 @@ def serving(folder, tmp_path, more=""):
     code = (
         "from skin_lesion_mlops.serve.predictor import create_predictor\n"
         "from functools import partial; from skin_lesion_mlops.serve.server import Limits, run_server\n"
-        f"run_server(partial(create_predictor, {str(folder / 'bundle')!r}), port={port}, limits=Limits(seconds=5){more})"
+        f"create = partial(create_predictor, {str(folder / 'bundle')!r})\n"
+        f"run_server(create, port={port}, limits=Limits(seconds=5){more})"
     )
     log = open(tmp_path / "log", "w")
     process = subprocess.Popen([sys.executable, "-c", code], stdout=log, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -6,7 +6,10 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import onnx
+import onnxruntime
 import pandas as pd
+import torch
 import uvicorn
 from load import free_port
 
@@ -36,15 +39,15 @@ def running(folder, name):
     return replace(create_predictor(folder, engine="torch"), engine=open_engine(name, folder)[0], engine_name=name)
 
 
-def cost(works, n, rounds):  # name -> function of a picture's number
-    "Median processor milliseconds of each, in turns."
+def cost(works, n, rounds, middle=np.median):  # name -> function of a picture's number
+    "Processor milliseconds of each, in turns: their median, or another middle."
     took = {name: [] for name in works}
     for i in [*range(2), *range(n)] * rounds:
         for name, work in works.items():
             start = time.process_time()
             work(i)
             took[name].append(1000 * (time.process_time() - start))
-    return pd.Series({name: np.median(t[2:]) for name, t in took.items()})
+    return pd.Series({name: middle(t[2:]) for name, t in took.items()})
 
 
 def opened_door(predictor, **limits):
@@ -62,3 +65,21 @@ def opened_door(predictor, **limits):
         thread.join()
 
     return port, app.state.service.admission, close
+
+
+def fastest_product(side=2048, times=12):
+    "Thousand million operations a second of one core in a large matrix product, in the number format that is fastest."
+    weights = onnx.numpy_helper.from_array(np.full((side, side), 3, np.int8), "b")
+    a, c = (
+        onnx.helper.make_tensor_value_info(name, kind, [side, side])
+        for name, kind in (("a", onnx.TensorProto.UINT8), ("c", onnx.TensorProto.INT32))
+    )
+    node = onnx.helper.make_node("MatMulInteger", ["a", "b"], ["c"])
+    graph = onnx.helper.make_graph([node], "product", [a], [c], [weights])
+    product = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(product.SerializeToString(), options)
+    whole, half = dict(a=np.full((side, side), 5, np.uint8)), torch.randn(side, side).bfloat16()
+    best = cost(dict(int8=lambda i: session.run(None, whole), bf16=lambda i: half @ half), times, 1, min)
+    return 2 * side**3 / best.min() / 1e6

@@ -93,8 +93,8 @@ class Client:
             data += self._more()
         head, _, body = data.partition(b"\r\n\r\n")
         lines = head.lower().split(b"\r\n")
-        number = lambda name: int(next((x.partition(b":")[2] for x in lines if x.startswith(name)), b"0"))
-        length, self.wait = number(b"content-length:"), number(b"retry-after:")
+        numbers = dict(x.split(b":", 1) for x in lines if x.startswith((b"content-length:", b"retry-after:")))
+        length, self.wait = (int(numbers.get(name, 0)) for name in (b"content-length", b"retry-after"))
         while len(body) < length:
             body += self._more()
         if b"connection: close" in lines:

@@ -1,4 +1,4 @@
-"""The service with so many processes and such a patience, of a bundle whose engines nobody has admitted: for `profile.ipynb`.
+"""The service with several processes, of a bundle whose engines nobody has admitted: for `profile.ipynb`.
 
     python processes.py BUNDLE ENGINE LATENCY PORT PROCESSES
 
