@@ -167,7 +167,7 @@ def check_address(
             f"nothing can listen on {host}:{port}: {e.strerror or e}", "stop what listens there, or give another --port"
         ) from None
 
-# %% ../../nbs/cli/05_serve.ipynb #e0943c10
+# %% ../../nbs/cli/05_serve.ipynb #937ec1d9
 PerClient = Annotated[
     int, typer.Option("--per-client", metavar="N", min=0, help="requests of one client at a time; 0 for no such limit")
 ]
@@ -184,7 +184,6 @@ Latency = Annotated[
         help="answer 429 where a request would have to wait and be expected to take longer; 0 for never",
     ),
 ]
-
 Processes = Annotated[
     int,
     typer.Option(
@@ -205,7 +204,7 @@ def check_processes(
         raise SkinLesionError(f"--processes {n}: there are {cpus()} processors", f"give at most {cpus()}, or 0 for all")
     return n or cpus()
 
-
+# %% ../../nbs/cli/05_serve.ipynb #e0943c10
 def check_tls(
     given: str | None,  # CERT,KEY[,CA]
 ) -> tuple[str, str, str]:  # certificate, key, CA; empty without TLS; raises `SkinLesionError`

@@ -64,40 +64,25 @@ class Pace:
 class Admission:
     "A bounded queue in front of some threads."
 
-    def __init__(
-        self,
-        limits: Limits,
-        tell: Callable[[int, int], Any] = lambda busy, held: None,  # who keeps the books: requests inside, bytes held
-    ):
-        self.limits, self.workers, self.tell = limits, limits.workers or cpus(), tell
+    def __init__(self, limits: Limits):
+        self.limits, self.workers = limits, limits.workers or cpus()
+        self.tell: Callable[[int, int], Any] = lambda busy, held: None  # called whenever one of them has changed
         self.pool = ThreadPoolExecutor(self.workers, "predict")
-        self.busy, self.held = 0, 0
+        self.busy, self.held = 0, 0  # requests inside; bytes held
         self.pace = Pace()
         self.clients: Counter[str] = Counter()  # address -> requests inside, where they are limited
 
-    def count(
-        self,
-        requests: int = 0,  # more than before
-        held: int = 0,  # bytes more
-    ) -> None:
-        "Keep the books."
+    def count(self, requests: int = 0, held: int = 0) -> None:
+        "So many more requests inside, and bytes."
         self.busy += requests
         self.held += held
         self.tell(self.busy, self.held)
 
-    def reserve(
-        self,
-        n: int,  # bytes that have arrived
-    ) -> None:  # raises `Refusal`
-        "Account for received bytes."
+    def reserve(self, n: int) -> None:  # raises `Refusal`
+        "Account for bytes that have arrived."
         if self.held + n > self.limits.held:
             raise self.refusal()
         self.count(held=n)
-
-    def open(self) -> None:  # raises `Refusal`
-        "Is there room for one more?"
-        if self.is_full():
-            raise self.refusal()
 
     def is_full(self) -> bool:
         "Would one more request be one too many, or be answered too late? One for which a thread is free never is."
@@ -111,7 +96,8 @@ class Admission:
 
     async def run(self, work: Callable[..., Any], *args: Any) -> Any:  # raises `Refusal` when there are too many
         "Wait for a thread, do the work in it, and return what it returns."
-        self.open()
+        if self.is_full():
+            raise self.refusal()
         self.count(requests=1)
         future = asyncio.get_running_loop().run_in_executor(self.pool, self.pace.time, work, *args)
         future.add_done_callback(self._done)  # also when the client has gone

@@ -113,7 +113,8 @@ def create_service(
         metrics.resident_bytes.set(_resident())
 
     tell(0, 0)
-    admission = Admission(limits, tell)
+    admission = Admission(limits)
+    admission.tell = tell
     health = Health(predictor.check, lambda: admission.busy, metrics.ready)
     return Service(predictor, admission, metrics, health, **options)
 
@@ -219,8 +220,8 @@ class RequestMiddleware:
         try:
             if sum(len(k) + len(v) for k, v in scope["headers"]) > self.service.admission.limits.head:
                 raise Refusal(431, "headers_too_large", "the headers are larger than this service takes")
-            if _path(scope) == "/invocations":
-                self.service.admission.open()
+            if _path(scope) == "/invocations" and self.service.admission.is_full():
+                raise self.service.admission.refusal()
             await self.app(asked, receive, send_with_headers)
         except Refusal as r:
             await refuse(r, facts)(scope, receive, send_with_headers)

@@ -101,7 +101,7 @@ def _in_child(
 def _run_several(
     app: Callable[[], FastAPI],  # opens it; can be pickled
     processes: int,
-    options: dict[str, Any],  # for uvicorn
+    options: dict[str, Any],  # of `uvicorn.Config`
 ) -> None:  # returns after SIGTERM or SIGINT; raises `SkinLesionError` where they cannot start
     "Serve with several processes; their numbers lie in a folder that they share."
     start_logs()

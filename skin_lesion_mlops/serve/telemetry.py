@@ -17,11 +17,30 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 # %% auto #0
-__all__ = ['BUCKETS', 'SHARED', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
+__all__ = ['SHARED', 'BUCKETS', 'logger', 'Metrics', 'JsonLines', 'log', 'start_logs']
+
+# %% ../../nbs/serve/00_telemetry.ipynb #ff920f67
+SHARED = "PROMETHEUS_MULTIPROC_DIR"  # variable with the folder in which the processes of a service keep their numbers
+
+
+def _of_all(
+    folder: str,  # where each process keeps its numbers
+) -> CollectorRegistry:
+    "The numbers of all processes; what is true of a living one only is forgotten with it."
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+    for pid in {int(p.stem.rpartition("_")[2]) for p in Path(folder).glob("gauge_live*.db")}:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid, folder)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, folder)
+    return registry
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c2a623c5
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)  # seconds; 0.2 is what is promised for P95
-SHARED = "PROMETHEUS_MULTIPROC_DIR"  # variable with the folder in which the processes of a service keep their numbers
 
 
 class Metrics:
@@ -64,23 +83,6 @@ class Metrics:
 
         folder = os.environ.get(SHARED)
         return generate_latest(_of_all(folder) if folder else self.registry).decode()
-
-
-def _of_all(
-    folder: str,  # where each process keeps its numbers
-) -> CollectorRegistry:
-    "The numbers of all processes; what is true of a living one only is forgotten with it."
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-
-    for pid in {int(p.stem.rpartition("_")[2]) for p in Path(folder).glob("gauge_live*.db")}:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            mark_process_dead(pid, folder)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, folder)
-    return registry
 
 # %% ../../nbs/serve/00_telemetry.ipynb #c82501da
 logger = logging.getLogger("skin_lesion_mlops.serve")
