@@ -9,9 +9,10 @@ import pytest
 
 from skin_lesion_mlops.core import Files, SkinLesionError, hash_file, pack, read_json
 from skin_lesion_mlops.taxonomy import HAM10000
-from skin_lesion_mlops.data.shards import write_shards
+from skin_lesion_mlops.data.shards import Shards, write_shards
 from skin_lesion_mlops.data.synthetic import create_dataset
-from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
+from skin_lesion_mlops.model.metadata import learn_metadata, metadata_width
+from skin_lesion_mlops.model.networks import Bundle, create_contract, create_model, save_bundle
 from skin_lesion_mlops.pipeline.launch import launch, parameters_of, steps_dir
 
 GATE = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece", "champion_difference")
@@ -104,6 +105,24 @@ def test_the_same_run_gives_the_same_bytes(made, ran):
     )
     for name in (Files.EVALUATION, Files.PREDICTIONS, Files.MODEL_CARD):
         assert hash_file(again / "evaluation" / name) == hash_file(ran[1] / "evaluation" / name)
+
+
+def test_a_model_that_is_told_of_patients_is_judged_with_and_without_them(made):
+    test = Shards(made / "test")
+    told, ill = learn_metadata(test.index.localization), HAM10000.is_malignant(test.labels)
+    model = create_model("tiny", metadata=metadata_width(told))
+    bundle = Bundle(model, create_contract(model, 64, metadata=told))
+    with_them = HAM10000.malignant_probability(bundle.probabilities(test[:], bundle.patients(test.index)))
+    without = HAM10000.malignant_probability(bundle.probabilities(test[:]))
+    at = {True: float(np.median(with_them)), False: float(np.median(without))}
+    facts = dict(thresholds=dict(malignant=at[True]), metadata=told)
+    facts["untold"] = dict(temperature=1.0, conformal=None, thresholds=dict(malignant=at[False]), validation={})
+    save_bundle(made / "told", model, create_contract(model, 64, **facts))
+    found = read_json(run(made, "with", input_model=str(made / "told"))[1] / "evaluation" / Files.EVALUATION)
+    for known, score in ((True, with_them), (False, without)):
+        (point,) = (x for x in found["points"] if x["told"] is known)
+        assert 0 < point["caught"] == (score[ill] >= at[known]).sum() < point["malignant"]
+        assert point["flagged"] == (score[~ill] >= at[known]).sum()
 
 
 def test_a_test_set_of_one_class_is_refused(made):

@@ -12,6 +12,7 @@ from skin_lesion_mlops.core import Files, SkinLesionError, pack, read_json, writ
 from skin_lesion_mlops.taxonomy import HAM10000
 from skin_lesion_mlops.model import networks as models
 from skin_lesion_mlops.model.bundle import ARCHITECTURES, ARCHIVE
+from skin_lesion_mlops.model.ensemble import Ensemble
 from skin_lesion_mlops.model.networks import Bundle, create_contract, create_model, load_bundle, save_bundle
 
 
@@ -188,3 +189,22 @@ def test_a_bundle_of_before_members_and_views_opens_as_it_was(bundle: Path) -> N
     assert opened.contract["members"] == [before["arch"]] and opened.patients(None) is None
     write_json(bundle / Files.BUNDLE, before)
     assert (load_bundle(bundle).probabilities(x) == opened.probabilities(x)).all()
+
+
+@pytest.mark.parametrize("members, views", [(1, 1), (1, 8), (2, 8)])
+@pytest.mark.parametrize("metadata", [0, 6])
+def test_answers_with_and_without_the_patient_take_one_look(
+    members: int, views: int, metadata: int, images: np.ndarray
+) -> None:
+    torch.manual_seed(0)
+    nets = [create_model("tiny", metadata=metadata) for _ in range(members)]
+    model = nets[0] if members == views == 1 else Ensemble(nets, views)
+    patients = np.random.default_rng(1).random((len(images), 6), np.float32) if metadata else None
+    one_by_one = models.predict(model, images, patients, 2), models.predict(model, images, None, 2)
+    looks: list[int] = []
+    for net in nets:
+        net.net.register_forward_hook(lambda m, i, o: looks.append(len(o)))
+    told, untold, vectors = models.predict_told_and_untold(model, images, patients, 2)
+    assert sum(looks) == members * views * len(images)
+    assert np.array_equal(told, one_by_one[0][0]) and np.array_equal(untold, one_by_one[1][0])
+    assert np.array_equal(vectors, one_by_one[0][1]) and np.array_equal(told, untold) == (not metadata)

@@ -198,18 +198,18 @@ class Classifier(nn.Module):
         told = vector.new_zeros(len(vector), PATIENT) if patient is None else self.patient(patient).relu()
         return self.head(torch.cat([vector, told], 1))
 
-    def both(
+    def answers(
         self,
         x: torch.Tensor,  # (n, 3, h, w), uint8 or float, 0 to 255, RGB
-        patient: torch.Tensor | None = None,  # (n, metadata), from `encode_metadata`; None: unknown
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # logits (n, num_classes), embeddings (n, d)
-        "Classes and embeddings in one pass."
+        patients: Sequence[torch.Tensor | None],  # (n, metadata) each, from `encode_metadata`; None: unknown
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:  # logits (n, num_classes) for each, embeddings (n, d)
+        "Classes for every description of the patients, and embeddings: the network looks once."
         vector = self.embed(x)
-        return self.classify(vector, patient), vector
+        return [self.classify(vector, p) for p in patients], vector
 
-    def forward(self, x: torch.Tensor, patient: torch.Tensor | None = None) -> torch.Tensor:  # as for `both`; logits
+    def forward(self, x: torch.Tensor, patient: torch.Tensor | None = None) -> torch.Tensor:  # as for `answers`; logits
         "Classify pixels."
-        return self.both(x, patient)[0]
+        return self.classify(self.embed(x), patient)
 
 # %% ../../nbs/model/02_classifier.ipynb #2db125ef
 def cam_layer(

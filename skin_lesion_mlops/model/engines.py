@@ -147,7 +147,8 @@ def write_onnx(
             self.model = model
 
         def forward(self, pixels: torch.Tensor, patient: torch.Tensor | None = None) -> Any:
-            return self.model.both(pixels.permute(0, 3, 1, 2).float(), patient)
+            (logits,), vectors = self.model.answers(pixels.permute(0, 3, 1, 2).float(), [patient])
+            return logits, vectors
 
     # the exporter of every torch since 2.0, which is no longer the default and asks for no further package
     options: dict[str, Any] = dict(opset_version=17, output_names=["logits", "embedding"])

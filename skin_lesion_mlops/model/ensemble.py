@@ -71,22 +71,22 @@ class Ensemble(nn.Module):
         "The member whose embedding is shown, and whose heat maps are drawn."
         return self.members[0]  # type: ignore[return-value]
 
-    def both(
+    def answers(
         self,
         x: torch.Tensor,  # (n, 3, s, s), uint8 or float, 0 to 255, RGB
-        patient: torch.Tensor | None = None,  # (n, metadata); None: unknown
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # logits (n, num_classes), embeddings (n, d)
-        "Classes and embeddings in one pass."
+        patients: Sequence[torch.Tensor | None],  # (n, metadata) each; None: unknown
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:  # logits (n, num_classes) for each, embeddings (n, d)
+        "Classes for every description of the patients, and embeddings: every member looks once at every view."
         n, seen = len(x), views(x, self.views)
-        told = None if patient is None else torch.cat([patient] * self.views)
-        said = [member.both(seen, told) for member in self.members]  # type: ignore[operator]
-        votes = torch.cat([logits.reshape(self.views, n, -1) for logits, _ in said])
-        return mean_posterior(votes), said[0][1][:n]
+        told = [None if patient is None else torch.cat([patient] * self.views) for patient in patients]
+        said = [member.answers(seen, told) for member in self.members]  # type: ignore[operator]
+        votes = ([logits.reshape(self.views, n, -1) for logits in voters] for voters in zip(*(s for s, _ in said)))
+        return [mean_posterior(torch.cat(of_all)) for of_all in votes], said[0][1][:n]
 
     def forward(
         self,
-        x: torch.Tensor,  # as for `both`
-        patient: torch.Tensor | None = None,  # as for `both`
+        x: torch.Tensor,  # as for `answers`
+        patient: torch.Tensor | None = None,  # one of its `patients`
     ) -> torch.Tensor:  # (n, num_classes), logits
         "Classify pixels."
-        return self.both(x, patient)[0]
+        return self.answers(x, [patient])[0][0]

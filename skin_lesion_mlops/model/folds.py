@@ -20,7 +20,7 @@ from .classifier import Classifier
 from .ensemble import Ensemble, mean_posterior
 from .hyperparameters import Hyperparameters, members
 from .metadata import encode_metadata, learn_metadata
-from .networks import predict
+from .networks import predict_told_and_untold
 from .train import Trainer, fit, log
 from .world import World
 
@@ -127,8 +127,7 @@ def _answers(
 ) -> tuple[np.ndarray, np.ndarray]:  # logits as the patients are known, and without them; (n, classes) each
     "What a member says of the images that it is judged on."
     patients = encode_metadata(told, judged.index) if told else None
-    known = predict(model, judged, patients)[0]
-    return known, predict(model, judged)[0] if told else known
+    return predict_told_and_untold(model, judged, patients)[:2]
 
 # %% ../../nbs/model/12_folds.ipynb #2554e845
 def fit_members(

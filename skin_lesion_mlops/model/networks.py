@@ -32,7 +32,7 @@ from ..taxonomy import HAM10000, Taxonomy, describe_taxonomy
 
 # %% auto #0
 __all__ = ['PACKAGED', 'read_weights', 'load_weights', 'imagenet_weights', 'create_model', 'create_contract', 'write_torch',
-           'save_bundle', 'predict', 'check_images', 'Bundle', 'load_bundle']
+           'save_bundle', 'predict', 'predict_told_and_untold', 'check_images', 'Bundle', 'load_bundle']
 
 # %% ../../nbs/model/04_networks.ipynb #ae476e57
 _WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which trainers keep the weights
@@ -264,16 +264,41 @@ def predict(
     batch_size: int = 32,  # images per forward pass
 ) -> tuple[np.ndarray, np.ndarray]:  # logits (n, classes), embeddings (n, d); float32
     "Run a model over images, batch by batch, on the device it is on."
+    logits, vectors = _predict(model, images, [patients], batch_size)
+    return logits, vectors
+
+
+def predict_told_and_untold(
+    model: Classifier | Ensemble,  # put into evaluation mode
+    images: np.ndarray,  # as for `predict`
+    patients: np.ndarray | None,  # as for `predict`; None: both answers are without
+    batch_size: int = 32,  # images per forward pass
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # logits with the patients, logits without them, embeddings; float32
+    "What `predict` says with the patients and without them, for the price of one: the networks look once."
+    if patients is None:
+        logits, vectors = predict(model, images, None, batch_size)
+        return logits, logits, vectors
+    told, untold, vectors = _predict(model, images, [patients, None], batch_size)
+    return told, untold, vectors
+
+
+def _predict(
+    model: Classifier | Ensemble,
+    images: np.ndarray,  # as for `predict`
+    described: Sequence[np.ndarray | None],  # what the model is told of the patients: `patients` of each answer
+    batch_size: int,  # images per forward pass
+) -> list[np.ndarray]:  # logits for each, and embeddings
+    "Look once, answer several times."
     model.eval()
     device = next(model.parameters()).device
     parts = []
     with torch.inference_mode():
         for i in range(0, max(len(images), 1), batch_size):
             batch = torch.from_numpy(np.array(images[i : i + batch_size])).to(device).permute(0, 3, 1, 2)
-            told = None if patients is None else torch.from_numpy(patients[i : i + batch_size]).to(device)
-            parts.append([t.float().cpu().numpy() for t in model.both(batch, told)])
-    logits, vectors = map(np.concatenate, zip(*parts))
-    return logits, vectors
+            told = [None if d is None else torch.from_numpy(d[i : i + batch_size]).to(device) for d in described]
+            logits, vectors = model.answers(batch, told)
+            parts.append([t.float().cpu().numpy() for t in (*logits, vectors)])
+    return [np.concatenate(p) for p in zip(*parts)]
 
 # %% ../../nbs/model/04_networks.ipynb #e25c9e0d
 def check_images(

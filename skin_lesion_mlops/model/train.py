@@ -316,6 +316,7 @@ class State:
     best: float = -math.inf  # score of the best epoch
     best_epoch: int = 0  # its number, from 1; 0 for none yet
     history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
+    logits: np.ndarray | None = None  # (m, classes), of the validation images at the best epoch; None: not known here
 
 
 _COUNTERS = ("epoch", "batch", "loss", "weight", "seconds", "best", "best_epoch", "history")
@@ -590,7 +591,7 @@ def finish_epoch(
     score = found["balanced_accuracy"] - found["loss"]
     better = score > state.best
     if better:
-        state.best, state.best_epoch = score, state.epoch
+        state.best, state.best_epoch, state.logits = score, state.epoch, logits
     return better
 
 # %% ../../nbs/model/11_train.ipynb #e5cf5a2a
@@ -635,6 +636,7 @@ def fit(
         if folder:
             save_checkpoint(trainer, state, folder)
     trainer.learner.load_state_dict(best)
-    logits = undo_weights(validate(trainer), trainer.weights.cpu().numpy())
+    if state.logits is None:  # the best epoch was before a restart
+        state.logits = undo_weights(validate(trainer), trainer.weights.cpu().numpy())
     settle(trainer)
-    return Fitted(trainer.model, pd.DataFrame(state.history), state.best_epoch, logits, trainer)
+    return Fitted(trainer.model, pd.DataFrame(state.history), state.best_epoch, state.logits, trainer)
