@@ -15,6 +15,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from tests import forks
+
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the workers share the cores; read when torch and numpy are imported
 
@@ -49,6 +51,18 @@ def _parse_each_description_once() -> None:
 
 
 _parse_each_description_once()
+
+
+def _fork_kernels() -> None:
+    "A step notebook's kernel imports torch and pandas; see `tests/forks.py`."
+    try:
+        from jupyter_client import launcher
+    except ImportError:
+        return
+    launcher.Popen = forks.Popen
+
+
+_fork_kernels()
 REPO = Path(__file__).resolve().parent.parent
 
 

@@ -24,6 +24,7 @@ from skin_lesion_mlops.data.pictures import decode_image, open_image
 from skin_lesion_mlops.data.split import split
 from skin_lesion_mlops.data.synthetic import create_dataset
 from skin_lesion_mlops.pipeline.launch import parameters_of
+from tests import forks
 
 STEP = Path(__file__).resolve().parent.parent / "nbs" / "steps" / "preprocess.ipynb"
 SPLIT_FILES = {Files.DATASET, Files.INDEX, "images-00000.npy"}
@@ -385,7 +386,7 @@ def launch(out: Path, **parameters) -> subprocess.CompletedProcess:
     "Run the step as a job does."
     given = [str(x) for p in parameters.items() for x in ("-p", *p)]
     command = [sys.executable, "-m", "skin_lesion_mlops.pipeline.launch", "preprocess", "--out", str(out), *given]
-    return subprocess.run(command, capture_output=True, text=True)
+    return forks.run(command, capture_output=True, text=True)
 
 
 def test_the_step_states_its_parameters():

@@ -29,6 +29,7 @@ from skin_lesion_mlops.model.train import fit, open_split
 from skin_lesion_mlops.pipeline.local import run_pipeline
 from skin_lesion_mlops.pipeline.runs import Event, Run
 from skin_lesion_mlops.pipeline.store import link_data
+from tests import forks
 
 TINY = Hyperparameters(arch="tiny", weights="none", epochs=3, batch_size=16, learning_rate=0.01)
 JOB = dict(arch="tiny", weights="none", epochs="4", batch_size="16", learning_rate="0.01")
@@ -70,14 +71,12 @@ def job_folder(root: Path, data: Path, **hyperparameters: str) -> Path:
     return root
 
 
-def start(root: Path, *command: str, **env: str) -> subprocess.Popen:
-    "Start a training job as a container would."
+def start(root: Path, *command: str, how: Any = forks.Popen, **env: str) -> subprocess.Popen:
+    "Start a training job as a container would, or all but: with its libraries imported."
     variables = {k: v for k, v in os.environ.items() if not k.startswith("SM_") and k != "IN_TEST"}
     variables.update(SAGEMAKER_BASE_DIR=str(root), OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", **env)
     module = [*(command or ("-m",)), "skin_lesion_mlops.model.job"]
-    return subprocess.Popen(
-        [sys.executable, *module], env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    return how([sys.executable, *module], env=variables, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -118,9 +117,9 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    "A job that nobody disturbed, and its log. It is long enough to be interrupted."
+    "A job that nobody disturbed, and its log: Python started as in a container. Long enough to be interrupted."
     root = job_folder(tmp_path_factory.mktemp("job") / "ml", data, epochs="40")
-    return root, finish(start(root))
+    return root, finish(start(root, how=subprocess.Popen))
 
 
 # --- SageMaker's contract
@@ -367,7 +366,10 @@ def test_two_machines_take_the_steps_of_one(data: Path, tmp_path: Path) -> None:
     "Unequal classes, weights, a batch size that does not divide, batch normalisation."
     # plain SGD: Adam's first steps have the size of the learning rate, whichever way a rounding error points
     chosen = dict(epochs=3, batch_size=15)
-    one, two = (curve_of(on_hosts(tmp_path / str(n), data, n, **chosen)) for n in (1, 2))
+    asked = dict(precision="fp32", optimizer="sgd", **{k: str(v) for k, v in chosen.items()})
+    root = job_folder(tmp_path / "1", data, **asked)
+    finish(start(root))
+    one, two = curve(root), curve_of(on_hosts(tmp_path / "2", data, 2, **chosen))
     log = next(tmp_path.glob("2/runs/*/Train/log.txt")).read_text()
     assert log.count("epoch=1 ") == 1  # one process speaks
     for column in ("train_loss", "validation_loss"):
