@@ -109,7 +109,8 @@ def _model(
 ) -> dict[str, Any]:
     "Arguments of CreateModel, but for the name."
     vpc = dict(Subnets=list(s.subnets), SecurityGroupIds=list(s.security_groups))
-    containers = [dict(ModelPackageName=package_arn, Environment=dict(SKIN_LESION_DESCRIBE="1"))]
+    environment = dict(SKIN_LESION_DESCRIBE="1", SKIN_LESION_PROCESSES="0")  # see `skin-lesion serve --help`
+    containers = [dict(ModelPackageName=package_arn, Environment=environment)]
     return dict(Containers=containers, ExecutionRoleArn=s.role_arn, **(dict(VpcConfig=vpc) if s.subnets else {}))
 
 # %% ../../nbs/aws/00_deploy.ipynb #30f24cc9

@@ -5,6 +5,7 @@
 # %% ../../nbs/serve/07_server.ipynb #bfe53844
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import multiprocessing
@@ -19,7 +20,6 @@ from typing import Any, Callable
 
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from ..core import SkinLesionError, cpus
@@ -31,7 +31,7 @@ from .protocol import WatchedProtocol
 from .telemetry import SHARED, log, start_logs
 
 # %% auto #0
-__all__ = ['share_out', 'open_app', 'Supervisor', 'run_server']
+__all__ = ['FAILED', 'share_out', 'open_app', 'Supervisor', 'run_server']
 
 # %% ../../nbs/serve/07_server.ipynb #b577625a
 def share_out(
@@ -70,6 +70,9 @@ def _tls(
     return dict(ssl_certfile=cert, ssl_keyfile=key, ssl_ca_certs=ca, ssl_cert_reqs=needed)
 
 # %% ../../nbs/serve/07_server.ipynb #ece5b280
+FAILED = 3  # exit status of a process that could not start: uvicorn gives up
+
+
 class Supervisor(Multiprocess):
     "uvicorn's supervisor of several processes."
 
@@ -95,15 +98,18 @@ def _in_child(
         return open_app()
     except Exception as e:
         log("cannot_start", logging.ERROR, e)
-        sys.exit(STARTUP_FAILURE)
+        sys.exit(FAILED)
 
-
+# %% ../../nbs/serve/07_server.ipynb #efb303ef
 def _run_several(
     app: Callable[[], FastAPI],  # opens it; can be pickled
     processes: int,
     options: dict[str, Any],  # of `uvicorn.Config`
 ) -> None:  # returns after SIGTERM or SIGINT; raises `SkinLesionError` where they cannot start
     "Serve with several processes; their numbers lie in a folder that they share."
+    if "target" in inspect.signature(Multiprocess).parameters:
+        have = f"several processes need uvicorn 0.51 or later, this is {uvicorn.__version__}"
+        raise SkinLesionError(have, "upgrade it, on Python 3.10 or later, or serve with one process")
     start_logs()
     with tempfile.TemporaryDirectory() as folder:
         os.environ[SHARED] = folder
@@ -114,7 +120,7 @@ def _run_several(
         supervisor = Supervisor(config, [config.bind_socket()])
         supervisor.run()
         del os.environ[SHARED]
-    if any(p.exitcode == STARTUP_FAILURE for p in supervisor.processes):
+    if any(p.exitcode == FAILED for p in supervisor.processes):
         raise SkinLesionError("a process of the service could not start", "its last line of the log says why")
 
 # %% ../../nbs/serve/07_server.ipynb #52fddf55
