@@ -153,6 +153,7 @@ def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw
     pytest.importorskip("fastapi")
     from fastapi.testclient import TestClient
 
+    from skin_lesion_mlops import core
     from skin_lesion_mlops.cli import serve as serving
     from skin_lesion_mlops.model.networks import create_contract, create_model, save_bundle
     from skin_lesion_mlops.monitor.captures import capture_rows
@@ -161,9 +162,10 @@ def test_the_container_answers_the_smoke_test_and_tells_the_monitors_what_it_saw
     from skin_lesion_mlops.serve.predictor import create_predictor
 
     model = deploy._model("arn:package", deploy.EndpointSettings("arn:role", "s3://p/capture"))
-    ((name, value),) = model["Containers"][0]["Environment"].items()
-    (option,) = (x for x in serving.Describe.__metadata__)
-    assert option.envvar == name and value == "1"
+    told = model["Containers"][0]["Environment"]
+    known = {option.envvar for kind in (serving.Describe, serving.Processes) for option in kind.__metadata__}
+    assert set(told) == known and told[serving.Describe.__metadata__[0].envvar] == "1"
+    assert serving.check_processes(int(told[serving.Processes.__metadata__[0].envvar])) == core.cpus()
     net = create_model("tiny").eval()
     save_bundle(tmp_path, net, create_contract(net, 64))
     with TestClient(create_app(create_predictor(tmp_path, version="3"), describe=True)) as client:
