@@ -83,10 +83,9 @@ format: $(VENV)/.dev  ## black, notebooks included (it would write `# |` for nbd
 	sed -i.bak 's/^\( *"\)# | /\1#| /' nbs/*.ipynb nbs/*/*.ipynb && rm nbs/*.bak nbs/*/*.bak
 
 lint: $(VENV)/.dev  ## black, flake8, mypy, bandit
-	$(BIN)/black --quiet --check tests lambdas setup.py
-	$(BIN)/flake8
-	$(BIN)/mypy
-	$(BIN)/bandit --quiet --recursive skin_lesion_mlops lambdas --severity-level medium
+	@echo "$(BIN)/mypy, and meanwhile black, flake8, bandit"
+	@$(BIN)/mypy & types=$$!; $(BIN)/black --quiet --check tests lambdas setup.py && $(BIN)/flake8 && \
+	  $(BIN)/bandit --quiet --recursive skin_lesion_mlops lambdas --severity-level medium; rest=$$?; wait $$types && exit $$rest
 
 $(VENV)/.docs $(VENV)/.release: $(VENV)/.%: setup.py settings.ini constraints.txt
 	@$(MAKE_VENV)

@@ -67,8 +67,19 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 # The longest first: no process is left alone with one of them in the end
-LONG = ("infra", "monitor", "train", "bootstrap", "docs", "engines", "retraining", "preprocess", "serve", "validate")
-LONG += ("evaluate_step", "account", "tracking", "evaluate", "lambdas", "cli", "house_rules")
+LONG = ("infra", "docs", "monitor", "train", "retraining", "serve", "engines", "cli", "preprocess", "tracking")
+LONG += (
+    "foreign",
+    "bootstrap",
+    "account",
+    "local",
+    "validate",
+    "crew",
+    "evaluate_step",
+    "evaluate",
+    "lambdas",
+    "house_rules",
+)
 
 
 def pytest_collection_modifyitems(items):
