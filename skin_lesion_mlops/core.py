@@ -445,10 +445,26 @@ def try_lock(
         return None
     return f
 
+# %% ../nbs/00_core.ipynb #d1b7e088
+def _quota(
+    root: Path,  # where the control groups of the kernel are mounted
+) -> float | None:  # in processors; None for no quota
+    "How much processor time a container is given."
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # versions 2 and 1
+        try:
+            quota, period = map(int, " ".join((root / n).read_text("utf-8") for n in names).split())
+        except (OSError, ValueError):
+            continue  # not mounted, or "max"
+        if quota > 0:
+            return quota / period
+    return None
+
 
 def cpus() -> int:  # at least 1
     "Processors this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota(Path("/sys/fs/cgroup"))
+    return bound if quota is None else min(bound, math.ceil(quota))
 
 # %% ../nbs/00_core.ipynb #daa29586
 _PACKAGES = ("skin_lesion_mlops", "numpy", "pandas", "pillow", "scikit-learn", "torch", "torchvision")
