@@ -107,9 +107,10 @@ class Crew:
         return _listing(self, folder)
 
     def close(self) -> None:
-        "Let go of the workers."
+        "Let go of the workers; one that is just being started again ends with this process."
         for x in (self.client, *self.closing):
-            x.close()
+            with suppress(AssertionError):  # dask: "can only join a started process"
+                x.close()
 
 # %% ../../nbs/data/12_crew.ipynb #f5c21a39
 def _send(
