@@ -62,10 +62,10 @@ def list_share(
 
 _FILES, _LEFT = ("pictures", "tables", "others"), ("closed", "surplus")
 
-# %% ../../nbs/data/12_crew.ipynb #c34b8027
+# %% ../../nbs/data/12_crew.ipynb #9ad06a74
 BATCH = 32  # files of a task
 
-
+# %% ../../nbs/data/12_crew.ipynb #c34b8027
 class Crew:
     "Processes of one or several machines that do the same to many files."
 
