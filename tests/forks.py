@@ -25,25 +25,30 @@ from importlib import import_module
 from typing import Any
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl: orphans among our descendants become our children
-LIBRARIES = ("typer", "rich.table", "pydantic", "jinja2", "tqdm", "PIL.Image", "numpy", "pandas", "scipy.stats")
-LIBRARIES += (
-    "torch",
-    "torch._dynamo",
-    "sklearn.metrics",
-    "sklearn.linear_model",
-    "sklearn.neighbors",
-    "sklearn.isotonic",
+WORDS = (
+    "typer.testing",
+    "rich.console",
+    "rich.table",
+    "rich.markup",
+    "pydantic.main",
+    "jinja2",
+    "boto3",
+    "urllib.request",
 )
-LIBRARIES += ("ipykernel.kernelapp", "IPython", "papermill", "nbconvert", "onnx")
-WORDS = "args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell".split()
+JOBS = (*WORDS, "tqdm", "PIL.Image", "numpy", "pandas", "scipy.stats", "torch", "torch._dynamo", "sklearn.metrics")
+JOBS += ("sklearn.linear_model", "sklearn.neighbors", "sklearn.isotonic", "ipykernel.kernelapp", "IPython", "onnx")
+JOBS += ("papermill", "nbconvert")
+LIBRARIES = dict(words=WORDS, jobs=JOBS, tracked=(*WORDS, "mlflow"))  # of the command line, of jobs, with a tracker
+GIVEN = "args executable preexec_fn close_fds pass_fds cwd env startupinfo creationflags shell".split()
 PIPES = "p2cread p2cwrite c2pread c2pwrite errread errwrite".split()
 
 
 class Server:
     "The process that forks, as one process sees it; started when first needed."
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         "None yet."
+        self.kind = kind
         self.lock, self.socket, self.process, self.owner = threading.Lock(), None, None, 0
         self.libc: Any = ctypes.CDLL(None)
 
@@ -52,7 +57,7 @@ class Server:
         if self.owner != os.getpid():
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                command = [sys.executable, "-I", __file__, str(theirs.fileno())]
+                command = [sys.executable, "-I", __file__, self.kind, str(theirs.fileno())]
                 self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
             self.socket, self.owner = ours, os.getpid()
         return self.socket
@@ -71,7 +76,7 @@ class Server:
             return int(answer)
 
 
-SERVER = Server()
+SERVERS = {kind: Server(kind) for kind in LIBRARIES}
 
 
 class Popen(subprocess.Popen):
@@ -84,7 +89,7 @@ class Popen(subprocess.Popen):
 
     def _execute_child(self, *given):
         "Ask for it, instead of becoming it."
-        x = dict(zip(WORDS + PIPES, given))
+        x = dict(zip(GIVEN + PIPES, given))
         words = [os.fspath(a) for a in x["args"]] if not isinstance(x["args"], (str, bytes)) else []
         if words[:2] != [sys.executable, "-m"] or sys.platform != "linux" or x["preexec_fn"] or x["shell"]:
             return super()._execute_child(*given)
@@ -94,7 +99,9 @@ class Popen(subprocess.Popen):
         request = dict(words=words[2:], env=env, cwd=os.fspath(x["cwd"] or os.getcwd()), alone=self.alone)
         streams = [fd if fd != -1 else n for n, fd in enumerate((x["p2cread"], x["c2pwrite"], x["errwrite"]))]
         kept = sorted(x["pass_fds"])
-        self.pid = SERVER.fork(dict(request, kept=kept), [*streams, *kept])
+        spoken = words[2].startswith("skin_lesion_mlops.cli")
+        kind = "jobs" if not spoken else "tracked" if env.get("MLFLOW_TRACKING_URI", "").startswith("http") else "words"
+        self.pid = SERVERS[kind].fork(dict(request, kept=kept), [*streams, *kept])
         self._child_created = True
         self._close_pipe_fds(*(x[p] for p in PIPES))
 
@@ -163,12 +170,12 @@ def become(x: dict, fds: list) -> dict:
 def main() -> None:
     "Import the libraries, then fork; in a child: run the module."
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    for name in LIBRARIES:
+    for name in LIBRARIES[sys.argv[1]]:
         with suppress(ImportError):
             import_module(name)
-    if len(sys.argv) < 2:  # in `.ci/run`: now they are compiled
+    if len(sys.argv) < 3:  # in `.ci/run`: now they are compiled
         return
-    way = socket.socket(fileno=int(sys.argv[1]))
+    way = socket.socket(fileno=int(sys.argv[2]))
     assert threading.active_count() == 1, "a thread would not be in a child"
     gc.collect()
     gc.freeze()

@@ -24,6 +24,7 @@ from skin_lesion_mlops.cli.app import app  # noqa: E402
 from skin_lesion_mlops.core import s3_path  # noqa: E402
 from skin_lesion_mlops.pipeline import definition as pipeline  # noqa: E402
 from skin_lesion_mlops.pipeline.registry import create_registry, s3_uris  # noqa: E402
+from tests import forks  # noqa: E402
 from tests.standin import pipelines, platform, sagemaker  # noqa: E402
 
 REPO = Path(__file__).resolve().parent.parent
@@ -60,8 +61,9 @@ def account(aws, tmp_path):
 
 def program(*line, status=0, **environment):
     "Run `skin-lesion` as a process: what it prints on stdout and stderr."
+    run = subprocess.run if environment else forks.run  # with everything imported, unless the surroundings are odd
     environment = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
-    done = subprocess.run(
+    done = run(
         [sys.executable, "-m", "skin_lesion_mlops.cli.app", *line], capture_output=True, text=True, env=environment
     )
     assert done.returncode == status, f"{line} -> {done.returncode}\n{done.stdout}\n{done.stderr}"

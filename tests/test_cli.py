@@ -21,6 +21,7 @@ from skin_lesion_mlops.cli.run import DEMO, take_weights
 from skin_lesion_mlops.core import Files, s3_path, write_json
 from skin_lesion_mlops.model.bundle import ARCHITECTURES
 from skin_lesion_mlops.pipeline.registry import GROUP, create_registry
+from tests import forks
 
 LOW = "accuracy {:.3f} is below 0.850"
 
@@ -155,16 +156,16 @@ def command(*arguments):
     return [sys.executable, "-m", "skin_lesion_mlops.cli.app", *map(str, arguments)]
 
 
-def skin_lesion(place, *arguments, status=0):
-    "Run a verb as a process; check its exit status."
-    done = subprocess.run(command(*arguments), cwd=place, env=environment(place), capture_output=True, text=True)
+def skin_lesion(place, *arguments, status=0, run=forks.run):
+    "Run a verb as a process, with what it stands on imported; check its exit status."
+    done = run(command(*arguments), cwd=place, env=environment(place), capture_output=True, text=True)
     assert done.returncode == status, (done.returncode, done.stdout, done.stderr)
     return done
 
 
-def run_small(place, *arguments, status=0):
+def run_small(place, *arguments, **more):
     "Run the small pipeline."
-    return skin_lesion(place, "run", "--data", "lesions", "--definition", "small.json", *arguments, status=status)
+    return skin_lesion(place, "run", "--data", "lesions", "--definition", "small.json", *arguments, **more)
 
 
 # --- help
@@ -275,7 +276,7 @@ def test_models_and_runs_work_without_torch(tmp_path):
 
 
 def test_a_run_registers_and_says_so(place):
-    done = run_small(place)
+    done = run_small(place, run=subprocess.run)
     assert re.search(r"registered  version 1 of skin-lesion-models, PendingManualApproval", done.stdout)
     assert re.search(r"accuracy +0\.900 +0\.\d+ to 0\.\d+ +at least 0\.85 +passed", done.stdout)
     assert "\x1b[" not in done.stdout + done.stderr  # no colours in a pipe
@@ -345,7 +346,7 @@ def test_the_gate_has_an_exit_status_of_its_own(place):
 
 
 def test_a_broken_step_is_an_error(place):
-    done = run_small(place, "-p", "Accuracy=-1", status=1)
+    done = run_small(place, "-p", "Accuracy=-1", status=1, run=subprocess.run)
     assert "accuracy cannot be negative" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -431,7 +432,7 @@ def test_the_approved_model_becomes_the_champion(place):
 
 
 def test_runs_are_listed_shown_and_compared(place):
-    assert "There is no run yet" in skin_lesion(place, "runs").stdout
+    assert "There is no run yet" in skin_lesion(place, "runs", run=subprocess.run).stdout
     assert json.loads(skin_lesion(place, "runs", "--json").stdout) == []
     run_small(place)
     run_small(place, "-p", "Accuracy=0.95")
@@ -476,7 +477,7 @@ def registered(tmp_path):
 
 
 def test_models_are_listed_and_shown(registered):
-    listed = skin_lesion(registered, "models", "list").stdout.splitlines()
+    listed = skin_lesion(registered, "models", "list", run=subprocess.run).stdout.splitlines()
     assert [line.split()[:2] for line in listed[1:]] == [[v, "PendingManualApproval"] for v in ("2", "1")]
     assert max(map(len, listed)) <= 80
     as_json = json.loads(skin_lesion(registered, "models", "list", "--json").stdout)

@@ -1,7 +1,6 @@
 "Definitions that this package has not written, run as their authors would type it."
 
 import json
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from skin_lesion_mlops.core import SkinLesionError
+from tests import forks
 from skin_lesion_mlops.pipeline.local import explain_step, list_runs, load_run, run_pipeline
 
 BUCKET = "sagemaker-eu-central-1-111122223333"
@@ -76,7 +76,7 @@ def typed(place, d, *words, status=0):
     options = [w for s in shown for w in ("--s3", s)]
     command = [sys.executable, "-m", "skin_lesion_mlops.cli.app", "run", "--definition", str(place / "d.json")]
     command += [*options, "--home", str(place / "home"), *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=place)
+    done = forks.run(command, capture_output=True, text=True, cwd=place)
     assert done.returncode == status and "Traceback" not in done.stderr, (done.stdout, done.stderr)
     return done
 
@@ -171,7 +171,7 @@ def test_nested_conditions_of_sdk_3(tmp_path):
 def test_no_definition_gives_a_traceback(tmp_path, text, why):
     (tmp_path / "d.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     command = [sys.executable, "-m", "skin_lesion_mlops.cli.app", "run", "--definition", str(tmp_path / "d.json")]
-    done = subprocess.run([*command, "--home", str(tmp_path / "home")], capture_output=True, text=True)
+    done = forks.run([*command, "--home", str(tmp_path / "home")], capture_output=True, text=True)
     assert done.returncode == 1 and why in done.stderr and "Traceback" not in done.stderr, done.stderr
 
 
