@@ -169,7 +169,10 @@ def check_address(
 
 # %% ../../nbs/cli/05_serve.ipynb #937ec1d9
 PerClient = Annotated[
-    int, typer.Option("--per-client", metavar="N", min=0, help="requests of one client at a time; 0 for no such limit")
+    int,
+    typer.Option(
+        "--per-client", metavar="N", min=0, help="requests of one client at a time, in each process; 0 for no limit"
+    ),
 ]
 Proxies = Annotated[
     int, typer.Option("--proxies", metavar="N", min=0, help="in front: so much of X-Forwarded-For is believed")
