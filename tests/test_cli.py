@@ -547,7 +547,7 @@ def test_the_same_verbs_work_on_sagemaker(monkeypatch):
 def test_data_check_counts_before_anything_is_trained(tmp_path):
     from skin_lesion_mlops.data.synthetic import create_dataset
 
-    create_dataset(tmp_path / "lesions", n=60, bad=1)
+    create_dataset(tmp_path / "lesions", n=60, bad=1, size=(120, 90))
     done = skin_lesion(tmp_path, "data", "check", "lesions", "--json", "--max-quarantine-share", "0.9")
     facts = json.loads(done.stdout)
     assert facts["usable"] >= 60 and facts["quarantined"] > 0

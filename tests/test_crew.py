@@ -73,7 +73,7 @@ def contents(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> Path:
     "Pictures, some of which are broken, and some of which are copies that no row names."
-    folder = create_dataset(tmp_path_factory.mktemp("raw"), n=140, bad=1, odd=1)
+    folder = create_dataset(tmp_path_factory.mktemp("raw"), n=140, bad=1, odd=1, size=(120, 90))
     picture = sorted(folder.rglob("*.jpg"))[7]
     (picture.parent / "holiday.jpg").write_bytes(picture.read_bytes())
     return folder

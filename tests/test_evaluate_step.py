@@ -24,7 +24,7 @@ GATE = ("accuracy", "balanced_accuracy", "malignant_sensitivity", "ece", "champi
 def made(tmp_path_factory):
     "A test split of generated lesions and an untrained model, packed as SageMaker hands it on."
     root = tmp_path_factory.mktemp("evaluate")
-    raw = create_dataset(root / "raw", n=70)
+    raw = create_dataset(root / "raw", n=70, size=(120, 90))
     paths = {p.stem: str(p) for p in raw.rglob("*.jpg")}
     rows = pd.read_csv(next(raw.rglob("*metadata.csv")))
     rows = rows[rows.image_id.isin(list(paths))].assign(source="ham10000", group=lambda t: t.lesion_id)

@@ -45,7 +45,7 @@ def contents(folder: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory) -> pd.DataFrame:
-    return rows_of(create_dataset(tmp_path_factory.mktemp("raw"), n=98, odd=1))
+    return rows_of(create_dataset(tmp_path_factory.mktemp("raw"), n=98, odd=1, size=(120, 90)))
 
 
 @pytest.fixture(scope="module")
@@ -407,7 +407,7 @@ def test_the_step_refuses_an_unknown_parameter(tmp_path):
 @pytest.fixture(scope="module")
 def step(tmp_path_factory):
     tmp = tmp_path_factory.mktemp("step")
-    create_dataset(tmp / "raw", n=140, seed=11, bad=1, odd=1)
+    create_dataset(tmp / "raw", n=140, seed=11, bad=1, odd=1, size=(120, 90))
     outputs = {f"output_{s}": tmp / s for s in (*SPLITS, "baseline")}
     done = launch(tmp / "report", input_raw=tmp / "raw", image_size=32, max_quarantine_share=0.2, workers=2, **outputs)
     assert done.returncode == 0, done.stderr[-3000:]

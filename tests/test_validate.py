@@ -36,7 +36,7 @@ PRIOR = [0.05, 0.05, 0.1, 0.02, 0.03, 0.7, 0.05]
 def home(tmp_path_factory):
     "A home with one approved version: a network of fixed opinions, and a threshold that was frozen far too high."
     root = tmp_path_factory.mktemp("validate")
-    create_dataset(root / "clinic", n=120, seed=4)
+    create_dataset(root / "clinic", n=120, seed=4, size=(120, 90))
     model = create_model("tiny").eval()
     model.head.weight.data *= 5
     facts = dict(temperature=0.2, prior=PRIOR, thresholds=dict(malignant=0.99), data_hash="d")
@@ -188,7 +188,7 @@ def test_a_table_in_which_nothing_is_malignant(tmp_path):
 
 def test_what_the_model_learned_from_is_not_judged_on(home, tmp_path):
     "A collection that holds the training images again, smaller and under other names."
-    other = create_dataset(tmp_path / "other", n=60, seed=9)
+    other = create_dataset(tmp_path / "other", n=60, seed=9, size=(120, 90))
     learned = check(other).rows.assign(split="train").iloc[:20]
     for path in learned.path:
         im = Image.open(path)
