@@ -45,8 +45,8 @@ __all__ = ['Columns', 'ANSWER_FEATURES', 'DIMENSION', 'CLOUDWATCH_METRICS', 'MON
            'Unreadable', 'json_object', 'payload', 'short', 'capture_rows', 'one_an_answer', 'Parsed',
            'capture_columns', 'wanted_columns', 'capture_files', 'open_captures', 'read_captures', 'latest_window',
            'window_end', 'on_captures', 'lesion_ids', 'Baseline', 'load_baseline', 'site_of', 'under_another_profile',
-           'on_site', 'monitor_kind', 'Finding', 'on_painted', 'metric_lines', 'write_finding', 'holm_adjusted',
-           'p_text']
+           'on_site', 'on_weights', 'monitor_kind', 'Finding', 'on_painted', 'metric_lines', 'write_finding',
+           'holm_adjusted', 'p_text']
 
 # %% ../../nbs/monitor/00_captures.ipynb #179fcbeb
 class Unreadable(Exception):
@@ -261,11 +261,12 @@ def _rows(
 _LESION = re.compile(r"(?:^|[;,& ])lesion(?:_id)?=([^;,& ]+)")
 
 
-def _site(
+def _origin(
     model: dict[str, Any],  # what the answer says of its model
-) -> str | None:  # "" for none; None where the answer does not say
-    "The site whose profile the answer was given under."
-    return sys.intern(str(model["site"])) if isinstance(model.get("site"), str) else None
+) -> dict[str, str | None]:  # site ("" for none), weights (a hash); None where the answer does not say
+    "The site whose profile the answer was given under, and the weights that gave it."
+    told = dict(site=model.get("site"), weights=model.get("weights_hash"))
+    return {k: sys.intern(v) if isinstance(v, str) else None for k, v in told.items()}
 
 
 def capture_rows(
@@ -288,7 +289,7 @@ def capture_rows(
         raise Unreadable("mismatch", f"{len(images)} pictures of {len(groups)} lesions, {len(answers)} answers")
     lesion = _LESION.search(";".join(map(str, event.get("customAttributes") or [])))
     ids: dict[str, Any] = dict(event_id=str(event.get("eventId", "")), inference_id=str(event.get("inferenceId") or ""))
-    ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")), site=_site(model))
+    ids.update(lesion_id=lesion[1] if lesion else "", model_version=str(model.get("version", "")), **_origin(model))
     rows = []
     for k, (entry, answer, group) in enumerate(zip(entries, answers, groups)):
         mine = [(i, images[i]) for i in (group if measure else group[:1])]
@@ -313,7 +314,7 @@ class Parsed:
 
 
 _QUARANTINE = ("file", "line", "reason", "detail")
-_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "site", "image", "answer", "first", "time")
+_IDS = ("event_id", "inference_id", "lesion_id", "model_version", "site", "weights", "image", "answer", "first", "time")
 _ANSWER = ("predicted", "confidence", "malignant_probability", "threshold", "flagged", "out_of_distribution", "oddness")
 _SET = "prediction_set"  # codes, with spaces between; missing where an answer has none
 
@@ -653,6 +654,24 @@ def on_site(
     return [
         f"{len(other)} answers were given under {under}, and are compared with {with_what}: {advice} compares like with like. "
         "The coverage of their prediction sets is not judged."
+    ]
+
+# %% ../../nbs/monitor/00_captures.ipynb #2e37a3fc
+def on_weights(
+    rows: pd.DataFrame,  # of `read_captures`
+    evaluation: dict[str, Any],  # of a `Baseline`
+) -> list[str]:  # a sentence, or none
+    "Whether the answers are of the model that the baseline is of."
+    judged = evaluation.get("lineage", {}).get("model_hash")
+    if not judged or "weights" not in rows:
+        return []
+    other = one_an_answer(rows)[lambda t: t.weights.notna() & (t.weights != judged)]
+    if other.empty:
+        return []
+    versions = ", ".join(sorted(set(other.model_version)))
+    return [
+        f"{len(other)} answers (model {versions}) were given by other weights than those that the baseline is of: "
+        "what has changed may be the model. Hold them against their own version's baseline."
     ]
 
 # %% ../../nbs/monitor/00_captures.ipynb #38a15a5e
