@@ -68,3 +68,15 @@ def answered(place, arch, images, told):  # told: as `learn_metadata` has it
         network = network.to(memory_format=torch.channels_last)
         np.save(place / "others.npy", predict(network, images, encode_metadata(told, images.index))[0])
     return np.load(place / "others.npy")
+
+
+def compared(name, base, names, point, drawn):  # point, drawn: (name, seed) -> figures, as they are and resampled
+    "A row of a table: differences from the base, seed by seed."
+    mine = [s for n, s in point if n == name]
+    row = {"": name if base == "alone" else f"{name}, from {base}", "seeds": len(mine)}
+    for n in names:
+        gains = np.array([point[name, s][n][0] - point[base, s][n][0] for s in mine])
+        low, high = np.quantile(np.mean([drawn[name, s][n] - drawn[base, s][n] for s in mine], 0), [0.025, 0.975])
+        text = f"{gains.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+        row[n] = text if len(set(gains > 0)) == 1 else f"[{text}]"
+    return row
