@@ -1,5 +1,6 @@
 "The service inside this process, so that its parts can be timed: for `profile.ipynb`."
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -13,15 +14,16 @@ import onnxruntime
 import pandas as pd
 import torch
 import uvicorn
-from load import free_port
+from load import free_port, hammer, start_server
+from torch.utils.flop_counter import FlopCounterMode
 
-from skin_lesion_mlops.core import Files
+from skin_lesion_mlops.core import Files, cpus
 from skin_lesion_mlops.model.engines import open_engine, write_int8, write_onnx
 from skin_lesion_mlops.model.ensemble import Ensemble
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
 from skin_lesion_mlops.serve.admission import Limits
 from skin_lesion_mlops.serve.app import create_app
-from skin_lesion_mlops.serve.predictor import create_predictor
+from skin_lesion_mlops.serve.predictor import create_predictor, decode
 from skin_lesion_mlops.serve.protocol import WatchedProtocol
 
 
@@ -105,3 +107,21 @@ def fastest_product(side=2048, times=12):
     whole, half = dict(a=np.full((side, side), 5, np.uint8)), torch.randn(side, side).bfloat16()
     best = cost(dict(int8=lambda i: session.run(None, whole), bf16=lambda i: half @ half), times, 1, min)
     return 2 * side**3 / best.min() / 1e6
+
+
+def least_cost(arch, side, jpegs, rounds, peak):
+    "Processor ms of a server that only decodes, on all cores at once, and multiplies as fast as this processor can."
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        create_model(arch).eval()(torch.zeros((1, 3, side, side), dtype=torch.uint8))
+    with company(lambda: decode(jpegs[0], side), cpus() - 1):
+        decoding = cost({"decode": lambda i: decode(jpegs[i], side)}, len(jpegs), rounds)["decode"]
+    return decoding + counter.get_total_flops() / 1e6 / peak
+
+
+def apart(bundle, engine, latency, several, sent):
+    "A service of so many processes in a program of its own, warm."
+    words = [sys.executable, "processes.py", str(bundle), engine, str(latency), "{port}", str(several)]
+    server = start_server(words, sent[0])
+    time.sleep(2)  # the other processes
+    hammer(server.port, sent, 8, 60, total=60)
+    return server
