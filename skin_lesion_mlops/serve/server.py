@@ -31,7 +31,7 @@ from .protocol import WatchedProtocol
 from .telemetry import SHARED, log, start_logs
 
 # %% auto #0
-__all__ = ['FAILED', 'share_out', 'open_app', 'Supervisor', 'run_server']
+__all__ = ['FAILED', 'PATIENCE', 'share_out', 'open_app', 'Supervisor', 'run_server']
 
 # %% ../../nbs/serve/07_server.ipynb #b577625a
 def share_out(
@@ -101,6 +101,9 @@ def _in_child(
         sys.exit(FAILED)
 
 # %% ../../nbs/serve/07_server.ipynb #efb303ef
+PATIENCE = 60  # seconds; a process that imports its libraries does not answer meanwhile
+
+
 def _run_several(
     app: Callable[[], FastAPI],  # opens it; can be pickled
     processes: int,
@@ -113,10 +116,8 @@ def _run_several(
     start_logs()
     with tempfile.TemporaryDirectory() as folder:
         os.environ[SHARED] = folder
-        patience: Any = dict(
-            timeout_worker_healthcheck=60
-        )  # seconds; a process that imports its libraries does not answer
-        config = uvicorn.Config(partial(_in_child, app), factory=True, workers=processes, **patience, **options)
+        options.update(workers=processes, timeout_worker_healthcheck=PATIENCE)
+        config = uvicorn.Config(partial(_in_child, app), factory=True, **options)
         supervisor = Supervisor(config, [config.bind_socket()])
         supervisor.run()
         del os.environ[SHARED]
