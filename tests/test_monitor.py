@@ -600,9 +600,7 @@ def test_holm_is_statsmodels(monkeypatch):
 
 def test_false_alarms_are_as_rare_as_promised(monkeypatch):
     "Without drift, 1,000 windows of 100 pictures and 12 features: Holm at 5 % and at the monitor's own level."
-    exact = lru_cache(None)(
-        kstwo.sf
-    )  # 12,000 distances, few different ones: each is a multiple of a 600th, but for rounding
+    exact = lru_cache(None)(kstwo.sf)  # 12,000 distances, few of them different: multiples of a 600th, but for rounding
     monkeypatch.setattr(drift, "kstwo", SimpleNamespace(sf=lambda distance, n: exact(round(distance, 12), n)))
     rng = np.random.default_rng(2)
     worst = []

@@ -527,23 +527,30 @@ def listens(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_slow_clients_and_a_graceful_end(server, jpeg):
-    process, port, log = server
-    head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", port), 120) as loris:
-        loris.sendall(head % 9999 + b"\xff")
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", jpeg, JPEG)
-        assert urllib.request.urlopen(request, timeout=120).status == 200  # nobody else waits for it
-        assert b" 408 " in loris.recv(200).splitlines()[0]
+HEAD = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+
+
+def end_while_a_picture_arrives(process, port, jpeg):
+    "Ask the service to end in the middle of a request: it lets nobody in any more, and finishes what is in flight."
     with socket.create_connection(("127.0.0.1", port), 120) as last:
-        last.sendall(head % len(jpeg) + jpeg[:100])
+        last.sendall(HEAD % len(jpeg) + jpeg[:100])
         time.sleep(0.5)
         process.send_signal(signal.SIGTERM)
         while listens(port):
             time.sleep(0.05)
         last.sendall(jpeg[100:])
-        assert b" 200 " in last.recv(200).splitlines()[0]  # what was in flight is finished
-    assert process.wait(60) in (0, -signal.SIGTERM)
+        assert b" 200 " in last.recv(200).splitlines()[0]
+    return process.wait(60)
+
+
+def test_slow_clients_and_a_graceful_end(server, jpeg):
+    process, port, log = server
+    with socket.create_connection(("127.0.0.1", port), 120) as loris:
+        loris.sendall(HEAD % 9999 + b"\xff")
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", jpeg, JPEG)
+        assert urllib.request.urlopen(request, timeout=120).status == 200  # nobody else waits for it
+        assert b" 408 " in loris.recv(200).splitlines()[0]
+    assert end_while_a_picture_arrives(process, port, jpeg) in (0, -signal.SIGTERM)
     lines = [json.loads(x) for x in log.read_text().splitlines()]
     assert {"ready", "stopped"} <= {x["event"] for x in lines}
 
@@ -552,16 +559,7 @@ def test_several_processes_end_in_order_and_with_the_one_that_started_them(folde
     with serving(folder, tmp_path, ", processes=2") as (process, port, log):
         while log.read_text().count('"ready"') < 2:
             time.sleep(0.1)
-        head = b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-        with socket.create_connection(("127.0.0.1", port), 120) as last:
-            last.sendall(head % len(jpeg) + jpeg[:100])
-            time.sleep(0.5)
-            process.send_signal(signal.SIGTERM)
-            while listens(port):  # nobody new is let in while the last one is answered
-                time.sleep(0.05)
-            last.sendall(jpeg[100:])
-            assert b" 200 " in last.recv(200).splitlines()[0]
-        assert process.wait(60) == 0
+        assert end_while_a_picture_arrives(process, port, jpeg) == 0
     with serving(folder, tmp_path, ", processes=2") as (process, port, log):
         process.kill()  # with no time to tell anybody
         process.wait()

@@ -107,12 +107,12 @@ def create_service(
     metrics = Metrics()
     metrics.model.labels(*(str(predictor.facts[k]) for k in ("version", "arch", "engine"))).set(1)
 
+    metrics.resident_bytes.set(_resident())
+
     def tell(busy: int, held: int) -> None:
         metrics.busy.set(busy)
         metrics.held_bytes.set(held)
-        metrics.resident_bytes.set(_resident())
 
-    tell(0, 0)
     admission = Admission(limits)
     admission.tell = tell
     health = Health(predictor.check, lambda: admission.busy, metrics.ready)
@@ -256,6 +256,7 @@ def record_request(
     path = "/page" if scope["path"].startswith("/page/") and status == 200 else _path(scope)
     service.metrics.requests.labels(path, str(status)).inc()
     service.metrics.request_seconds.labels(path).observe(seconds)
+    service.metrics.resident_bytes.set(_resident())
     if "reason" in facts:
         service.metrics.refused.labels(facts["reason"]).inc()
     if path != "/ping" or status != 200:
