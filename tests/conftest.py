@@ -20,6 +20,9 @@ from tests import forks
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the workers share the cores; read when torch and numpy are imported
 
+# A GPU adds up in another order every time, and resumed is to be equal to uninterrupted, bit by bit.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
 # Where it finds this grammar of IRIs, jsonschema compiles it when it is imported: two seconds in every process.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 

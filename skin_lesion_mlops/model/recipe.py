@@ -96,10 +96,11 @@ def augment(
 ) -> torch.Tensor:  # (n, 3, s, s), float, 0 to 255
     "Apply augmentation to a batch."
     x = rotate_and_flip(x, d.turn).float()
+    crop, gain, contrast = (t.to(x.device, non_blocking=True) for t in (d.crop, d.gain, d.contrast))
     if bool((d.crop[:, 0] < 1).any()):
-        x = crop_and_resize(x, d.crop.to(x.device))
+        x = crop_and_resize(x, crop)
     if bool((d.contrast != 1).any() | (d.gain != 1).any()):
-        gain, contrast = d.gain.to(x.device).view(-1, 3, 1, 1), d.contrast.to(x.device).view(-1, 1, 1, 1)
+        gain, contrast = gain.view(-1, 3, 1, 1), contrast.view(-1, 1, 1, 1)
         mean = x.mean((1, 2, 3), keepdim=True)
         x.mul_(contrast * gain).add_((1 - contrast) * mean * gain)  # gain * (mean + contrast * (x - mean))
     return x.clamp_(0, 255)
@@ -112,7 +113,7 @@ def rotate_and_flip(
     "Rotate by quarter turns, and flip."
     out = torch.empty_like(x)
     for k in turn.unique().tolist():
-        mine = (turn == k).to(x.device)
+        mine = (turn == k).nonzero()[:, 0].to(x.device, non_blocking=True)
         view = torch.rot90(x[mine], k % 4, (2, 3))
         out[mine] = view.flip(3) if k >= 4 else view
     return out
@@ -157,7 +158,7 @@ def withhold(
 ) -> torch.Tensor:  # (n, metadata), some rows zero
     "Tell a network nothing about some patients."
     told = torch.rand(len(patients), generator=torch.Generator().manual_seed(seed)) >= share
-    return patients * told.to(patients)[:, None]
+    return patients * told.to(patients, non_blocking=True)[:, None]
 
 # %% ../../nbs/model/05_recipe.ipynb #3fd10830
 CLASS_WEIGHTS = dict(inverse=1.0, sqrt=0.5, none=0.0)  # name -> exponent of the inverse frequency
@@ -222,7 +223,8 @@ def create_optimizer(
                 groups.append(dict(params=members, lr=rate, base=rate, weight_decay=weight_decay * decayed))
     if name == "sgd":
         return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True)
-    return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW)[name](groups, lr=learning_rate)
+    fused = next(model.parameters()).is_cuda  # a GPU takes the whole step in one kernel
+    return dict(adam=torch.optim.Adam, adamw=torch.optim.AdamW)[name](groups, lr=learning_rate, fused=fused or None)
 
 # %% ../../nbs/model/05_recipe.ipynb #b608f6a8
 def warmup_cosine(

@@ -52,8 +52,8 @@ from ..taxonomy import Taxonomy, taxonomy_of
 __all__ = ['Source', 'KEPT', 'AGREE_EVERY', 'open_split', 'pixels', 'prefetch', 'Stopped', 'Trainer', 'log', 'check_splits',
            'with_progress', 'forward', 'infer', 'freeze_backbone', 'encoded', 'fresh_network', 'announce',
            'create_trainer', 'State', 'create_state', 'kept', 'best_path', 'save_checkpoint', 'read_checkpoint',
-           'refuse_foreign', 'load_checkpoint', 'prepare', 'descend', 'train_step', 'should_stop', 'train_epoch',
-           'distributed', 'stop_early', 'validate', 'settle', 'finish_epoch', 'Fitted', 'fit']
+           'refuse_foreign', 'load_checkpoint', 'prepare', 'descend', 'train_step', 'add_up', 'should_stop',
+           'train_epoch', 'distributed', 'stop_early', 'validate', 'settle', 'finish_epoch', 'Fitted', 'fit']
 
 # %% ../../nbs/model/11_train.ipynb #c7671833
 Source = Callable[[np.ndarray], torch.Tensor]  # image numbers -> inputs of these images, on the CPU
@@ -177,8 +177,8 @@ def forward(
 ) -> torch.Tensor:
     "Inputs to logits, through whatever is being trained."
     if trainer.parameters.freeze == "backbone":
-        return (learner or trainer.learner["head"])(x)  # type: ignore[index]
-    return (learner or trainer.learner)(x, patients if trainer.told else None)
+        return (trainer.learner["head"] if learner is None else learner)(x)  # type: ignore[index]
+    return (trainer.learner if learner is None else learner)(x, patients if trainer.told else None)
 
 # %% ../../nbs/model/11_train.ipynb #be1d6895
 def infer(
@@ -442,7 +442,9 @@ def prepare(
     told = withhold(trainer.patients[0][rows], p.metadata_dropout, derive_seed(p.seed, state.epoch, b, 1))[part]
     if not p.mixup:
         return x.contiguous(memory_format=torch.channels_last), told, None
-    share = sample_mixup(p.mixup, len(rows), derive_seed(p.seed, state.epoch, b, 2))[part].to(rows.device)
+    share = sample_mixup(p.mixup, len(rows), derive_seed(p.seed, state.epoch, b, 2))[part].to(
+        rows.device, non_blocking=True
+    )
     return mix(x, share).contiguous(memory_format=torch.channels_last), mix(told, share), share
 
 
@@ -470,27 +472,36 @@ def train_step(
     x: torch.Tensor,  # this process's inputs
     rows: np.ndarray,  # image numbers of the whole batch
     b: int,  # number of the batch in its epoch
-) -> tuple[float, float]:  # this process's sum of weighted losses, and their weight; raises when not finite
+) -> torch.Tensor:  # (2,), on the device: this process's sum of weighted losses, and their weight
     "One step of the optimiser."
     p, world = trainer.parameters, trainer.world
     torch.manual_seed(derive_seed(p.seed, state.epoch, b, world.rank))
     steps = p.epochs * trainer.batches_per_epoch
     step, warmup = state.epoch * trainer.batches_per_epoch + b, round(p.warmup * trainer.batches_per_epoch)
     set_learning_rate(state.optimizer, warmup_cosine(step, steps, warmup))
-    numbers = torch.from_numpy(rows).to(world.device)
+    numbers = torch.from_numpy(rows).to(world.device, non_blocking=True)
     x, told, share = prepare(trainer, state, x, numbers, b)
     labels = trainer.labels[numbers]
     with autocast(trainer.precision, world.device):
         logits = forward(trainer, x, told, learner)
         total, weight = weighted_loss(logits, labels[world.part], trainer.weights, p.label_smoothing, share)
-    amount = float(total.detach())
-    if not math.isfinite(amount):
-        raise SkinLesionError(
-            f"the loss is {amount} in epoch {state.epoch + 1}, batch {b + 1}",
-            f"lower learning_rate (now {p.learning_rate}), or use precision=fp32",
-        )
     descend(trainer, state, total * world.size / trainer.weights[labels].sum())  # DDP averages over processes: undo it
-    return amount, float(weight)
+    return torch.stack([total.detach(), weight])
+
+
+def add_up(
+    trainer: Trainer,
+    state: State,  # changed in place: one batch more
+    lost: torch.Tensor,  # from `train_step`
+) -> None:  # raises `SkinLesionError` where the loss is no number
+    "Count a batch whose step was taken; this waits for the device."
+    loss, weight = lost.tolist()
+    if not math.isfinite(loss):
+        raise SkinLesionError(
+            f"the loss is {loss} in epoch {state.epoch + 1}, batch {state.batch + 1}",
+            f"lower learning_rate (now {trainer.parameters.learning_rate}), or use precision=fp32",
+        )
+    state.loss, state.weight, state.batch = state.loss + loss, state.weight + weight, state.batch + 1
 
 # %% ../../nbs/model/11_train.ipynb #789abcba
 AGREE_EVERY = 8  # batches between looks at the stop signal when several processes must agree
@@ -518,17 +529,22 @@ def train_epoch(
     todo = range(state.batch, len(batches))
     inputs = prefetch(trainer.train, [batches[b][world.part] for b in todo])
     learner.train()
-    start = time.perf_counter()
+    start, lost = time.perf_counter(), None  # what the batch before lost
     for b, x in zip(todo, with_progress(trainer, inputs, f"epoch {state.epoch + 1}", len(todo))):
         if should_stop(trainer, b):
+            if lost is not None:
+                add_up(trainer, state, lost)
             if folder:
                 save_checkpoint(trainer, state, folder)
             log(trainer, f"stopped in epoch {state.epoch + 1} after {b} of {len(batches)} batches")
             raise Stopped(128 + signal.SIGTERM)
-        loss, weight = train_step(trainer, state, learner, x, batches[b], b)
+        before, lost = lost, train_step(trainer, state, learner, x, batches[b], b)
+        if before is not None:
+            add_up(trainer, state, before)
         now = time.perf_counter()
-        state.loss, state.weight, state.batch = state.loss + loss, state.weight + weight, b + 1
         state.seconds, start = state.seconds + now - start, now
+    if lost is not None:
+        add_up(trainer, state, lost)
 
 # %% ../../nbs/model/11_train.ipynb #877bfd4b
 def distributed(
@@ -555,7 +571,7 @@ def validate(
     network: nn.Module | None = None,  # what to validate; None for what is being trained
 ) -> np.ndarray:  # (m, classes), logits of the validation images, class weights and all
     "Run the validation images through a network."
-    network = (network or trainer.learner).eval()
+    network = (trainer.learner if network is None else network).eval()
     called = network["head"] if isinstance(network, nn.ModuleDict) else network
 
     def answer(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
