@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PINS := $(shell $(PYTHON) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
 # An installation that was interrupted is taken up where it was left, also when it had not come to pip.
 MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+# The pip that Python 3.11 brings takes three times as long to choose versions.
+INSTALL = $(PIP) install $(PINS) --upgrade pip && $(PIP) install --no-compile $(PINS)
 # What is said where pip gives up, below its own words.
 STOPPED = { echo "the installation stopped. On a full disk: make room (2 GB), or VENV=DIR puts it elsewhere. Behind a proxy: HTTPS_PROXY."; \
   echo "  The same command goes on."; exit 1; }
@@ -29,13 +31,13 @@ $(VENV)/.demo: setup.py settings.ini constraints.txt
 	@echo "installing into $(VENV), once: 1 to 2 GB on disk (torch, pandas, Jupyter's kernel, ONNX); on Linux PyPI's torch brings CUDA, 4 to"
 	@echo "  5 GB more, which PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu avoids."
 	@echo "  Nothing is shown for some minutes; interrupted, it goes on."
-	@$(PIP) install --no-compile $(PINS) -e '.[train]' || $(STOPPED)
+	@{ $(INSTALL) -e '.[train]'; } || $(STOPPED)
 	@touch $@
 
 $(VENV)/.dev: setup.py settings.ini constraints.txt
 	@$(MAKE_VENV)
 	@echo "installing into $(VENV) with everything the tests need, once: 3 GB on disk, on Linux 4 to 5 GB more for CUDA"
-	@$(PIP) install --no-compile $(PINS) -e '.[dev]' || $(STOPPED)
+	@{ $(INSTALL) -e '.[dev]'; } || $(STOPPED)
 	@touch $@ $(VENV)/.demo
 
 demo: $(VENV)/.demo  ## the whole pipeline on generated lesions, from images to a registered model
