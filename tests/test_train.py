@@ -468,9 +468,7 @@ def test_every_optimiser_learns(optimizer: str, splits: tuple) -> None:
 
 
 def test_it_explains_itself() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "skin_lesion_mlops.model.job", "--help"], capture_output=True, text=True
-    )
+    done = forks.run([sys.executable, "-m", "skin_lesion_mlops.model.job", "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("usage")
     for f in fields(Hyperparameters):
         assert f"--{f.name} " in done.stdout and f"[{f.default}]" in done.stdout

@@ -80,8 +80,9 @@ def roc(
     start = np.zeros((len(w), 1))
     rates = []
     for side in (~positive, positive):
-        counts = np.cumsum(w[:, order] * side[order], axis=1)[:, last]
-        rates.append(_ratio(np.hstack([start, counts]), counts[:, -1:]))
+        mine = side[order]
+        counts = np.hstack([start, np.cumsum(w[:, order[mine]], axis=1)])
+        rates.append(_ratio(counts[:, np.append(0, np.cumsum(mine)[last])], counts[:, -1:]))
     return rates[0], rates[1], np.append(np.inf, ordered[last])
 
 

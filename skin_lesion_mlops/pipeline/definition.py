@@ -12,6 +12,7 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
+from unittest.mock import patch
 
 from ..core import DEFAULT_SEED, GUARDS, METRIC_DEFINITIONS, Files, SkinLesionError, read_json
 
@@ -205,7 +206,12 @@ def _offline_session() -> Iterator[Any]:  # a `PipelineSession` that has no need
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield _session()
+            session = _session()
+            from sagemaker.core.config.config_manager import SageMakerConfig
+
+            # these settings were checked; the SDK would do it again at every look-up: five seconds
+            with patch.object(SageMakerConfig, "validate_sagemaker_config"):
+                yield session
     finally:
         logging.disable(level)
         _set(before)
