@@ -39,8 +39,9 @@ __all__ = ['Engine', 'EXPORTED', 'ENGINES', 'AUTO', 'TOLERANCES', 'RANGE_IMAGES'
            'choose_engine']
 
 # %% ../../nbs/model/09_engines.ipynb #ece847f1
-Engine = Callable[..., "tuple[np.ndarray, np.ndarray]"]
-# pixels (n, size, size, 3) uint8 RGB, patients (n, metadata) or None -> logits (n, classes), embeddings (n, d); float32
+Engine = Callable[..., "tuple[np.ndarray, ...]"]
+# pixels (n, size, size, 3) uint8 RGB, patients (n, metadata) or None -> logits (n, classes), embeddings (n, d); float32.
+# An engine that can be told of patients adds the logits without them; one written before it could does not.
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def write_onnx(
     path: Path,
     bundle: Bundle,  # an opened bundle
 ) -> None:
-    "The network as an ONNX graph: uint8 (1, size, size, 3) and the patient in, logits and embedding out."
+    "The network as an ONNX graph: uint8 (1, size, size, 3) and the patient in; logits, embedding, logits untold out."
     import torch
 
     class Graph(torch.nn.Module):
@@ -147,16 +148,18 @@ def write_onnx(
             self.model = model
 
         def forward(self, pixels: torch.Tensor, patient: torch.Tensor | None = None) -> Any:
-            (logits,), vectors = self.model.answers(pixels.permute(0, 3, 1, 2).float(), [patient])
-            return logits, vectors
+            asked = [None] if patient is None else [patient, None]
+            (logits, *untold), vectors = self.model.answers(pixels.permute(0, 3, 1, 2).float(), asked)
+            return logits, vectors, *untold
 
     # the exporter of every torch since 2.0, which is no longer the default and asks for no further package
-    options: dict[str, Any] = dict(opset_version=17, output_names=["logits", "embedding"])
+    options: dict[str, Any] = dict(opset_version=17)
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         options["dynamo"] = False
     size, width = bundle.image_size, metadata_width(bundle.contract["metadata"])
     inputs = (torch.zeros((1, size, size, 3), dtype=torch.uint8), torch.zeros(1, width))[: 1 + (width > 0)]
     options["input_names"] = ["pixels", "patient"][: len(inputs)]
+    options["output_names"] = ["logits", "embedding", "untold"][: 1 + len(inputs)]
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         torch.onnx.export(Graph(bundle.model).eval(), inputs, str(path), **options)
@@ -224,15 +227,15 @@ def write_int8(
 
 # %% ../../nbs/model/09_engines.ipynb #03d9e1d6
 def _one_by_one(
-    run: Callable[[dict[str, np.ndarray]], Any],  # of one picture's inputs -> logits, embedding
+    run: Callable[[dict[str, np.ndarray]], Any],  # of one picture's inputs -> the graph's outputs
     width: int,  # numbers that describe a patient; 0 for a graph without that input
 ) -> Engine:
     "Run a graph over several pictures."
 
-    def several(pixels: np.ndarray, patients: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def several(pixels: np.ndarray, patients: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
         told = (np.zeros((len(pixels), width), np.float32) if patients is None else patients) if width else None
         found = [run(_inputs(np.ascontiguousarray(x)[None], told, i)) for i, x in enumerate(pixels)]
-        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+        return tuple(np.concatenate(outputs) for outputs in zip(*found))
 
     return several
 
@@ -274,7 +277,7 @@ def _openvino(
             mine.request.get_tensor(name).data[:] = value
         mine.request.start_async()
         mine.request.wait()
-        return [mine.request.get_output_tensor(i).data.copy() for i in (0, 1)]
+        return [mine.request.get_output_tensor(i).data.copy() for i in range(len(compiled.outputs))]
 
     native = "bfloat16" in str(compiled.get_property("INFERENCE_PRECISION_HINT"))
     width = {i.any_name: i.shape[-1] for i in compiled.inputs}.get("patient", 0)
@@ -308,11 +311,14 @@ def torch_engine(
     lock: threading.Lock,  # one forward pass at a time: two at once on two cores take longer than one after the other
 ) -> Engine:
     "The network as evaluation runs it."
-    from skin_lesion_mlops.model.networks import check_images, predict
+    from skin_lesion_mlops.model.networks import check_images, predict_told_and_untold
 
-    def run(pixels: np.ndarray, patients: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def run(pixels: np.ndarray, patients: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
         with lock:
-            return predict(bundle.model, check_images(pixels, bundle.image_size), patients)
+            logits, untold, vectors = predict_told_and_untold(
+                bundle.model, check_images(pixels, bundle.image_size), patients
+            )
+        return logits, vectors, untold
 
     return run
 

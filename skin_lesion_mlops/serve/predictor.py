@@ -328,7 +328,7 @@ class Predictor:
         explain: bool = False,  # add heat maps; takes torch, and several times as long
     ) -> list[Prediction]:
         "Answer; where something is told of a patient, also without it."
-        return _both_ways(self, pictures, explain) if pictures else []
+        return _answers(self, pictures, explain) if pictures else []
 
     def check(self) -> None:  # raises when it does not work
         "Make one real prediction."
@@ -444,15 +444,19 @@ def _answers(
     predictor: Predictor,
     pictures: list[Picture],  # at least one
     explain: bool,  # with heat maps?
-) -> list[Prediction]:
+) -> list[Prediction]:  # where something is told of a patient, each with the one that it would be without
     "From pictures to answers: engine, calibration, rules and familiarity."
     pixels, contract = np.stack([p.pixels for p in pictures]), predictor.contract
     patients, notes = zip(*(read_patient(contract["metadata"], p.patient) for p in pictures))
     known: np.ndarray = np.concatenate(patients)
-    logits, vectors = predictor.engine(pixels, known)
-    if not np.isfinite(logits).all():
+    told, nothing = (known != 0).any(axis=1), np.zeros_like(known)
+    logits, vectors, *untold = predictor.engine(pixels, known)
+    if told.any() and not untold:  # a graph from before there was this answer: it is asked again
+        untold = [predictor.engine(pixels, nothing)[0]]
+    if not all(np.isfinite(x).all() for x in (logits, *untold)):
         raise FloatingPointError("the network gave numbers that are not finite")
-    found = _read(predictor, calibrated(logits, known, contract), (known != 0).any(axis=1))
+    found = _read(predictor, calibrated(logits, known, contract), told)
+    alone = _read(predictor, calibrated(untold[0], nothing, contract), np.zeros_like(told)) if told.any() else found
     heat: Sequence[np.ndarray | None] = [None] * len(pixels)
     missing: list[str] = []
     if explain:
@@ -460,26 +464,12 @@ def _answers(
         heat, missing = _heat(predictor.explainer, pixels, shown)
     masked, grids = [p.masked for p in pictures], [p.grid for p in pictures]
     verdicts = predictor.familiarity.judge(np.stack([p.thumb for p in pictures]), vectors, masked, grids)
-    return [
-        replace(
-            p, familiar=not v.unfamiliar, unfamiliarity=v.score, odd=v.odd, heat=h, embedding=x, notes=said + missing
-        )
-        for p, v, h, x, said in zip(found, verdicts, heat, vectors, notes)
-    ]
-
-
-def _both_ways(
-    predictor: Predictor,
-    pictures: list[Picture],  # at least one
-    explain: bool,
-) -> list[Prediction]:
-    "The answers, each with the one that it would be without its patient."
-    found = _answers(predictor, pictures, explain)
-    told = [i for i, p in enumerate(found) if p.told]
-    alone = _answers(predictor, [replace(pictures[i], patient={}) for i in told], False) if told else []
-    for i, without in zip(told, alone):
-        found[i] = replace(found[i], alone=without)
-    return found
+    answers = []
+    for p, a, t, v, h, x, said in zip(found, alone, told, verdicts, heat, vectors, notes):
+        seen: dict[str, Any] = dict(familiar=not v.unfamiliar, unfamiliarity=v.score, odd=v.odd, embedding=x)
+        without = replace(a, **seen) if t else None
+        answers.append(replace(p, heat=h, notes=said + missing, alone=without, **seen))
+    return answers
 
 # %% ../../nbs/serve/01_predictor.ipynb #dbcd08a4
 def _painted_skin() -> bytes:  # a JPEG file
