@@ -99,8 +99,9 @@ class Popen(subprocess.Popen):
         request = dict(words=words[2:], env=env, cwd=os.fspath(x["cwd"] or os.getcwd()), alone=self.alone)
         streams = [fd if fd != -1 else n for n, fd in enumerate((x["p2cread"], x["c2pwrite"], x["errwrite"]))]
         kept = sorted(x["pass_fds"])
-        spoken = words[2].startswith("skin_lesion_mlops.cli")
-        kind = "jobs" if not spoken else "tracked" if env.get("MLFLOW_TRACKING_URI", "").startswith("http") else "words"
+        spoken, tracked = words[2].startswith("skin_lesion_mlops.cli"), words[2] == "mlflow"
+        tracked |= spoken and env.get("MLFLOW_TRACKING_URI", "").startswith("http")
+        kind = "tracked" if tracked else "words" if spoken else "jobs"
         self.pid = SERVERS[kind].fork(dict(request, kept=kept), [*streams, *kept])
         self._child_created = True
         self._close_pipe_fds(*(x[p] for p in PIPES))

@@ -14,6 +14,7 @@ import pytest
 from skin_lesion_mlops.core import SkinLesionError, write_json
 from skin_lesion_mlops.pipeline import tracking
 from skin_lesion_mlops.pipeline.runs import list_runs
+from tests import forks
 from tests.test_cli import command, environment, run_small, skin_lesion, small_pipeline
 from tests.test_local import training
 
@@ -34,7 +35,7 @@ def _free_port() -> int:
 def _serving(uri, *line, cwd):
     "A server, from its first answer on."
     quiet = dict(os.environ, MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false")
-    with subprocess.Popen(line, cwd=cwd, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with forks.Popen(line, cwd=cwd, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             for _ in range(1200):
                 try:

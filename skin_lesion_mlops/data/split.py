@@ -66,11 +66,12 @@ def split(
     u = named.map(lambda name: _uniform(seed, name)).where(~rows["lesion_id"].isin(set(tested)), -1.0)
     common = rows["dx"].map(rows["dx"].value_counts())
     rows = rows.assign(u=u, n=1)
-    groups = rows.groupby("group").agg(n=("n", "sum"), u=("u", "min"))
+    grouped = rows.groupby("group")
+    groups = pd.DataFrame(dict(n=grouped["n"].sum(), u=grouped["u"].min()))
     groups["dx"] = rows.assign(common=common).sort_values(["common", "dx"]).groupby("group")["dx"].first()  # the rarest
     groups = groups.sort_values("u")
     once = rows.drop_duplicates(["group", "lesion_id", "dx"])
-    lesions = pd.crosstab(once["group"], once["dx"]).reindex(groups.index)
+    lesions = once.groupby(["group", "dx"]).size().unstack(fill_value=0).reindex(groups.index)
     test = _filled(groups["u"] < SHARES["test"], lesions)
     rest = groups[~test]
     before = rest.groupby("dx")["n"].cumsum() - rest["n"] / 2  # images ahead of a group's middle, in its class
