@@ -1,7 +1,12 @@
-"Names a notebook that cannot be read; nbdev says the same without its name. `make export` and `make test` run it."
+"""Names a notebook that cannot be read; nbdev says the same without its name. `make export` and `make test` run it.
 
+With the word `run` it is `nbdev_test --n_workers 0` where the ground has been prepared as it is for the tests."""
+
+import gc
 import json
+import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 MARKS = ("<<<<<<< ", ">>>>>>> ")  # git's, of a conflict by line
@@ -21,5 +26,22 @@ def unreadable(folder: Path) -> list[str]:
     return told
 
 
+def run() -> None:
+    "Execute every notebook in this process. What a program of ours, a kernel among them, imports is there already."
+    import nbdev.test
+
+    from tests import conftest, forks  # noqa: F401  the former prepares this process
+
+    subprocess.Popen = forks.Popen  # type: ignore[misc]
+    # nobody looks at these pictures: they are drawn once a pixel, not four times
+    nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format="png")
+    try:
+        nbdev.test.nbdev_test(n_workers=0)
+    finally:
+        gc.freeze()  # at the end each notebook's IPython looks for garbage among what all of them have made: a second each
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["run"]:
+        sys.exit(run())
     sys.exit("\n".join(unreadable(Path("nbs"))) or 0)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..core import Files, write_json
-from .sources import require_columns
+
+if TYPE_CHECKING:  # a service describes pictures, and has no need of tables
+    import pandas as pd
 
 # %% auto #0
 __all__ = ['CHANNELS', 'STATISTICS', 'SKETCH_K', 'SKETCH_C', 'lesion_share', 'describe_pixels', 'image_statistics', 'sketch',
@@ -81,6 +82,8 @@ def image_statistics(
     images: np.ndarray,  # (n, height, width, 3) uint8, at least 3 x 3 pixels
 ) -> pd.DataFrame:  # n rows, columns `STATISTICS`
     "The same as a table."
+    import pandas as pd
+
     return pd.DataFrame(describe_pixels(images), columns=list(STATISTICS))
 
 # %% ../../nbs/data/10_statistics.ipynb #ec3dd7cf
@@ -116,14 +119,16 @@ def column_statistics(
     column: pd.Series,  # numbers or text; NaN and None are missing
 ) -> dict[str, Any]:  # one entry of `features` in statistics.json
     "Describe one feature as Model Monitor does."
+    from pandas.api.types import is_integer_dtype, is_numeric_dtype
+
     present = column.dropna()
     common = dict(num_present=len(present), num_missing=len(column) - len(present))
-    if not pd.api.types.is_numeric_dtype(column):
+    if not is_numeric_dtype(column):
         buckets = [dict(value=str(v), count=int(n)) for v, n in sorted(present.value_counts().items())]
         shares = dict(common=common, distinct_count=len(buckets), distribution=dict(categorical=dict(buckets=buckets)))
         return dict(name=str(column.name), inferred_type="String", string_statistics=shares)
     x = present.to_numpy(float)
-    kind = "Integral" if pd.api.types.is_integer_dtype(column) else "Fractional"
+    kind = "Integral" if is_integer_dtype(column) else "Fractional"
     numbers: dict[str, Any] = dict(common=common)
     if len(x):
         counts, edges = np.histogram(x, 10)
@@ -172,6 +177,8 @@ def write_baseline(
     threshold: float = 0.1,  # see `suggest_constraints`
 ) -> Path:  # `out`, with statistics.json and constraints.json
     "Write the drift baseline in Model Monitor's formats."
+    from skin_lesion_mlops.data.sources import require_columns
+
     require_columns(stats, STATISTICS, "`image_statistics`, or the index of a training split,")
     found = dataset_statistics(stats[list(STATISTICS)])
     write_json(Path(out) / Files.STATISTICS, found)

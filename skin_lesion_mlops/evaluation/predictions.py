@@ -88,11 +88,12 @@ def _as_lesions(
     "Number the lesions; an image without an identifier is a lesion of its own."
     if ids is None:
         return np.arange(n)
-    ids = list(ids)
-    if len(ids) != n:
-        raise SkinLesionError(f"{len(ids)} lesion identifiers for {n} images", "give one per image")
-    named = [f"{i}" if pd.isna(x) or x in ("", "unknown") else f"lesion {x}" for i, x in enumerate(ids)]
-    return pd.factorize(pd.Series(named))[0]
+    given = pd.Series(list(ids), dtype=object)
+    if len(given) != n:
+        raise SkinLesionError(f"{len(given)} lesion identifiers for {n} images", "give one per image")
+    alone = given.isna() | given.isin(["", "unknown"])
+    named = given.map("lesion {}".format).mask(alone, pd.Series(range(n)).map(str))
+    return pd.factorize(named)[0]
 
 # %% ../../nbs/evaluation/01_predictions.ipynb #cc20cccb
 def create_predictions(

@@ -368,9 +368,10 @@ def load_bundle(
         if hash_file(folder / Files.WEIGHTS) != contract["weights_hash"]:
             raise SkinLesionError(f"{path}: {Files.WEIGHTS} is not the file that was saved", "copy the bundle again")
         state = torch.load(folder / Files.WEIGHTS, map_location="cpu", weights_only=True)
-    model = _build(contract)
+    with torch.device("meta"):  # to draw random weights takes longer than to read these
+        model = _build(contract)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state, assign=True)
     except RuntimeError as e:
         raise SkinLesionError(
             f"{path}: the weights do not fit {', '.join(contract['members'])} ({e})", "train again"
