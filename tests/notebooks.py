@@ -1,10 +1,9 @@
 """Names a notebook that cannot be read; nbdev says the same without its name. `make export` and `make test` run it.
 
-With the word `run` it is `nbdev_test --n_workers 0` where the ground has been prepared as it is for the tests."""
+With the word `run` it is `nbdev_test --n_workers 0`, for a third less processor time."""
 
 import gc
 import json
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -27,18 +26,17 @@ def unreadable(folder: Path) -> list[str]:
 
 
 def run() -> None:
-    "Execute every notebook in this process. What a program of ours, a kernel among them, imports is there already."
+    "Execute every notebook in this process, which is prepared as one of pytest's is."
     import nbdev.test
 
-    from tests import conftest, forks  # noqa: F401  the former prepares this process
+    from tests import conftest  # noqa: F401
 
-    subprocess.Popen = forks.Popen  # type: ignore[misc]
     # nobody looks at these pictures: they are drawn once a pixel, not four times
     nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format="png")
     try:
         nbdev.test.nbdev_test(n_workers=0)
     finally:
-        gc.freeze()  # at the end each notebook's IPython looks for garbage among what all of them have made: a second each
+        gc.freeze()  # each notebook's shell ends with a search for garbage in what all of them have made: a second each
 
 
 if __name__ == "__main__":
