@@ -1,12 +1,10 @@
 "Fixtures shared by all tests."
 
-import gc
 import json
 import os
 import re
 import shutil
 import signal
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from tests import forks
+from tests import forks, once  # noqa: F401
 
 for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(threads, "1")  # the workers share the cores; read when torch and numpy are imported
@@ -23,37 +21,12 @@ for threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 # A GPU adds up in another order every time, and resumed is to be equal to uninterrupted, bit by bit.
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-# Where it finds this grammar of IRIs, jsonschema compiles it when it is imported: two seconds in every process.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
-# The libraries of the stand-in keep millions of objects, and looking through them took an eighth of the time.
-gc.set_threshold(50_000, 50, 50)
-
 settings.register_profile("ours", deadline=None)  # a busy machine is no defect of the code
 settings.load_profile("ours")
 
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a job in the background ignores it, and so would its children
-
-
-def _parse_each_description_once() -> None:
-    "botocore parses megabytes of JSON for every client; the clients of one process may share them."
-    try:
-        from botocore.loaders import JSONFileLoader
-    except ImportError:
-        return
-    parse, known = JSONFileLoader.load_file, {}
-
-    def load_file(self, file_path):
-        if file_path not in known:
-            known[file_path] = parse(self, file_path)
-        return known[file_path]
-
-    JSONFileLoader.load_file = load_file
-
-
-_parse_each_description_once()
 
 
 def _fork_kernels() -> None:

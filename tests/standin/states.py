@@ -59,12 +59,20 @@ def execute(really: bool) -> None:
 def _read_each_definition_once() -> None:
     "moto reads a definition when a machine is made and at each start, which takes longer than most executions."
     parse, known = AmazonStateLanguageParser.parse, {}
+    validate = StepFunctionsParserBackend._validate_definition
 
     def parse_once(definition: str) -> tuple:
-        tree = known.get(definition) or known.setdefault(definition, parse(definition)[1])
-        return Preprocessor().visit(tree), tree
+        tree = known.get(definition) or parse(definition)[1]
+        program = Preprocessor().visit(tree)
+        known[definition] = tree
+        return program, tree
+
+    def validate_once(definition: str) -> None:
+        if definition not in known:
+            validate(definition)
 
     AmazonStateLanguageParser.parse = staticmethod(parse_once)
+    StepFunctionsParserBackend._validate_definition = staticmethod(validate_once)
 
 
 def _hurry() -> None:
