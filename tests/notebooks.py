@@ -1,6 +1,6 @@
 """Names a notebook that cannot be read; nbdev says the same without its name. `make export` and `make test` run it.
 
-With the word `run` it is `nbdev_test --n_workers 0`, for a third less processor time."""
+With the word `run` it is `nbdev_test --n_workers 0`, in a process that is prepared as those of pytest are."""
 
 import gc
 import json
