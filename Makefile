@@ -56,7 +56,7 @@ test test-all: export MLFLOW_TRACKING_URI :=
 PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 10
 define TEST
 @$(READABLE) && mkdir -p build
-@$(READABLE) run >build/notebooks.txt 2>&1 & notebooks=$$!; trap 'kill $$notebooks 2>/dev/null' EXIT; \
+@nice -n 5 $(READABLE) run >build/notebooks.txt 2>&1 & notebooks=$$!; trap 'kill $$notebooks 2>/dev/null' EXIT; \
   $(PYTEST) $(1) $(PYTEST_ARGS); tests=$$?; wait $$notebooks || { cat build/notebooks.txt; exit 1; }; exit $$tests
 endef
 
