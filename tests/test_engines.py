@@ -1,5 +1,8 @@
 "Exported engines: the same answers as torch, or none; never a file that was changed, or made for other weights."
 
+import base64
+import io
+import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -7,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from skin_lesion_mlops.core import Files, SkinLesionError, read_json, write_json
 from skin_lesion_mlops.data.synthetic import create_dataset
@@ -24,6 +28,7 @@ from skin_lesion_mlops.model.engines import (
 from skin_lesion_mlops.model.ensemble import Ensemble
 from skin_lesion_mlops.model.metadata import metadata_width
 from skin_lesion_mlops.model.networks import create_contract, create_model, load_bundle, save_bundle
+from skin_lesion_mlops.serve.messages import read_json_images
 from skin_lesion_mlops.serve.predictor import create_predictor, decode
 
 pytest.importorskip("onnx", reason="writing engines needs the train extra")
@@ -244,3 +249,14 @@ def test_a_request_without_a_patient_gets_the_answer_to_the_picture_alone(commit
     assert np.allclose(list(alone.probabilities.values()), truth, atol=1e-3) and not alone.notes
     assert known.probabilities != alone.probabilities and not known.notes
     assert odd.probabilities == alone.probabilities and "left ring finger" in odd.notes[0]
+
+
+def test_a_field_that_there_is_not_is_named_and_its_content_is_not_kept(committee):
+    file = io.BytesIO()
+    Image.fromarray(probes(SIZE)[0]).save(file, "PNG")
+    item = dict(data=base64.b64encode(file.getvalue()).decode(), patient=dict(name="Ada", age=70))
+    ((_, nested),) = read_json_images(json.dumps(dict(images=[item])).encode(), SIZE)
+    served = create_predictor(committee[0], engine="onnxruntime")
+    answer, alone = served.predict([nested])[0], served.predict([replace(nested, patient={})])[0]
+    assert answer.notes == ["'patient' not used: a patient is described by age, sex and site"]
+    assert answer.probabilities == alone.probabilities and not answer.told and "Ada" not in repr(nested.patient)

@@ -69,17 +69,21 @@ def encode_metadata(
     return np.array(found, np.float32).reshape(len(rows), metadata_width(described))
 
 # %% ../../nbs/model/01_metadata.ipynb #f630c580
+_FIELDS = ("age", "sex", "site")
+
+
 def read_patient(
     described: Mapping[str, Any],  # of the bundle's contract
     given: Mapping[str, Any],  # age (years), sex, site; any of them may be absent
 ) -> tuple[np.ndarray, list[str]]:  # (1, `metadata_width`), float32; what was left out, and why. `SkinLesionError`
     "The patient of a request."
     age, sex, site = _age(given.get("age")), _known(given.get("sex")), _known(given.get("site"))
+    strange = [f"{k[:40]!r} not used: a patient is described by age, sex and site" for k in given if k not in _FIELDS]
     if not described:
-        ignored = [k for k in ("age", "sex", "site") if _known(given.get(k))]
+        ignored = [k for k in _FIELDS if _known(given.get(k))]
         told = [f"{', '.join(ignored)} not used: this model looks at the image alone"] if ignored else []
-        return np.zeros((1, 0), np.float32), told
-    notes = []
+        return np.zeros((1, 0), np.float32), told + strange[:3]
+    notes = strange[:3]
     if sex and sex not in SEXES:
         notes.append(f"sex {sex!r} not used: the model was told of {' and '.join(SEXES)}")
     if site and site not in described["sites"]:

@@ -111,11 +111,12 @@ class Told(BaseModel, hide_input_in_errors=True):
 
     @property
     def patient(self) -> dict[str, Any]:
-        "What is told of the patient."
-        return {k: v for k in ("age", "sex", "site") if (v := getattr(self, k)) is not None}
+        "What is told of the patient; of fields that there are not, the names alone."
+        told = {k: v for k in ("age", "sex", "site") if (v := getattr(self, k)) is not None}
+        return {**told, **dict.fromkeys(self.model_extra or ())}
 
 
-class EncodedImage(Told, val_json_bytes="base64"):
+class EncodedImage(Told, val_json_bytes="base64", extra="allow"):
     "A picture in JSON."
 
     data: Base64 = Field(description="base64 of an image file, or a data URL")
