@@ -96,10 +96,10 @@ def augment(
 ) -> torch.Tensor:  # (n, 3, s, s), float, 0 to 255
     "Apply augmentation to a batch."
     x = rotate_and_flip(x, d.turn).float()
-    crop, gain, contrast = (t.to(x.device, non_blocking=True) for t in (d.crop, d.gain, d.contrast))
     if bool((d.crop[:, 0] < 1).any()):
-        x = crop_and_resize(x, crop)
+        x = crop_and_resize(x, d.crop.to(x.device, non_blocking=True))
     if bool((d.contrast != 1).any() | (d.gain != 1).any()):
+        gain, contrast = (t.to(x.device, non_blocking=True) for t in (d.gain, d.contrast))
         gain, contrast = gain.view(-1, 3, 1, 1), contrast.view(-1, 1, 1, 1)
         mean = x.mean((1, 2, 3), keepdim=True)
         x.mul_(contrast * gain).add_((1 - contrast) * mean * gain)  # gain * (mean + contrast * (x - mean))

@@ -492,9 +492,11 @@ def train_step(
 def add_up(
     trainer: Trainer,
     state: State,  # changed in place: one batch more
-    lost: torch.Tensor,  # from `train_step`
+    lost: torch.Tensor | None,  # from `train_step`; None where no step was taken yet
 ) -> None:  # raises `SkinLesionError` where the loss is no number
     "Count a batch whose step was taken; this waits for the device."
+    if lost is None:
+        return
     loss, weight = lost.tolist()
     if not math.isfinite(loss):
         raise SkinLesionError(
@@ -532,19 +534,16 @@ def train_epoch(
     start, lost = time.perf_counter(), None  # what the batch before lost
     for b, x in zip(todo, with_progress(trainer, inputs, f"epoch {state.epoch + 1}", len(todo))):
         if should_stop(trainer, b):
-            if lost is not None:
-                add_up(trainer, state, lost)
+            add_up(trainer, state, lost)
             if folder:
                 save_checkpoint(trainer, state, folder)
             log(trainer, f"stopped in epoch {state.epoch + 1} after {b} of {len(batches)} batches")
             raise Stopped(128 + signal.SIGTERM)
         before, lost = lost, train_step(trainer, state, learner, x, batches[b], b)
-        if before is not None:
-            add_up(trainer, state, before)
+        add_up(trainer, state, before)
         now = time.perf_counter()
         state.seconds, start = state.seconds + now - start, now
-    if lost is not None:
-        add_up(trainer, state, lost)
+    add_up(trainer, state, lost)
 
 # %% ../../nbs/model/11_train.ipynb #877bfd4b
 def distributed(
